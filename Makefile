@@ -1,0 +1,47 @@
+# Needs python3 (3.11 or newer) with venv and pip. PYTHON and VENV can be overridden.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: try test soak lint docs bench clean
+
+# Upscale a real photograph with the bundled weights, and a bicubic one beside it.
+try: $(READY)
+	@mkdir -p out
+	@$(BIN)/python -c "from pathlib import Path; import skimage, shutil; \
+	  shutil.copy(Path(skimage.__file__).parent / 'data' / 'chelsea.png', 'out/chelsea.png')"
+	@$(BIN)/upres out/chelsea.png --scale 4 --overwrite
+	@$(BIN)/upres out/chelsea.png --scale 4 --model bicubic -o out/chelsea-bicubic-x4.png --overwrite
+
+test: lint
+	$(BIN)/pytest
+
+# The same tests at full counts.
+soak: $(READY)
+	UPRES_SOAK=1 $(BIN)/pytest
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+# docs/cli.md is generated from the program; a test compares them.
+docs: $(READY)
+	$(BIN)/python docs/generate_cli.py
+
+# The speed and memory figures in docs/performance.md.
+bench: $(READY)
+	$(BIN)/pip install --quiet -e '.[dev,bench]'
+	$(BIN)/python benchmarks/engine.py
+	$(BIN)/python benchmarks/startup.py
+	$(BIN)/python benchmarks/memory.py
+
+$(READY): pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@touch $@
+
+clean:
+	rm -rf $(VENV) out .hypothesis .mypy_cache .ruff_cache

@@ -1,0 +1,261 @@
+"""What ``import upres`` offers."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from upres.errors import InputError, UsageError
+from upres.imaging.picture import Picture
+from upres.imaging.reader import DEFAULT_MAX_PIXELS, from_pil, read_picture
+from upres.imaging.resize import Kernel
+from upres.imaging.writer import check_target, encode, format_of, write_file
+from upres.inference.device import DeviceName, Precision, choose
+from upres.inference.pipeline import Pipeline, Steps
+from upres.inference.sizes import Goal, steps_to
+from upres.model import Model, load_published
+from upres.model import load as load_model
+from upres.weights.header import read_facts
+from upres.weights.manifest import WeightsEntry, load_manifest
+from upres.weights.store import fetch
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+KERNELS: tuple[Kernel, ...] = ("bicubic", "lanczos")
+# The name of what is downloaded, bytes so far, bytes in all.
+DownloadProgress = Callable[[str, int, int], None]
+
+
+@dataclass
+class Upscaler:
+    """A choice of model and of how to run it; networks are loaded when first needed.
+
+    Args:
+        model: a name from ``upres models``, "bicubic", "lanczos", the path of a safetensors file
+            that upres wrote, or "auto" for the best that serves the scale.
+        goal: how large results are.
+        device: "auto", "cpu", "cuda" or "mps".
+        precision: "auto", "fp32", "bf16" or "fp16".
+        tile: side of a tile's core in input pixels, 0 for no tiles, None to choose.
+        ensemble: average over the eight flips and rotations: eight times the time for about 0.1 dB.
+        on_download: told of the bytes that arrive.
+
+    Raises:
+        WeightsError: the model is unknown, cannot be had, or is damaged.
+        UsageError: an option does not fit the model or the machine.
+    """
+
+    model: str = "auto"
+    goal: Goal = field(default_factory=Goal)
+    device: DeviceName = "auto"
+    precision: Precision = "auto"
+    tile: int | None = None
+    ensemble: bool = False
+    on_download: DownloadProgress | None = None
+    _models: dict[tuple[str, int], Model] = field(default_factory=dict, init=False, repr=False)
+    _steps: dict[tuple[str, tuple[int, ...], bool], Steps] = field(
+        default_factory=dict, init=False, repr=False
+    )
+
+    def __post_init__(self) -> None:
+        if self.tile is not None and self.tile < 0:
+            raise UsageError(f"a tile of {self.tile} pixels", "give 0, a positive number or auto")
+        self._path: Path | None = None
+        if self.model.endswith(".safetensors"):
+            self._path = Path(self.model)
+            read_facts(self._path)
+        elif self.model not in ("auto", *KERNELS):
+            load_manifest().family(self.model)
+
+    def name_for(self, factor: float) -> str:
+        """The model that serves this factor: for "auto", the first default one that has weights
+        for it, rounded up to a whole number."""
+        if self.model != "auto":
+            return self.model
+        manifest = load_manifest()
+        for name in manifest.default:
+            if math.ceil(factor) in self._available(name):
+                return name
+        return manifest.default[0]
+
+    def pipeline(self, pixels: NDArray[Any]) -> Pipeline:
+        """Everything made ready to enlarge H x W x C pixels."""
+        height, width = pixels.shape[:2]
+        wide, high = self.goal.size(width, height)
+        factor = max(wide / width, high / height)
+        # A side that was rounded up by less than a pixel asks for no larger model.
+        factor = max(1.0, factor - 1.0 / max(width, height))
+        return Pipeline(
+            self._steps_for(factor, deep=pixels.dtype != np.uint8), pixels, (high, wide)
+        )
+
+    def _steps_for(self, factor: float, *, deep: bool) -> Steps:
+        kernel: Kernel = "lanczos" if self.model == "lanczos" else "bicubic"
+        name = self.name_for(factor)
+        scales: tuple[int, ...] = ()
+        if name not in KERNELS:
+            scales = steps_to(factor, self._available(name))
+        key = (name, scales, deep)
+        if key not in self._steps:
+            # Kernels are computed by numpy, always there and always in this format.
+            kernel_only = not scales
+            target = choose(
+                "cpu" if kernel_only else self.device,
+                "fp32" if kernel_only else self.precision,
+                deep=deep,
+            )
+            networks = [(self._model(name, s).as_rgb(), s) for s in scales]
+            self._steps[key] = Steps(networks, kernel, target, self.tile, self.ensemble)
+        return self._steps[key]
+
+    def _available(self, name: str) -> set[int]:
+        if self._path is not None:
+            return set(read_facts(self._path).scales)
+        return {s for entry in load_manifest().family(name) for s in entry.facts.scales}
+
+    def _model(self, name: str, scale: int) -> Model:
+        if (name, scale) not in self._models:
+            if self._path is not None:
+                self._models[name, scale] = load_model(self._path)
+            else:
+                entry = next(e for e in load_manifest().family(name) if scale in e.facts.scales)
+                self._models[name, scale] = self._fetched(entry)
+        return self._models[name, scale]
+
+    def _fetched(self, entry: WeightsEntry) -> Model:
+        told = self.on_download
+        path = fetch(entry, None if told is None else lambda n, total: told(entry.name, n, total))
+        return load_published(entry, path)
+
+    def upscale(self, x: "Image | NDArray[Any] | Tensor") -> Any:
+        """Enlarge a picture; the result is of the kind that was given.
+
+        Args:
+            x: a PIL image; or a numpy array, H x W or H x W x C with C from 1 to 4, uint8, uint16
+                or floats in 0..1; or a torch tensor, C x H x W or N x C x H x W, uint8 or floats
+                in 0..1. Two and four channels have alpha last.
+
+        Returns:
+            A PIL image; an array of the same dtype and number of axes; a tensor of the same dtype
+            and number of axes on the same device.
+
+        Raises:
+            InputError: another shape or dtype.
+        """
+        if isinstance(x, np.ndarray):
+            return self._array(x)
+        if isinstance(x, Tensor):
+            return self._tensor(x)
+        from PIL import Image
+
+        if isinstance(x, Image.Image):
+            pixels = self.pipeline(from_pil(x).pixels).run()
+            return Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
+        raise InputError(
+            f"a {type(x).__name__} is no picture", "give a PIL image, a numpy array or a tensor"
+        )
+
+    def _array(self, x: NDArray[Any]) -> NDArray[Any]:
+        known = x.dtype in (np.uint8, np.uint16) or np.issubdtype(x.dtype, np.floating)
+        pixels = x[..., None] if x.ndim == 2 else x
+        if not known or pixels.ndim != 3 or not 1 <= pixels.shape[2] <= 4 or 0 in pixels.shape:
+            raise InputError(
+                f"an array of shape {x.shape} and type {x.dtype}",
+                "give H x W or H x W x C (C from 1 to 4), uint8, uint16 or floats in 0..1",
+            )
+        result = self.pipeline(pixels).run()
+        return result[..., 0] if x.ndim == 2 else result
+
+    def _tensor(self, x: Tensor) -> Tensor:
+        if x.ndim not in (3, 4) or not (x.dtype == torch.uint8 or x.is_floating_point()):
+            raise InputError(
+                f"a tensor of shape {tuple(x.shape)} and type {x.dtype}",
+                "give C x H x W or N x C x H x W, uint8 or floats in 0..1",
+            )
+        host = x.detach().cpu()
+        host = host.float() if x.is_floating_point() else host
+        batch = host if x.ndim == 4 else host[None]
+        done = [
+            torch.from_numpy(self._array(picture.permute(1, 2, 0).contiguous().numpy()))
+            for picture in batch
+        ]
+        result = torch.stack(done).permute(0, 3, 1, 2).to(x.device, x.dtype).contiguous()
+        return result if x.ndim == 4 else result[0]
+
+    def picture(self, picture: Picture) -> Picture:
+        """Enlarge a picture and keep everything else about it."""
+        return enlarged(picture, self.pipeline(picture.pixels).run())
+
+
+def enlarged(picture: Picture, pixels: NDArray[Any]) -> Picture:
+    """The same picture with other pixels."""
+    return Picture(**{**vars(picture), "pixels": pixels})
+
+
+def load(
+    model: str = "auto",
+    *,
+    scale: float = 4,
+    device: DeviceName = "auto",
+    precision: Precision = "auto",
+    tile: int | None = None,
+    ensemble: bool = False,
+) -> Upscaler:
+    """A model, ready to enlarge pictures: ``upres.load("edsr-light", scale=4).upscale(x)``.
+
+    See ``Upscaler`` for the arguments and errors. The network is loaded at once where the scale
+    alone says which one it is.
+    """
+    goal = Goal(scale=scale)
+    goal.size(10**6, 10**6)  # refuses an impossible factor now rather than later
+    upscaler = Upscaler(model, goal, device, precision, tile, ensemble)
+    upscaler._steps_for(float(scale), deep=False)
+    return upscaler
+
+
+def upscale_file(
+    source: str | Path,
+    output: str | Path | None = None,
+    *,
+    model: str = "auto",
+    scale: float = 4,
+    device: DeviceName = "auto",
+    precision: Precision = "auto",
+    quality: int | None = None,
+    overwrite: bool = False,
+    max_pixels: int = DEFAULT_MAX_PIXELS,
+) -> Path:
+    """Enlarge a file, metadata included, and return where the result was written.
+
+    Args:
+        output: its suffix chooses the format; None writes ``photo-x4.png`` style beside the source,
+            in the source's format.
+        quality: 1 to 100 for lossy formats; None means 95.
+        overwrite: replace an existing file.
+
+    Raises:
+        InputError, OutputError, WeightsError, UsageError, ResourceError: see ``upres.errors``.
+    """
+    path = Path(source)
+    picture = read_picture(path, max_pixels=max_pixels)
+    target = Path(output) if output else default_output(path, f"x{scale:g}")
+    kind = format_of(target) if output else picture.format
+    check_target(target, overwrite=overwrite)
+    result = load(model, scale=scale, device=device, precision=precision).picture(picture)
+    write_file(target, encode(result, kind, quality)[0], overwrite=overwrite)
+    return target
+
+
+def default_output(source: Path, label: str) -> Path:
+    """photo.jpg becomes photo-x4.jpg, beside it."""
+    return source.with_name(f"{source.stem}-{label}{source.suffix}")
+
+
+__all__ = ["Upscaler", "load", "upscale_file"]

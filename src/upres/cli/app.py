@@ -1,0 +1,74 @@
+"""Wiring: commands, help texts, signals. Nothing here is heavy to import."""
+
+import signal
+import sys
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from upres import __version__
+from upres.cli import batch, doctor, models, upscale
+from upres.cli.groups import RootGroup, UpresCommand
+from upres.cli.output import Output, complain
+
+_HELP = "Upscale photographs: no seams, no size limit, nothing lost from the file."
+
+_EPILOG = """
+Examples:
+  upres photo.jpg                    four times as wide, photo-x4.jpg beside it
+  upres photo.jpg -s 2 -o out.png    'upscale' is implied
+  upres batch scans/                 a folder, into scans-x4/
+  upres upscale --help               all options
+
+Exit codes: 0 done, 1 our bug, 2 usage, 3 input, 4 output, 5 weights or download,
+6 memory or disk, 7 part of a batch failed, 8 verification failed, 130 and 143 interrupted.
+"""
+
+app = typer.Typer(
+    name="upres",
+    cls=RootGroup,
+    help=_HELP,
+    epilog=_EPILOG,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+
+
+def _version(value: bool) -> None:
+    if value:
+        Output().value(f"upres {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_version, is_eager=True, help="Print it and exit."),
+    ] = False,
+) -> None:
+    """Upscale photographs: no seams, no size limit, nothing lost from the file."""
+    del version
+
+
+app.command(cls=UpresCommand, epilog=upscale.EXAMPLES)(upscale.upscale)
+app.command(cls=UpresCommand, epilog=batch.EXAMPLES)(batch.batch)
+app.add_typer(models.app, name="models")
+app.command(cls=UpresCommand)(doctor.doctor)
+
+
+def _terminated(signum: int, frame: Any) -> NoReturn:
+    del signum, frame
+    complain("terminated; nothing half-written was left")
+    sys.exit(143)
+
+
+def main() -> None:
+    """The console script."""
+    signal.signal(signal.SIGTERM, _terminated)
+    try:
+        app(prog_name="upres")
+    except KeyboardInterrupt:
+        complain("interrupted; nothing half-written was left")
+        sys.exit(130)

@@ -1,0 +1,64 @@
+"""``upres doctor``: what this installation is, and what would make it faster."""
+
+import os
+import platform
+from importlib.metadata import version
+from typing import Any
+
+from upres.cli import options
+from upres.cli.output import Output
+
+
+def doctor(json: options.Json = False) -> None:
+    """Say what upres found on this machine: versions, devices, memory, caches."""
+    import torch
+
+    import upres
+    from upres.inference.device import choose, cpu_has_bfloat16, free_memory
+    from upres.inference.onednn import available
+    from upres.weights.store import home
+
+    packages = ("torch", "pillow", "numpy", "huggingface-hub", "safetensors", "typer", "rich")
+    target = choose("auto", "auto", deep=False)
+    cuda = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    facts: dict[str, Any] = {
+        "upres": upres.__version__,
+        "python": f"{platform.python_version()} on {platform.platform()}",
+        **{name: version(name) for name in packages},
+        "cpu threads": torch.get_num_threads(),
+        "native bfloat16": "yes" if cpu_has_bfloat16() else "no",
+        "fused operators": "yes" if available() else "no: slower on the CPU",
+        "cuda": ", ".join(cuda) if torch.cuda.is_available() else _why_no_cuda(torch.version.cuda),
+        "mps": "available" if torch.backends.mps.is_available() else "not available",
+        "will use": f"{target.device.type} {target.precision} ({target.reason})",
+        "free memory": f"{free_memory(torch.device('cpu')) / 2**30:.1f} GiB",
+        "downloads": _hub_cache(),
+        "converted": str(home()),
+        "hub": _hub_settings(),
+    }
+    output = Output(json=json)
+    if json:
+        output.value("", **facts)
+        return
+    for key, value in facts.items():
+        output.value(f"{key + ':':<18}{value}")
+
+
+def _why_no_cuda(built_for: str | None) -> str:
+    if built_for is None:
+        return (
+            "not available: this torch was built without it; with an NVIDIA GPU, install one from "
+            "https://pytorch.org/get-started/locally"
+        )
+    return f"not available: torch was built for CUDA {built_for}, but no GPU or driver was found"
+
+
+def _hub_cache() -> str:
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    return str(HF_HUB_CACHE)
+
+
+def _hub_settings() -> str:
+    names = ("HF_ENDPOINT", "HF_HUB_OFFLINE", "HF_HOME", "HF_HUB_CACHE")
+    return ", ".join(f"{n}={os.environ[n]}" for n in names if n in os.environ) or "defaults"

@@ -1,0 +1,171 @@
+"""``upres models``: what there is, where it is, whether it is whole. Knows no torch."""
+
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from upres.cli import options
+from upres.cli.groups import UpresCommand, UpresGroup
+from upres.cli.output import Output
+from upres.errors import UsageError, VerificationError, WeightsError
+from upres.weights.header import read_facts
+from upres.weights.manifest import WeightsEntry, load_manifest
+from upres.weights.store import fetch, local_path, verify
+
+_HELP = "List, inspect, download and verify weights; alone, it lists them."
+
+
+class _ModelsGroup(UpresGroup):
+    alone = "list"
+
+
+app = typer.Typer(cls=_ModelsGroup, help=_HELP, rich_markup_mode=None)
+
+Name = Annotated[str, typer.Argument(metavar="NAME", help="A model, or one file of it (NAME-x4).")]
+
+
+@app.command("list", cls=UpresCommand)
+def list_(json: options.Json = False) -> None:
+    """All models, what is measured of them, and where they are."""
+    output = Output(json=json)
+    manifest = load_manifest()
+    if json:
+        for entry in manifest.entries:
+            output.value("", **_facts(entry))
+        return
+    rows = [
+        [
+            entry.facts.name,
+            ",".join(f"x{s}" for s in entry.facts.scales),
+            entry.facts.architecture,
+            _figure(entry, "set5"),
+            _figure(entry, "set14"),
+            entry.facts.licence,
+            _where(entry),
+        ]
+        for entry in manifest.entries
+    ]
+    rows += [[name, "any", "kernel", "", "", "", "built in"] for name in ("bicubic", "lanczos")]
+    output.table(["model", "scale", "kind", "Set5", "Set14", "licence", "where"], rows)
+    output.note(f"without --model: {', '.join(manifest.default)}. PSNR in dB, Y channel.")
+
+
+@app.command(cls=UpresCommand)
+def show(name: Name, json: options.Json = False) -> None:
+    """Everything known about a model, or about a .safetensors file."""
+    output = Output(json=json)
+    if name.endswith(".safetensors"):
+        facts = {"path": name, **read_facts(Path(name)).to_mapping()}
+        _print(output, facts)
+        return
+    for entry in load_manifest().family(name):
+        _print(output, _facts(entry))
+
+
+@app.command(cls=UpresCommand)
+def pull(
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="A model.")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="All models.")] = False,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Download weights and verify them, for use without a network."""
+    if (name is None) == (not everything):
+        raise UsageError("pull takes a model's name or --all", "'upres models' lists them")
+    output = Output(json=json, quiet=quiet)
+    manifest = load_manifest()
+    entries = manifest.entries if name is None else manifest.family(name)
+    with output.download() as show_transfer:
+        for entry in entries:
+            path = fetch(entry, partial(show_transfer, entry.name))
+            output.value(str(path), model=entry.name, path=str(path))
+
+
+@app.command(name="verify", cls=UpresCommand)
+def verify_(
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="A model.")] = None,
+    json: options.Json = False,
+) -> None:
+    """Compare the files on this machine with the SHA-256 in weights.toml."""
+    output = Output(json=json)
+    manifest = load_manifest()
+    wrong: list[str] = []
+    for entry in manifest.entries if name is None else manifest.family(name):
+        path = local_path(entry)
+        if path is None:
+            state = "missing" if entry.hub is None else "not downloaded"
+        else:
+            try:
+                verify(entry, path)
+                state = "ok"
+            except WeightsError as error:
+                output.error(error)
+                state = "damaged"
+        if state in ("missing", "damaged"):
+            wrong.append(entry.name)
+        output.value(f"{entry.name}: {state}", model=entry.name, state=state)
+    if wrong:
+        raise VerificationError(f"not as published: {', '.join(wrong)}", "see above for each")
+
+
+@app.command(cls=UpresCommand)
+def path(name: Name) -> None:
+    """Print where the files of a model are; fails where they are not."""
+    output = Output()
+    for entry in load_manifest().family(name):
+        found = local_path(entry)
+        if found is None:
+            raise WeightsError(
+                f"{entry.name} is not on this machine", f"'upres models pull {entry.name}'"
+            )
+        output.value(str(found))
+
+
+def _facts(entry: WeightsEntry) -> dict[str, Any]:
+    found = local_path(entry)
+    source = (
+        {"bundled": entry.file} if entry.hub is None else {**vars(entry.hub), "file": entry.file}
+    )
+    return {
+        "id": entry.name,
+        **entry.facts.to_mapping(),
+        "source": {**source, "file": entry.file},
+        "sha256": entry.sha256,
+        "path": None if found is None else str(found),
+    }
+
+
+def _figure(entry: WeightsEntry, dataset: str) -> str:
+    return next((f"{m.psnr:.2f}" for m in entry.facts.measured if m.set == dataset), "")
+
+
+def _where(entry: WeightsEntry) -> str:
+    if entry.hub is None:
+        return "bundled"
+    return "downloaded" if local_path(entry) else "Hub"
+
+
+def _print(output: Output, facts: dict[str, Any]) -> None:
+    if output.json:
+        output.value("", **facts)
+        return
+    labels = {"measured": _measured}
+    for key, value in facts.items():
+        text = labels.get(key, _text)(value)
+        output.value(f"{key + ':':<14}{text}")
+    output.value("")
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{k} {_text(v)}" for k, v in value.items())
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_text, value))
+    return "not on this machine" if value is None else str(value)
+
+
+def _measured(values: list[dict[str, Any]]) -> str:
+    rows = (f"{m['set']} x{m['scale']} {m['psnr']:.2f} dB / {m['ssim']:.4f}" for m in values)
+    return "; ".join(rows) or "not measured by us"

@@ -1,0 +1,122 @@
+"""Options that several commands share."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+
+def _tile(text: str) -> int | None:
+    if text == "auto":
+        return None
+    if text.isdigit():
+        return int(text)
+    raise typer.BadParameter(f"{text!r} is neither auto nor a number of pixels")
+
+
+def _model_names(incomplete: str) -> list[str]:
+    from upres.weights.manifest import load_manifest
+
+    names = ["auto", "bicubic", "lanczos", *load_manifest().names]
+    return [name for name in names if name.startswith(incomplete)]
+
+
+_SIZE, _MODEL, _RUN, _OUT = "Size", "Model", "Execution", "Output"
+
+Scale = Annotated[
+    float | None,
+    typer.Option(
+        "--scale",
+        "-s",
+        metavar="FACTOR",
+        help="Factor over 1 and up to 8.  [default: 4]",
+        rich_help_panel=_SIZE,
+    ),
+]
+Width = Annotated[
+    int | None, typer.Option(metavar="N", help="Result's width in pixels.", rich_help_panel=_SIZE)
+]
+Height = Annotated[
+    int | None, typer.Option(metavar="N", help="Result's height in pixels.", rich_help_panel=_SIZE)
+]
+LongSide = Annotated[
+    int | None,
+    typer.Option(metavar="N", help="Result's longer side in pixels.", rich_help_panel=_SIZE),
+]
+Megapixels = Annotated[
+    float | None,
+    typer.Option(metavar="X", help="Result's area in millions of pixels.", rich_help_panel=_SIZE),
+]
+ModelName = Annotated[
+    str,
+    typer.Option(
+        "--model",
+        "-m",
+        metavar="NAME",
+        help="A name from 'upres models', bicubic, lanczos, or a .safetensors file.",
+        rich_help_panel=_MODEL,
+        autocompletion=_model_names,
+    ),
+]
+Ensemble = Annotated[
+    bool,
+    typer.Option(
+        "--ensemble",
+        help="Average over 8 flips and rotations: slower, a little better.",
+        rich_help_panel=_MODEL,
+    ),
+]
+Device = Annotated[
+    Literal["auto", "cpu", "cuda", "mps"],
+    typer.Option(help="Where networks run.", rich_help_panel=_RUN),
+]
+PrecisionName = Annotated[
+    Literal["auto", "fp32", "bf16", "fp16"],
+    typer.Option(help="Number format of the networks.", rich_help_panel=_RUN),
+]
+Tile = Annotated[
+    Any,
+    typer.Option(
+        parser=_tile,
+        metavar="auto|N|0",
+        help="Side of a tile's core in input pixels; 0 takes the picture whole.",
+        rich_help_panel=_RUN,
+    ),
+]
+Threads = Annotated[
+    int | None,
+    typer.Option(
+        min=1, metavar="N", help="CPU threads.  [default: all cores]", rich_help_panel=_RUN
+    ),
+]
+MaxPixels = Annotated[
+    int,
+    typer.Option(min=1, metavar="N", help="Refuse larger inputs.", rich_help_panel=_RUN),
+]
+Quality = Annotated[
+    int | None,
+    typer.Option(
+        "--quality",
+        "-q",
+        metavar="1-100",
+        min=1,
+        max=100,
+        help="For JPEG, WebP and AVIF; 100 makes WebP lossless.  [default: 95]",
+        rich_help_panel=_OUT,
+    ),
+]
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Replace existing files.", rich_help_panel=_OUT)
+]
+DryRun = Annotated[
+    bool,
+    typer.Option("--dry-run", help="Say what would be done, and stop.", rich_help_panel=_OUT),
+]
+Json = Annotated[
+    bool,
+    typer.Option("--json", help="One JSON object a line on stdout.", rich_help_panel=_OUT),
+]
+Quiet = Annotated[
+    bool, typer.Option("--quiet", help="Only errors on stderr.", rich_help_panel=_OUT)
+]
+Folder = Annotated[Path, typer.Argument(metavar="DIR", help="Folder with pictures.")]

@@ -1,0 +1,311 @@
+"""What ``upscale`` and ``batch`` share: jobs, and the loop that reads, computes and writes them.
+
+Reading the next picture and writing the last one overlap with the network; at most one of each
+waits, so memory does not grow with the number of files.
+"""
+
+import sys
+import time
+import warnings
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from upres.cli.output import Meter, Output
+from upres.errors import BatchError, OutputError, ResourceError, UpresError, UsageError
+
+if TYPE_CHECKING:
+    from upres.api import Upscaler
+    from upres.imaging.picture import Picture
+
+STREAM = "-"
+
+
+@dataclass(frozen=True)
+class Job:
+    """One picture.
+
+    Attributes:
+        source: a path, or None for standard input.
+        target: a path, or None for standard output.
+        kind: the format to write, or None for the input's.
+        label: replaces a target that is named after the result's size, once that is known.
+    """
+
+    source: Path | None
+    target: Path | None
+    kind: str | None = None
+    named_by_size: bool = False
+
+    @property
+    def name(self) -> str:
+        """For people."""
+        return STREAM if self.source is None else str(self.source)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the options say, as far as it does not concern the model."""
+
+    quality: int | None
+    overwrite: bool
+    dry_run: bool
+    max_pixels: int
+
+
+@dataclass(frozen=True)
+class ModelOptions:
+    """What the options say about size, model and execution, as they were given."""
+
+    scale: float | None
+    width: int | None
+    height: int | None
+    long_side: int | None
+    megapixels: float | None
+    model: str
+    ensemble: bool
+    device: Literal["auto", "cpu", "cuda", "mps"]
+    precision: Literal["auto", "fp32", "bf16", "fp16"]
+    tile: int | None
+    threads: int | None
+
+    @property
+    def label(self) -> str | None:
+        """The end of a default name, where it does not depend on the picture."""
+        sizes = (self.width, self.height, self.long_side, self.megapixels)
+        if any(size is not None for size in sizes):
+            return None
+        return f"x{4 if self.scale is None else self.scale:g}"
+
+    def check(self) -> None:
+        """Refuse before torch is imported what no picture could make right.
+
+        Raises:
+            UsageError: goals exclude each other, or are impossible.
+            WeightsError: there is no such model.
+        """
+        from upres.inference.sizes import Goal
+        from upres.weights.header import read_facts
+        from upres.weights.manifest import load_manifest
+
+        goal = Goal(self.scale, self.width, self.height, self.long_side, self.megapixels)
+        for name, value in vars(goal).items():
+            if value is not None and not value > 0:
+                raise UsageError(f"--{name.replace('_', '-')} {value:g}", "give a positive number")
+        if self.label is not None:
+            goal.size(10**6, 10**6)
+        elif sum(v is not None for v in vars(goal).values()) > 1:
+            goal.size(1, 1)
+        if self.model.endswith(".safetensors"):
+            read_facts(Path(self.model))
+        elif self.model not in ("auto", "bicubic", "lanczos"):
+            load_manifest().family(self.model)
+
+    def upscaler(self, on_download: Any) -> "Upscaler":
+        """The model, ready."""
+        import torch
+
+        from upres.api import Upscaler
+        from upres.inference.sizes import Goal
+
+        if self.threads:
+            torch.set_num_threads(self.threads)
+        goal = Goal(self.scale, self.width, self.height, self.long_side, self.megapixels)
+        return Upscaler(
+            self.model, goal, self.device, self.precision, self.tile, self.ensemble, on_download
+        )
+
+
+def run(jobs: Sequence[Job], options: ModelOptions, settings: Settings, output: Output) -> int:
+    """Do all jobs; one that fails does not stop the others.
+
+    Returns:
+        0; or 7 when some of several failed.
+
+    Raises:
+        UpresError: the only job failed, or nothing could begin.
+    """
+    options.check()
+    if len(jobs) == 1:
+        try:
+            _check(jobs[0], settings)
+        except UpresError as error:
+            _report_failure(jobs[0], error, output)
+            raise
+    failed: list[UpresError] = []
+    with output.download() as on_download:
+        upscaler = options.upscaler(on_download)
+        with output.meter() as meter, warnings.catch_warnings():
+            warnings.simplefilter("always", RuntimeWarning)
+            warnings.showwarning = lambda message, *_: output.note(f"note: {message}")
+            for job, outcome in _outcomes(jobs, upscaler, settings, output, meter):
+                if isinstance(outcome, UpresError):
+                    if len(jobs) == 1:
+                        _report_failure(job, outcome, output)
+                        raise outcome
+                    failed.append(outcome)
+                    _report_failure(job, outcome, output)
+                    output.error(outcome)
+    if failed:
+        raise BatchError(f"{len(failed)} of {len(jobs)} pictures failed", "each is named above")
+    return 0
+
+
+def _report_failure(job: Job, error: UpresError, output: Output) -> None:
+    output.event(event="failed", input=job.name, error=str(error), exit_code=error.exit_code)
+
+
+def _outcomes(
+    jobs: Sequence[Job], upscaler: "Upscaler", settings: Settings, output: Output, meter: Meter
+) -> Iterator[tuple[Job, UpresError | None]]:
+    with ThreadPoolExecutor(1) as readers, ThreadPoolExecutor(1) as writers:
+        reading: Future[Picture] | None = None
+        writing: tuple[Job, Future[None]] | None = None
+        try:
+            for i, job in enumerate(jobs):
+                current = reading or readers.submit(_read, job, settings)
+                following = jobs[i + 1] if i + 1 < len(jobs) else None
+                try:
+                    picture = current.result()
+                    if following is not None:
+                        reading = readers.submit(_read, following, settings)
+                    encode = _compute(job, picture, upscaler, settings, output, meter)
+                except UpresError as error:
+                    if following is not None and reading in (None, current):
+                        reading = readers.submit(_read, following, settings)
+                    yield job, error
+                    continue
+                if writing is not None:
+                    yield writing[0], _outcome(writing[1])
+                writing = (job, writers.submit(encode))
+            if writing is not None:
+                yield writing[0], _outcome(writing[1])
+        except BaseException:
+            readers.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _outcome(future: "Future[None]") -> UpresError | None:
+    try:
+        future.result()
+    except UpresError as error:
+        return error
+    return None
+
+
+def _check(job: Job, settings: Settings) -> None:
+    """What can be known before torch is imported, which takes a second."""
+    from upres.imaging.reader import read_size
+    from upres.imaging.writer import check_target
+
+    if job.source is not None:
+        read_size(job.source, max_pixels=settings.max_pixels)
+    if job.target is not None and not job.named_by_size:
+        _not_the_source(job, job.target)
+        check_target(job.target, overwrite=settings.overwrite)
+
+
+def _read(job: Job, settings: Settings) -> "Picture":
+    from upres.imaging.reader import read_picture
+
+    _check(job, settings)
+    source = sys.stdin.buffer.read() if job.source is None else job.source
+    return read_picture(source, max_pixels=settings.max_pixels)
+
+
+def _not_the_source(job: Job, target: Path) -> None:
+    if job.source is not None and target.exists() and target.samefile(job.source):
+        raise OutputError(f"{target} is the picture itself", "choose another name with -o")
+
+
+def _compute(
+    job: Job,
+    picture: "Picture",
+    upscaler: "Upscaler",
+    settings: Settings,
+    output: Output,
+    meter: Meter,
+) -> Any:
+    """Everything up to the pixels; returns what is left to do: encode, write, report."""
+    from upres.api import enlarged
+    from upres.imaging.writer import check_size, check_target, encode, write_file
+
+    began = time.perf_counter()
+    wide, high = upscaler.goal.size(picture.width, picture.height)
+    kind = job.kind or picture.format
+    check_size(kind, wide, high)
+    target = job.target
+    if target is not None and job.named_by_size:
+        target = target.with_stem(f"{target.stem}-{wide}x{high}")
+        _not_the_source(job, target)
+        check_target(target, overwrite=settings.overwrite)
+    pipeline = upscaler.pipeline(picture.pixels)
+    factor = max(wide / picture.width, high / picture.height)
+    facts = {
+        "input": job.name,
+        "output": STREAM if target is None else str(target),
+        "input_size": [picture.width, picture.height],
+        "output_size": [wide, high],
+        "model": upscaler.name_for(factor),
+        "scales": [scale for _, scale in pipeline.steps.networks],
+        "device": pipeline.steps.target.device.type,
+        "precision": pipeline.steps.target.precision,
+        "tiles": pipeline.tiles,
+        "tile_memory_bytes": pipeline.memory,
+        "notes": [*picture.notes, *pipeline.notes],
+    }
+    _check_memory(job, picture, pipeline, wide * high)
+    if settings.dry_run:
+        return lambda: _say(facts, output, time.perf_counter() - began, dry=True)
+    meter.start(job.name, picture.width * picture.height / max(1, pipeline.tiles))
+    try:
+        pixels = pipeline.run(meter.update)
+    except MemoryError as error:
+        raise ResourceError(f"{job.name}: memory is full", "use smaller tiles") from error
+
+    def finish() -> None:
+        data, notes = encode(enlarged(picture, pixels), kind, settings.quality)
+        facts["notes"] = [*picture.notes, *pipeline.notes, *notes]
+        if target is None:
+            output.raw(data)
+        else:
+            write_file(target, data, overwrite=settings.overwrite)
+        _say(facts, output, time.perf_counter() - began, dry=False)
+
+    return finish
+
+
+def _check_memory(job: Job, picture: "Picture", pipeline: Any, result_pixels: int) -> None:
+    """Linux hands out memory that it does not have and then kills; so count first."""
+    import torch
+
+    from upres.inference.device import free_memory
+
+    on_cpu = pipeline.steps.target.device.type == "cpu"
+    result = result_pixels * picture.channels * picture.pixels.dtype.itemsize
+    needed = int(result * 1.5) + (pipeline.memory if on_cpu else 0)
+    free = free_memory(torch.device("cpu"))
+    if needed > free:
+        raise ResourceError(
+            f"{job.name}: the result needs {needed / 2**30:.1f} GiB of memory, "
+            f"{free / 2**30:.1f} GiB are free",
+            "choose a smaller result",
+        )
+
+
+def _say(facts: dict[str, Any], output: Output, seconds: float, *, dry: bool) -> None:
+    for note in facts["notes"]:
+        output.note(f"note: {facts['input']}: {note}")
+    a, b = (f"{w} x {h}" for w, h in (facts["input_size"], facts["output_size"]))
+    scales = " then ".join(f"x{s}" for s in facts["scales"])
+    how = f"{facts['model']} {scales}".strip() + f", {facts['device']} {facts['precision']}"
+    if dry:
+        how += f", {facts['tiles']} tiles, {facts['tile_memory_bytes'] / 2**20:.0f} MiB for them"
+        output.note(f"{facts['input']} {a} -> {facts['output']} {b}, {how} (dry run)")
+        output.event(event="planned", **facts)
+        return
+    output.note(f"{facts['input']} {a} -> {facts['output']} {b}, {how}, {seconds:.1f} s")
+    if facts["output"] != STREAM:
+        output.value(facts["output"], event="done", seconds=round(seconds, 3), **facts)

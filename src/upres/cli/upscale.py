@@ -1,0 +1,125 @@
+"""``upres upscale``, which ``upres photo.jpg`` means."""
+
+import glob
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from upres.cli import options
+from upres.cli.output import Output
+from upres.cli.run import STREAM, Job, ModelOptions, Settings, run
+from upres.errors import InputError, OutputError, UsageError
+
+EXAMPLES = """
+Examples:
+  upres photo.jpg                            photo-x4.jpg beside it
+  upres photo.jpg --scale 2 -o large.png
+  upres *.png --long-side 3840 -o wide/      several, into a folder that exists
+  upres photo.jpg --model bicubic            no network, for comparison
+  upres - -o - < in.png > out.png            through pipes
+"""
+
+
+def upscale(
+    files: Annotated[
+        list[str], typer.Argument(metavar="FILE", help="Pictures, or - for standard input.")
+    ],
+    output: Annotated[
+        str | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="PATH",
+            help="File, existing folder, or - for standard output.  [default: NAME-x4 beside NAME]",
+            rich_help_panel="Output",
+        ),
+    ] = None,
+    scale: options.Scale = None,
+    width: options.Width = None,
+    height: options.Height = None,
+    long_side: options.LongSide = None,
+    megapixels: options.Megapixels = None,
+    model: options.ModelName = "auto",
+    ensemble: options.Ensemble = False,
+    device: options.Device = "auto",
+    precision: options.PrecisionName = "auto",
+    tile: options.Tile = "auto",
+    threads: options.Threads = None,
+    max_pixels: options.MaxPixels = 10**9,
+    quality: options.Quality = None,
+    overwrite: options.Overwrite = False,
+    dry_run: options.DryRun = False,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> int:
+    """Upscale pictures, four times unless told otherwise."""
+    chosen = ModelOptions(
+        scale,
+        width,
+        height,
+        long_side,
+        megapixels,
+        model,
+        ensemble,
+        device,
+        precision,
+        tile,
+        threads,
+    )
+    jobs = _jobs(files, output, chosen.label)
+    if json and any(job.target is None for job in jobs):
+        raise UsageError("--json and a picture cannot share standard output", "name a file with -o")
+    settings = Settings(quality, overwrite, dry_run, max_pixels)
+    return run(jobs, chosen, settings, Output(json=json, quiet=quiet))
+
+
+def _jobs(files: list[str], output: str | None, label: str | None) -> list[Job]:
+    from upres.imaging.writer import format_of
+
+    names = [name for file in files for name in _expanded(file)]
+    folder = Path(output) if output not in (None, STREAM) and Path(str(output)).is_dir() else None
+    if len(names) > 1 and output is not None and folder is None:
+        raise OutputError(
+            f"{output} cannot take {len(names)} pictures", "give -o a folder that exists"
+        )
+    jobs = []
+    for name in names:
+        source = None if name == STREAM else Path(name)
+        if output == STREAM or (source is None and output is None):
+            jobs.append(Job(source, None))
+        elif output is not None and folder is None:
+            jobs.append(Job(source, Path(output), format_of(Path(output))))
+        elif source is None:
+            raise UsageError("a picture from standard input has no name", "name a file with -o")
+        else:
+            beside = source if folder is None else folder / source.name
+            target = beside if label is None else beside.with_stem(f"{beside.stem}-{label}")
+            jobs.append(Job(source, target, named_by_size=label is None))
+    _refuse_collisions(jobs)
+    return jobs
+
+
+def _expanded(name: str) -> list[str]:
+    """Patterns that the shell left as they are."""
+    if name == STREAM or Path(name).exists() or not any(c in name for c in "*?["):
+        return [name]
+    found = sorted(glob.glob(name, recursive=True))  # noqa: PTH207 - takes absolute patterns
+    if not found:
+        raise InputError(f"nothing matches {name!r}", "check the pattern")
+    return found
+
+
+def _refuse_collisions(jobs: list[Job]) -> None:
+    seen: dict[Path, Job] = {}
+    for job in jobs:
+        if job.target is None:
+            continue
+        if job.target in seen:
+            raise OutputError(
+                f"{seen[job.target].name} and {job.name} would both be written to {job.target}",
+                "upscale them apart",
+            )
+        seen[job.target] = job
+    if sum(job.target is None for job in jobs) > 1:
+        raise UsageError("standard output takes one picture", "give -o a folder that exists")

@@ -1,0 +1,1 @@
+"""Pixels as numpy arrays: files, colour, resizing, metrics. Knows no torch."""

@@ -1,0 +1,71 @@
+"""EXIF and XMP carried through byte for byte, except what an upscaled picture makes untrue.
+
+Writing EXIF anew moves the maker's notes, whose own offsets then point nowhere. So the few values
+that change are overwritten where they stand: the orientation becomes 1, since the pixels are
+turned, and the pixel dimensions become the new ones. Layout: TIFF 6.0, Exif 2.32.
+"""
+
+import re
+import struct
+
+_ORIENTATION, _EXIF_POINTER, _WIDTH, _HEIGHT = 0x0112, 0x8769, 0xA002, 0xA003
+_SHORT, _LONG = 3, 4
+
+
+def orientation(exif: bytes | None) -> int:
+    """1 to 8 as EXIF numbers them; 1 where nothing valid is said."""
+    for tag, _, _, value in _entries(exif or b""):
+        if tag == _ORIENTATION and 1 <= value <= 8:
+            return value
+    return 1
+
+
+def updated_exif(exif: bytes | None, width: int, height: int) -> bytes | None:
+    """The same bytes with orientation 1 and, where they are stated, the new dimensions."""
+    if not exif:
+        return exif
+    new = {_ORIENTATION: 1, _WIDTH: width, _HEIGHT: height}
+    result = bytearray(exif)
+    for tag, place, code, _ in _entries(exif):
+        if tag in new and not (code.endswith("H") and new[tag] > 0xFFFF):
+            struct.pack_into(code, result, place, new[tag])
+    return bytes(result)
+
+
+def updated_xmp(xmp: bytes | None) -> bytes | None:
+    """The same packet with tiff:Orientation 1, written as attribute or as element."""
+    if not xmp:
+        return xmp
+    xmp = re.sub(rb'(tiff:Orientation\s*=\s*["\'])[1-8](["\'])', rb"\g<1>1\2", xmp)
+    return re.sub(rb"(<tiff:Orientation>\s*)[1-8](\s*<)", rb"\g<1>1\2", xmp)
+
+
+def _entries(exif: bytes) -> list[tuple[int, int, str, int]]:
+    """Tag, place of the value, struct code and value of the single integers in IFD 0 and the Exif
+    IFD. Damaged structures end the list; the bytes are carried all the same."""
+    start = 6 if exif.startswith(b"Exif\0\0") else 0
+    order = {b"II*\0": "<", b"MM\0*": ">"}.get(exif[start : start + 4])
+    if order is None:
+        return []
+    found: list[tuple[int, int, str, int]] = []
+    try:
+        offsets = [struct.unpack_from(order + "I", exif, start + 4)[0]]
+        for _ in range(2):  # IFD 0, then the Exif IFD that it points to
+            if not offsets:
+                break
+            ifd = start + offsets.pop()
+            (count,) = struct.unpack_from(order + "H", exif, ifd)
+            for i in range(count):
+                place = ifd + 2 + 12 * i
+                tag, kind, values = struct.unpack_from(order + "HHI", exif, place)
+                if values != 1 or kind not in (_SHORT, _LONG):
+                    continue
+                code = order + ("H" if kind == _SHORT else "I")
+                (value,) = struct.unpack_from(code, exif, place + 8)
+                if tag == _EXIF_POINTER:
+                    offsets.append(value)
+                else:
+                    found.append((tag, place + 8, code, value))
+    except struct.error:
+        pass
+    return found

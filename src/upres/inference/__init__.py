@@ -1,0 +1,1 @@
+"""From a model and pixels to larger pixels: devices, tiles, execution."""

@@ -1,0 +1,132 @@
+"""Device, number format and memory, each with the reason why it was chosen."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from upres.errors import UsageError
+
+DeviceName = Literal["auto", "cpu", "cuda", "mps"]
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
+
+_DTYPES: dict[str, torch.dtype] = {
+    "fp32": torch.float32,
+    "bf16": torch.bfloat16,
+    "fp16": torch.float16,
+}
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where and in which number format networks run.
+
+    Attributes:
+        device, dtype: as torch names them.
+        reason: why, for people.
+    """
+
+    device: torch.device
+    dtype: torch.dtype
+    reason: str
+
+    @property
+    def precision(self) -> str:
+        """ "fp32", "bf16" or "fp16"."""
+        return next(name for name, dtype in _DTYPES.items() if dtype == self.dtype)
+
+
+def cpu_has_bfloat16() -> bool:
+    """Whether the CPU multiplies bfloat16 natively (AVX512-BF16, AMX, or Arm's BF16)."""
+    try:
+        words = set(Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").split())
+    except OSError:
+        # Not Linux: torch knows, under a name that it does not promise to keep.
+        probe = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
+        return bool(probe and probe())
+    return not words.isdisjoint({"avx512_bf16", "amx_bf16", "bf16"})
+
+
+def choose(device: DeviceName, precision: Precision, *, deep: bool) -> Target:
+    """Pick the device and number format.
+
+    Args:
+        deep: the picture has more than 8 bits, so a half type's 8 to 11 bits would show.
+
+    Raises:
+        UsageError: the device is not there, or does not compute in that format.
+    """
+    chosen, why = _device(device)
+    kind = chosen.type
+    if precision == "fp16" and kind == "cpu":
+        raise UsageError("fp16 is not computed natively on CPUs", "use --precision bf16 or fp32")
+    if precision != "auto":
+        return Target(chosen, _DTYPES[precision], f"{why}; {precision} as asked")
+    if deep:
+        return Target(chosen, torch.float32, f"{why}; fp32 because the picture has over 8 bits")
+    if kind == "cuda":
+        return Target(chosen, torch.float16, f"{why}; fp16 is fastest there")
+    if kind == "cpu" and cpu_has_bfloat16():
+        return Target(chosen, torch.bfloat16, f"{why}; bf16 because the CPU computes it natively")
+    return Target(chosen, torch.float32, f"{why}; fp32 because nothing faster is native")
+
+
+def _device(name: DeviceName) -> tuple[torch.device, str]:
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if name in there and not there[name]:
+        raise UsageError(
+            f"device {name} is not available here",
+            "'upres doctor' says what is; --device auto picks the best",
+        )
+    if name != "auto":
+        return torch.device(name), f"{name} as asked"
+    for kind, available in there.items():
+        if available:
+            return torch.device(kind), f"{kind} is available"
+    return torch.device("cpu"), "no accelerator"
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that could be allocated now.
+
+    On the CPU, the least of what Linux calls available and what the control group has left; Linux
+    kills a process rather than refuse memory, so callers stay well below.
+    """
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return min(_system_memory(), _group_memory())
+
+
+def _system_memory() -> int:
+    try:
+        for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    except (OSError, ValueError):
+        pass
+    if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+    return 4 * 2**30  # nothing says: a size that every machine with torch has
+
+
+def _group_memory() -> int:
+    """What is left below the limit of the process's control group, version 2 or 1."""
+    unlimited = 2**62
+    left = unlimited
+    for limit, used in (
+        ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
+        (
+            "/sys/fs/cgroup/memory/memory.limit_in_bytes",
+            "/sys/fs/cgroup/memory/memory.usage_in_bytes",
+        ),
+    ):
+        try:
+            top = Path(limit).read_text(encoding="ascii").strip()
+            now = int(Path(used).read_text(encoding="ascii"))
+            left = min(left, unlimited if top == "max" else max(0, int(top) - now))
+        except (OSError, ValueError):
+            continue
+    return left

@@ -1,0 +1,345 @@
+"""The engine: tile, run, retry smaller, paste; stage after stage."""
+
+import warnings
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from upres.errors import ResourceError
+from upres.imaging.color import LUMA
+from upres.inference.device import Target, free_memory
+from upres.inference.executor import Executor, OnShare, PlainExecutor
+from upres.inference.rows import Pixels, Rows
+from upres.inference.streamed import StreamedExecutor
+from upres.inference.tiling import Cut, Grid, Tile
+from upres.networks import Network
+from upres.networks.chain import ChainNetwork
+
+# The core of a tile where memory does not say otherwise, in input pixels. Streamed tiles keep
+# nothing but input and output, so they are large and the halo hardly counts.
+_STREAMED_CORE = 2048
+_CPU_CORE = 512
+_CUDA_CORE = 512
+_SMALLEST_CORE = 32
+# What tiles may take at most, and the share of the free memory that is never exceeded.
+_CPU_BUDGET = 2**30
+_CPU_SHARE = 0.25
+_CUDA_SHARE = 0.6
+_CUDA_BATCH = 8
+
+
+@dataclass(frozen=True)
+class TilePlan:
+    """How a picture will be cut.
+
+    Attributes:
+        grid: the tiles.
+        batch: tiles that run at once.
+        memory: bytes that one batch is estimated to take.
+        note: why the tiles are smaller than usual, or "".
+    """
+
+    grid: Grid
+    batch: int
+    memory: int
+    note: str
+
+
+def executor_for(network: Network, scale: int, target: Target) -> Executor:
+    """The fastest exact way to run a network on a device."""
+    if target.device.type == "cpu" and isinstance(network, ChainNetwork):
+        return StreamedExecutor(network, scale, target.dtype)
+    return PlainExecutor(network, scale, target.device, target.dtype)
+
+
+def plan_tiles(
+    network: Network,
+    scale: int,
+    target: Target,
+    size: tuple[int, int],
+    tile: int | None,
+    *,
+    bytes_per_pixel: float,
+) -> TilePlan:
+    """Choose tiles from the picture, the model, the device and the number format; free memory can
+    only make them smaller.
+
+    Args:
+        size: height and width of the stage's input.
+        tile: side of the core that the user asks for, 0 for no tiles, None to choose.
+    """
+    halo = network.halo(scale)
+    height, width = size
+    if tile is not None:
+        grid = Grid(height, width, tile, halo)
+        return TilePlan(grid, 1, int(_padded_pixels(grid) * bytes_per_pixel), "")
+    cuda = target.device.type == "cuda"
+    streamed = not cuda and isinstance(network, ChainNetwork)
+    usual = _STREAMED_CORE if streamed else _CUDA_CORE if cuda else _CPU_CORE
+    free = free_memory(target.device)
+    budget = _CUDA_SHARE * free if cuda else min(_CPU_BUDGET, _CPU_SHARE * free)
+    core, note = usual, ""
+    while core > _SMALLEST_CORE:
+        if _padded_pixels(Grid(height, width, core, halo)) * bytes_per_pixel <= budget:
+            break
+        core //= 2
+        if cuda or budget < _CPU_BUDGET:
+            note = f"tiles of {core} instead of {usual} because {free / 2**30:.1f} GiB are free"
+    grid = Grid(height, width, core, halo)
+    pixels = _padded_pixels(grid)
+    batch = min(_CUDA_BATCH, max(1, int(budget // (pixels * bytes_per_pixel)))) if cuda else 1
+    return TilePlan(grid, batch, int(pixels * bytes_per_pixel) * batch, note)
+
+
+def _padded_pixels(grid: Grid) -> int:
+    side = [
+        min(length, max(b - a for a, b in spans) + 2 * grid.halo)
+        for length, spans in ((grid.height, grid.rows), (grid.width, grid.columns))
+    ]
+    return side[0] * side[1]
+
+
+class ModelStage:
+    """A network over a picture, tile by tile.
+
+    Args:
+        source: 1 or 3 channels. Integers are read as fractions of their range.
+        network: RGB in and out.
+        tile: see ``plan_tiles``.
+        ensemble: average over the eight flips and rotations (x8, Timofte et al. 2016).
+        levels: 255 or 65535 to round to integers; None gives float32 in 0..1.
+        executor: replaces the usual one, for tests and other backends.
+    """
+
+    def __init__(
+        self,
+        source: Rows,
+        network: Network,
+        scale: int,
+        target: Target,
+        *,
+        tile: int | None = None,
+        ensemble: bool = False,
+        levels: int | None = None,
+        executor: Executor | None = None,
+    ) -> None:
+        self.source, self.network, self.scale, self.target = source, network, scale, target
+        self.height, self.width = source.height * scale, source.width * scale
+        self.channels = source.channels
+        self.ensemble, self.levels = ensemble, levels
+        self.executor = executor or executor_for(network, scale, target)
+        self.plan = plan_tiles(
+            network,
+            scale,
+            target,
+            (source.height, source.width),
+            tile,
+            bytes_per_pixel=self.executor.bytes_per_pixel(),
+        )
+        self.largest: int | None = None  # pixels of a padded tile that once did not fit
+        self._exact: Executor | None = None
+        self.on_share: OnShare | None = None  # told which part of a tile was computed
+
+    def strips(self) -> Iterator[Pixels]:
+        """Blocks of rows: uint8 or uint16 with ``levels``, else float32 clamped to 0..1."""
+        told, runs = self.on_share, 8 if self.ensemble else 1
+        self.executor.on_share = None if told is None else lambda share: told(share / runs)
+        for top, bottom in self.plan.grid.rows:
+            tiles = list(self.plan.grid.band(top, bottom))
+            first, _, end, _ = tiles[0].padded
+            window = self.source.read(first, end)
+            band = np.empty(
+                ((bottom - top) * self.scale, self.width, self.channels), _dtype(self.levels)
+            )
+            waiting: deque[tuple[list[Tile], Callable[[], Pixels]]] = deque()
+            for batch in _batches(tiles, self.plan.batch):
+                waiting.append((batch, self._start(window, batch)))
+                # One batch computes while the previous one is copied back.
+                if len(waiting) > 1:
+                    self._finish(band, *waiting.popleft())
+            while waiting:
+                self._finish(band, *waiting.popleft())
+            yield band
+
+    def _start(self, window: Pixels, batch: list[Tile]) -> Callable[[], Pixels]:
+        spans = [(tile.padded[1], tile.padded[3]) for tile in batch]
+        pixels = np.stack([window[:, left:right] for left, right in spans])
+        return self._launch(pixels, batch[0].cut)
+
+    def _finish(self, band: Pixels, batch: list[Tile], result: Callable[[], Pixels]) -> None:
+        for tile, pixels in zip(batch, result(), strict=True):
+            band[:, tile.left * self.scale : tile.right * self.scale] = pixels
+
+    def _launch(self, pixels: Pixels, cut: Cut) -> Callable[[], Pixels]:
+        """Begin a batch; the returned function waits for it. N x h x w x C in and out."""
+        if self.largest is not None and pixels[..., 0].size >= self.largest:
+            return lambda: self._halves(pixels, cut)
+        try:
+            with torch.inference_mode():
+                return self._compute(pixels, cut)
+        except (RuntimeError, MemoryError) as error:
+            if not _is_out_of_memory(error):
+                raise
+            self.largest = pixels[..., 0].size
+        if self.target.device.type == "cuda":
+            torch.cuda.empty_cache()
+        return lambda: self._halves(pixels, cut)
+
+    def _halves(self, pixels: Pixels, cut: Cut) -> Pixels:
+        """The same result from smaller tiles: one by one, then each cut across its longer side."""
+        if len(pixels) > 1:
+            parts = [self._launch(pixels[i : i + 1], cut)() for i in range(len(pixels))]
+            return np.concatenate(parts)
+        height = pixels.shape[1] - cut.top - cut.bottom
+        width = pixels.shape[2] - cut.left - cut.right
+        if max(height, width) <= _SMALLEST_CORE:
+            raise ResourceError(
+                f"a tile of {width} x {height} pixels does not fit into the memory of "
+                f"{self.target.device.type}",
+                "free some, or use a smaller model or --device cpu",
+            )
+        halo = self.plan.grid.halo
+        tall = height >= width
+        axis = 1 if tall else 2
+        before, core, after = (
+            (cut.top, height, cut.bottom) if tall else (cut.left, width, cut.right)
+        )
+        middle, total = before + core // 2, pixels.shape[axis]
+        low, high = max(0, middle - halo), min(total, middle + halo)
+        names = ("top", "bottom") if tall else ("left", "right")
+        cut_first = Cut(**{**vars(cut), names[1]: high - middle})
+        cut_second = Cut(**{**vars(cut), names[0]: middle - low})
+        if after > total - middle or before > middle:  # pragma: no cover - core is never negative
+            raise AssertionError("a tile without a core")
+        first = self._launch(np.take(pixels, range(high), axis), cut_first)()
+        second = self._launch(np.take(pixels, range(low, total), axis), cut_second)()
+        return np.concatenate([first, second], axis)
+
+    def _compute(self, pixels: Pixels, cut: Cut) -> Callable[[], Pixels]:
+        x = self._to_device(pixels)
+        y = self._network(self.executor, x, cut)
+        finite = torch.isfinite(y).all()
+        done = self._from_device(self._round(y))
+
+        def result() -> Pixels:
+            values = done()
+            if bool(finite):
+                return values
+            return self._recompute(pixels, cut)
+
+        return result
+
+    def _recompute(self, pixels: Pixels, cut: Cut) -> Pixels:
+        """A half type overflowed: the same tile in float32."""
+        if self._exact is None:
+            warnings.warn(
+                f"{self.target.precision} overflowed; such tiles are computed again in fp32",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+            exact = Target(self.target.device, torch.float32, "")
+            self._exact = executor_for(self.network, self.scale, exact)
+        with torch.inference_mode():
+            y = self._network(self._exact, self._to_device(pixels), cut)
+            return self._from_device(self._round(torch.nan_to_num(y)))()
+
+    def _network(self, executor: Executor, x: Tensor, cut: Cut) -> Tensor:
+        """N x C x h x w in 0..1, C as the source has; the result on the device, float32."""
+        gray = x.shape[1] == 1
+        x = x.expand(-1, 3, -1, -1) if gray else x
+        y = _ensemble(executor, x, cut) if self.ensemble else executor(x, cut)
+        if gray:
+            weights = torch.tensor(LUMA, device=y.device).view(1, 3, 1, 1)
+            y = (y * weights).sum(1, keepdim=True)
+        return y
+
+    def _to_device(self, pixels: Pixels) -> Tensor:
+        # torch has few operators for uint16; float32 holds all its values.
+        values = pixels.astype(np.float32) if pixels.dtype == np.uint16 else pixels
+        host = torch.from_numpy(np.ascontiguousarray(values))
+        if self.target.device.type == "cuda":
+            host = host.pin_memory()
+        x = host.to(self.target.device, non_blocking=True).permute(0, 3, 1, 2).float()
+        if np.issubdtype(pixels.dtype, np.integer):
+            x = x / np.iinfo(pixels.dtype).max
+        return x
+
+    def _round(self, y: Tensor) -> Tensor:
+        """N x C x h x w float to N x h x w x C in the output's type."""
+        y = y.clamp(0, 1).permute(0, 2, 3, 1)
+        if self.levels is None:
+            return y
+        return (y * self.levels).round().to(torch.uint8 if self.levels == 255 else torch.int32)
+
+    def _from_device(self, y: Tensor) -> Callable[[], Pixels]:
+        dtype = _dtype(self.levels)
+        if y.device.type != "cuda":
+            return lambda: y.cpu().numpy().astype(dtype, copy=False)
+        host = torch.empty(y.shape, dtype=y.dtype, pin_memory=True)
+        host.copy_(y, non_blocking=True)
+        event = torch.cuda.Event()  # type: ignore[no-untyped-call]
+        event.record()
+
+        def result() -> Pixels:
+            event.synchronize()
+            return host.numpy().astype(dtype, copy=False)
+
+        return result
+
+
+def _dtype(levels: int | None) -> type[Any]:
+    return np.float32 if levels is None else np.uint8 if levels == 255 else np.uint16
+
+
+def _batches(tiles: list[Tile], size: int) -> Iterator[list[Tile]]:
+    """Runs of neighbours with equal shapes and cuts, at most ``size`` long."""
+    batch: list[Tile] = []
+    for tile in tiles:
+        if batch and (len(batch) == size or _shape(tile) != _shape(batch[0])):
+            yield batch
+            batch = []
+        batch.append(tile)
+    yield batch
+
+
+def _shape(tile: Tile) -> tuple[int, int, Cut]:
+    top, left, bottom, right = tile.padded
+    return bottom - top, right - left, tile.cut
+
+
+def _ensemble(executor: Executor, x: Tensor, cut: Cut) -> Tensor:
+    """Mean over the flips and rotations of the input, each undone on the output."""
+    total: Tensor | None = None
+    for transposed in (False, True):
+        for dims in ((), (2,), (3,), (2, 3)):
+            top, bottom = (cut.bottom, cut.top) if 2 in dims else (cut.top, cut.bottom)
+            left, right = (cut.right, cut.left) if 3 in dims else (cut.left, cut.right)
+            turned = x.flip(dims)
+            if transposed:
+                y = executor(turned.transpose(2, 3), Cut(left, top, right, bottom)).transpose(2, 3)
+            else:
+                y = executor(turned, Cut(top, left, bottom, right))
+            y = y.flip(dims)
+            total = y.clone() if total is None else total + y
+    assert total is not None
+    return total / 8
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate" in str(error)
+
+
+def collect(strips: Iterator[NDArray[Any]], shape: tuple[int, ...], dtype: Any) -> Pixels:
+    """Strips, one under the other, as one array."""
+    result = np.empty(shape, dtype)
+    top = 0
+    for strip in strips:
+        result[top : top + len(strip)] = strip
+        top += len(strip)
+    return result

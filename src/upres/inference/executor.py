@@ -1,0 +1,90 @@
+"""How a network is run on one padded tile."""
+
+import copy
+from collections.abc import Callable
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from upres.inference.tiling import Cut
+from upres.networks import Network
+
+# Told which part of a tile has been computed since the last time; a batch of n adds up to n.
+OnShare = Callable[[float], None]
+
+
+class Executor(Protocol):
+    """A network, made ready for one scale, device and dtype.
+
+    Attributes:
+        on_share: told of progress, if set.
+    """
+
+    on_share: OnShare | None
+
+    def __call__(self, x: Tensor, cut: Cut) -> Tensor:
+        """Run a batch of equal tiles.
+
+        Args:
+            x: N x 3 x h x w float32 in 0..1 on the executor's device, halo included.
+            cut: the halo, in pixels of ``x``; zero sides are the picture's own border.
+
+        Returns:
+            N x 3 x scale*(h - top - bottom) x scale*(w - left - right) float32, unclamped.
+        """
+        ...
+
+    def bytes_per_pixel(self) -> float:
+        """Memory that a pixel of ``x`` costs at the peak, beyond a fixed sum."""
+        ...
+
+
+def to_dtype(network: Network, dtype: torch.dtype) -> Network:
+    """A copy that computes in ``dtype``; mean shifts and batch statistics stay float32."""
+    copied = copy.deepcopy(network)
+    for module in copied.modules():
+        if isinstance(module, nn.Conv2d | nn.PReLU):
+            module.to(dtype)
+    return copied
+
+
+class PlainExecutor:
+    """Runs ``features``, crops what the second stage does not need, runs ``reconstruct``."""
+
+    def __init__(
+        self, network: Network, scale: int, device: torch.device, dtype: torch.dtype
+    ) -> None:
+        # torch's stubs lose the overload of `to` that takes a memory format.
+        prepared: nn.Module = to_dtype(network, dtype).to(device)
+        self.network = prepared.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.scale, self.dtype = scale, dtype
+        self.reach = network.reconstruct_halo(scale)
+        self.values = network.peak_values(scale)
+        self.on_share: OnShare | None = None
+
+    def bytes_per_pixel(self) -> float:
+        """From the network's own count of numbers alive at the peak."""
+        return self.values * self.dtype.itemsize * 1.25 + 3 * 4 * (1 + 2 * self.scale**2)
+
+    def __call__(self, x: Tensor, cut: Cut) -> Tensor:
+        """See ``Executor``."""
+        x = x.contiguous(memory_format=torch.channels_last)
+        features = self.network.features(x, self.scale)
+        inner = Cut(*(max(0, side - self.reach) for side in vars(cut).values()))
+        rest = Cut(*(min(side, self.reach) for side in vars(cut).values()))
+        picture = self.network.reconstruct(crop(features, inner), self.scale)
+        if self.on_share is not None:
+            self.on_share(float(len(x)))
+        return crop(picture.float(), rest, self.scale)
+
+
+def crop(x: Tensor, cut: Cut, scale: int = 1) -> Tensor:
+    """N x C x h x w without ``scale`` times the cut on each side."""
+    height, width = x.shape[2:]
+    return x[
+        :,
+        :,
+        cut.top * scale : height - cut.bottom * scale,
+        cut.left * scale : width - cut.right * scale,
+    ]

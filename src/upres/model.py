@@ -1,0 +1,188 @@
+"""Model: a network, its weights, and the facts needed to use them, as one safetensors file."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from upres.convert import super_image_state
+from upres.errors import WeightsError
+from upres.networks import ARCHITECTURES, Network
+from upres.networks.blocks import bicubic, bicubic_reach
+from upres.weights.facts import ModelFacts
+from upres.weights.header import facts_metadata, read_facts
+from upres.weights.manifest import WeightsEntry
+from upres.weights.store import home
+
+
+@dataclass(frozen=True)
+class Model:
+    """A network in evaluation mode, float32, on the CPU, and what is known about it."""
+
+    network: Network
+    facts: ModelFacts
+
+    @property
+    def parameters(self) -> int:
+        """How many numbers were learned."""
+        return sum(p.numel() for p in self.network.parameters())
+
+    def as_rgb(self) -> Network:
+        """The network, or the network in a colour space change: N x 3 in and out either way."""
+        return self.network if self.network.colour == "rgb" else _LumaOnly(self.network)
+
+    def save(self, path: Path, *, dtype: torch.dtype = torch.float32, source: str = "") -> None:
+        """Write one safetensors file that carries its own facts.
+
+        Args:
+            path: written beside its place and renamed.
+            dtype: float32, or float16 to halve the file.
+            source: SHA-256 of the file it was converted from, if it was.
+        """
+        state = {k: v.to(dtype).contiguous() for k, v in self.network.state_dict().items()}
+        part = path.with_name(f"{path.name}.part")
+        try:
+            save_file(state, part, metadata=facts_metadata(self.facts, source or None))
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
+
+
+def build(facts: ModelFacts) -> Model:
+    """An untrained model of this architecture.
+
+    Raises:
+        WeightsError: the architecture is unknown or refuses the numbers.
+    """
+    architecture = ARCHITECTURES.get(facts.architecture)
+    if architecture is None:
+        raise WeightsError(
+            f"{facts.name}: no architecture is called {facts.architecture!r}",
+            f"known are {', '.join(sorted(ARCHITECTURES))}",
+        )
+    served: dict[str, Any] = (
+        {"scales": facts.scales} if architecture.shares_scales else {"scale": facts.scales[0]}
+    )
+    try:
+        network = architecture(**served, **dict(facts.numbers))
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise WeightsError(
+            f"{facts.name}: {facts.architecture} cannot be built from its numbers ({error})"
+        ) from error
+    if network.colour != facts.colour or network.scales != facts.scales:
+        raise WeightsError(
+            f"{facts.name}: the facts say {facts.colour} x{facts.scales}, "
+            f"the architecture {network.colour} x{network.scales}"
+        )
+    return Model(network.eval().requires_grad_(requires_grad=False), facts)
+
+
+def load(path: Path) -> Model:
+    """Read a file that ``Model.save`` wrote. Half-precision numbers become float32.
+
+    Raises:
+        WeightsError: not a safetensors file of ours, damaged, or its tensors do not fit.
+    """
+    model = build(read_facts(path))
+    try:
+        state = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise WeightsError(f"{path} is damaged ({error})", "fetch or train it again") from error
+    fill(model.network, state, str(path))
+    return model
+
+
+def load_published(entry: WeightsEntry, path: Path) -> Model:
+    """The model in a verified file, converted if it is not ours.
+
+    A converted file is kept in ``home()`` under the original's SHA-256; where that folder cannot
+    be written, the conversion is simply made again next time.
+
+    Raises:
+        WeightsError: the file does not hold what the manifest says.
+    """
+    if entry.hub is None or entry.hub.layout == "upres":
+        return load(path)
+    kept = home() / "converted" / f"{entry.sha256}.safetensors"
+    if kept.is_file():
+        try:
+            model = load(kept)
+        except WeightsError:
+            pass  # damaged since: it is made again below
+        else:
+            if model.facts == entry.facts:
+                return model
+    model = build(entry.facts)
+    fill(model.network, super_image_state(path), str(path))
+    try:
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        model.save(kept, source=entry.sha256)
+    except OSError:
+        pass
+    return model
+
+
+def fill(network: Network, state: dict[str, Tensor], where: str) -> None:
+    """Load a state dict that must fit exactly.
+
+    Raises:
+        WeightsError: a tensor is missing, left over, or of another shape or kind.
+    """
+    expected = network.state_dict()
+    wrong = sorted(set(expected) ^ set(state)) or [
+        k for k, v in expected.items() if v.shape != state[k].shape
+    ]
+    if wrong:
+        raise WeightsError(f"{where} does not fit {type(network).__name__}: {wrong[0]} differs")
+    if not all(torch.isfinite(v).all() for v in state.values() if v.is_floating_point()):
+        raise WeightsError(f"{where} holds numbers that are not finite")
+    network.load_state_dict({k: v.to(expected[k].dtype) for k, v in state.items()}, strict=True)
+
+
+class _LumaOnly(Network):
+    """RGB through a network that knows only luma; Cb and Cr are enlarged by bicubic.
+
+    MATLAB rgb2ycbcr (BT.601 studio range), with 8-bit values divided by 255.
+    """
+
+    def __init__(self, network: Network) -> None:
+        super().__init__()
+        self.network = network
+        self.scales = network.scales
+        self.enlarges_first = network.enlarges_first
+        to_ycc = torch.tensor(
+            [
+                [65.481, 128.553, 24.966],
+                [-37.797, -74.203, 112.0],
+                [112.0, -93.786, -18.214],
+            ]
+        )
+        offset = torch.tensor([16.0, 128.0, 128.0]).view(1, 3, 1, 1)
+        self.register_buffer("to_ycc", (to_ycc / 255.0).view(3, 3, 1, 1), persistent=False)
+        self.register_buffer(
+            "to_rgb", torch.linalg.inv(to_ycc / 255.0).view(3, 3, 1, 1), persistent=False
+        )
+        self.register_buffer("offset", offset / 255.0, persistent=False)
+
+    def halo(self, scale: int) -> int:
+        return max(self.network.halo(scale), bicubic_reach())
+
+    def reconstruct_halo(self, scale: int) -> int:
+        return self.halo(scale)
+
+    def peak_values(self, scale: int) -> int:
+        return self.network.peak_values(scale) + 9 * scale * scale
+
+    def features(self, x: Tensor, scale: int) -> Tensor:
+        return x
+
+    def reconstruct(self, features: Tensor, scale: int) -> Tensor:
+        convert = torch.nn.functional.conv2d
+        ycc = convert(features.float(), self.get_buffer("to_ycc")) + self.get_buffer("offset")
+        luma = self.network(ycc[:, :1], scale)
+        joined = torch.cat([luma.float(), bicubic(ycc[:, 1:], scale)], 1)
+        return convert(joined - self.get_buffer("offset"), self.get_buffer("to_rgb"))

@@ -1,0 +1,57 @@
+"""VDSR (Kim et al. 2016, "Accurate Image Super-Resolution Using Very Deep Convolutional
+Networks")."""
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from upres.networks.blocks import bicubic, bicubic_reach, conv
+from upres.networks.network import Network
+
+
+class VDSR(Network):
+    """Twenty 3 x 3 convolutions that add detail to a bicubic enlargement of the luma.
+
+    One set of weights serves every scale.
+
+    Args:
+        scales: the factors it serves.
+        layers, channels: 20 and 64 in the paper.
+    """
+
+    shares_scales = True
+    colour = "y"
+    enlarges_first = True
+
+    def __init__(
+        self, scales: tuple[int, ...] = (2, 3, 4), *, layers: int = 20, channels: int = 64
+    ) -> None:
+        super().__init__()
+        self.scales = tuple(scales)
+        self.head = conv(1, channels)
+        self.body = nn.ModuleList(conv(channels, channels) for _ in range(layers - 2))
+        self.tail = conv(channels, 1)
+
+    def halo(self, scale: int) -> int:
+        """One output pixel a layer, and what the enlargement reads."""
+        return -(-(len(self.body) + 2) // scale) + bicubic_reach()
+
+    def reconstruct_halo(self, scale: int) -> int:
+        """All of the halo: there is no low-resolution stage."""
+        return self.halo(scale)
+
+    def peak_values(self, scale: int) -> int:
+        """A layer's input and output at output resolution."""
+        return 2 * self.head.out_channels * scale * scale
+
+    def features(self, x: Tensor, scale: int) -> Tensor:
+        """The input itself: there is no low-resolution stage."""
+        return x
+
+    def reconstruct(self, features: Tensor, scale: int) -> Tensor:
+        """N x 1 x h x w in 0..1 to N x 1 x scale*h x scale*w, float32."""
+        enlarged = bicubic(features.float(), scale)
+        y = F.relu(self.head(enlarged.to(self.head.weight.dtype)))
+        for layer in self.body:
+            y = F.relu(layer(y))
+        residual: Tensor = self.tail(y)
+        return enlarged + residual.float()

@@ -1,0 +1,1 @@
+"""Which checkpoints exist and where their files are. Knows no torch."""

@@ -1,0 +1,70 @@
+"""The JSON header of a safetensors file, read without torch.
+
+Layout (safetensors format): 8 bytes little-endian length n, n bytes of JSON, then the tensors'
+bytes. Our facts are one metadata entry, "upres": a JSON text with ``"format": 1``.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from upres.errors import WeightsError
+from upres.weights.facts import FactsError, ModelFacts
+
+KEY = "upres"
+FORMAT = 1
+_LARGEST_HEADER = 16 * 2**20
+
+
+def read_header(path: Path) -> dict[str, Any]:
+    """The header as it stands: tensor names to dtype, shape and offsets, and "__metadata__".
+
+    Raises:
+        WeightsError: the file cannot be read or is no safetensors file.
+    """
+    try:
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            if not 2 <= length <= _LARGEST_HEADER:
+                raise ValueError(f"a header of {length} bytes")
+            header = json.loads(file.read(length))
+    except OSError as error:
+        raise WeightsError(f"{path} cannot be read ({error.strerror})") from error
+    except ValueError as error:
+        raise WeightsError(
+            f"{path} is not a safetensors file", "give a file that upres wrote, or a model's name"
+        ) from error
+    if not isinstance(header, dict):
+        raise WeightsError(f"{path} is not a safetensors file")
+    return header
+
+
+def read_facts(path: Path) -> ModelFacts:
+    """The facts that upres embedded.
+
+    Raises:
+        WeightsError: not a safetensors file, not one of ours, or of a later format.
+    """
+    metadata = read_header(path).get("__metadata__")
+    text = metadata.get(KEY) if isinstance(metadata, dict) else None
+    if not isinstance(text, str):
+        raise WeightsError(
+            f"{path} carries no upres metadata, so its architecture is unknown",
+            "use a file written by upres",
+        )
+    try:
+        raw = json.loads(text)
+        if not isinstance(raw, dict) or raw.pop("format", None) != FORMAT:
+            raise FactsError(f"its format is not {FORMAT}, the one this version reads")
+        raw.pop("source", None)
+        return ModelFacts.from_mapping(raw)
+    except ValueError as error:
+        raise WeightsError(f"{path}: {error}", "use a file written by upres") from error
+
+
+def facts_metadata(facts: ModelFacts, source: str | None = None) -> dict[str, str]:
+    """The metadata for a file: ``facts``, and the SHA-256 of the file it was converted from."""
+    raw = {"format": FORMAT, **facts.to_mapping()}
+    if source:
+        raw["source"] = source
+    return {KEY: json.dumps(raw, sort_keys=True)}
