@@ -10,14 +10,17 @@ import struct
 
 _ORIENTATION, _EXIF_POINTER, _WIDTH, _HEIGHT = 0x0112, 0x8769, 0xA002, 0xA003
 _SHORT, _LONG = 3, 4
+# As an attribute or as an element.
+_XMP_ORIENTATION = re.compile(rb"""(tiff:Orientation\s*(?:=\s*["']|>\s*))([1-8])""")
 
 
-def orientation(exif: bytes | None) -> int:
-    """1 to 8 as EXIF numbers them; 1 where nothing valid is said."""
+def orientation(exif: bytes | None, xmp: bytes | None = None) -> int:
+    """1 to 8 as EXIF numbers them; XMP is asked where EXIF does not say; 1 where nothing does."""
     for tag, _, _, value in _entries(exif or b""):
         if tag == _ORIENTATION and 1 <= value <= 8:
             return value
-    return 1
+    match = _XMP_ORIENTATION.search(xmp or b"")
+    return int(match[2]) if match else 1
 
 
 def updated_exif(exif: bytes | None, width: int, height: int) -> bytes | None:
@@ -33,11 +36,10 @@ def updated_exif(exif: bytes | None, width: int, height: int) -> bytes | None:
 
 
 def updated_xmp(xmp: bytes | None) -> bytes | None:
-    """The same packet with tiff:Orientation 1, written as attribute or as element."""
+    """The same packet with tiff:Orientation 1."""
     if not xmp:
         return xmp
-    xmp = re.sub(rb'(tiff:Orientation\s*=\s*["\'])[1-8](["\'])', rb"\g<1>1\2", xmp)
-    return re.sub(rb"(<tiff:Orientation>\s*)[1-8](\s*<)", rb"\g<1>1\2", xmp)
+    return _XMP_ORIENTATION.sub(rb"\g<1>1", xmp)
 
 
 def _entries(exif: bytes) -> list[tuple[int, int, str, int]]:

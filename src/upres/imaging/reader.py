@@ -75,7 +75,8 @@ def read_size(source: Path | bytes, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> 
         InputError: as ``read_picture``, as far as the header tells.
     """
     with _opened(source, max_pixels) as (image, _):
-        turned = orientation(_exif(image)) >= 5
+        # Pillow's TIFF reader says the upright size from the start.
+        turned = image.format != "TIFF" and orientation(_exif(image), _xmp(image)) >= 5
         return (image.height, image.width) if turned else (image.width, image.height)
 
 
@@ -153,7 +154,7 @@ def _decode(image: Image.Image, name: str) -> Picture:
     before = _exif(image)
     image.load()
     exif, xmp = before or _exif(image), _xmp(image)
-    turn = _UPRIGHT.get(orientation(exif))
+    turn = _UPRIGHT.get(orientation(exif, xmp))
     already = image.format == "TIFF" and 0x0112 not in image.getexif()
     plain, icc = _plain(image, icc, name, notes)
     if turn is not None and not already:

@@ -144,6 +144,9 @@ def _parameters(picture: Picture, kind: str, quality: int | None) -> dict[str, A
         parameters["big_tiff"] = True
     if picture.icc and kind not in ("BMP", "GIF", "JPEG2000"):
         parameters["icc_profile"] = picture.icc
+    if kind == "TIFF" and exif:
+        # Pillow's compressing TIFF writer cannot write the directories that EXIF consists of.
+        del parameters["compression"]
     if exif and kind in ("JPEG", "PNG", "WEBP", "TIFF", "AVIF"):
         parameters["exif"] = exif
     if picture.dpi and kind in ("JPEG", "PNG", "TIFF", "BMP"):

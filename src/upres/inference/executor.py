@@ -55,6 +55,9 @@ class PlainExecutor:
     def __init__(
         self, network: Network, scale: int, device: torch.device, dtype: torch.dtype
     ) -> None:
+        if device.type == "cuda" and dtype == torch.float32:
+            # TF32 keeps 10 of float32's 23 bits; who asks for fp32 means all of them.
+            torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
         # torch's stubs lose the overload of `to` that takes a memory format.
         prepared: nn.Module = to_dtype(network, dtype).to(device)
         self.network = prepared.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -1,0 +1,363 @@
+"""Promise 1: the tiled result is the untiled one. Promise 2: it never runs out of memory."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from upres.errors import ResourceError
+from upres.inference.device import Target, cpu_has_bfloat16
+from upres.inference.engine import ModelStage, collect, plan_tiles
+from upres.inference.executor import PlainExecutor, crop
+from upres.inference.pipeline import Pipeline, Steps
+from upres.inference.rows import ArrayRows
+from upres.inference.streamed import StreamedExecutor, fold
+from upres.inference.tiling import Cut
+from upres.networks import EDSR, MDSR, SRCNN, VDSR, Network, SRResNet
+
+FP32 = Target(torch.device("cpu"), torch.float32, "a test")
+BF16 = Target(torch.device("cpu"), torch.bfloat16, "a test")
+
+
+class Nearest(Network):
+    """Repeats pixels; its halo is chosen, so that tiling is checked exactly."""
+
+    def __init__(self, scale=2, halo=3):
+        super().__init__()
+        self.scales, self._halo = (scale,), halo
+
+    def halo(self, scale):
+        return self._halo
+
+    def reconstruct_halo(self, scale):
+        return 0
+
+    def peak_values(self, scale):
+        return 3 * scale * scale
+
+    def features(self, x, scale):
+        return x
+
+    def reconstruct(self, features, scale):
+        return features.repeat_interleave(scale, 2).repeat_interleave(scale, 3)
+
+
+def seeded(network):
+    """Random weights that use every path, borders included."""
+    torch.manual_seed(1)
+    for p in network.parameters():
+        torch.nn.init.normal_(p, std=0.08)
+    return network.eval()
+
+
+def run(network, pixels, target=FP32, **options):
+    scale = network.scales[-1]
+    stage = ModelStage(ArrayRows(pixels), network, scale, target, **options)
+    shape = (stage.height, stage.width, stage.channels)
+    strips = list(stage.strips())
+    return collect(iter(strips), shape, strips[0].dtype)
+
+
+NETWORKS = [
+    seeded(EDSR(2, blocks=3, channels=8)),
+    seeded(EDSR(3, blocks=2, channels=8, residual_scale=0.1)),
+    seeded(EDSR(4, blocks=2, channels=8)),
+    seeded(MDSR(blocks=2, channels=8)),
+    seeded(SRResNet(4, blocks=1, channels=8)),
+]
+IDS = [f"{type(n).__name__}-x{n.scales[-1]}" for n in NETWORKS]
+
+
+@given(
+    st.sampled_from(NETWORKS), st.integers(1, 60), st.integers(1, 60), st.integers(4, 40),
+    st.integers(0, 10**6),
+)  # fmt: skip
+def test_tiled_equals_untiled_in_fp32(network, height, width, tile, seed):
+    pixels = np.random.default_rng(seed).random((height, width, 3), np.float32)
+    difference = run(network, pixels, tile=tile) - run(network, pixels, tile=0)
+    assert np.abs(difference).max() <= 1e-5
+
+
+@given(st.sampled_from(NETWORKS), st.integers(1, 60), st.integers(1, 60), st.integers(4, 40))
+def test_tiled_equals_untiled_within_a_level_in_bf16(network, height, width, tile):
+    pixels = np.random.default_rng(height).integers(0, 256, (height, width, 3), np.uint8)
+    a, b = (run(network, pixels, BF16, tile=t, levels=255) for t in (tile, 0))
+    assert np.abs(a.astype(int) - b).max() <= 1
+
+
+@given(
+    st.sampled_from(NETWORKS[:4]), st.integers(1, 50), st.integers(1, 50), st.integers(8, 30),
+    st.tuples(*[st.integers(0, 9)] * 4),
+)  # fmt: skip
+def test_streaming_equals_the_network(network, height, width, rows, cut):
+    """Whatever the picture's size, the rows that flow at a time, and the halo that is cut off."""
+    scale = network.scales[-1]
+    top, left, bottom, right = cut
+    height, width = height + top + bottom, width + left + right
+    x = torch.rand(1, 3, height, width)
+    executor = StreamedExecutor(network, scale, torch.float32, step_rows=rows)
+    with torch.inference_mode():
+        expected = crop(network(x, scale), Cut(*cut), scale)
+        torch.testing.assert_close(executor(x, Cut(*cut)), expected, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("fused", [True, False], ids=["fused", "without onednn"])
+def test_streaming_works_without_the_fused_operators(fused, monkeypatch):
+    monkeypatch.setattr("upres.inference.onednn.available", lambda: fused)
+    network = NETWORKS[2]
+    x = torch.rand(1, 3, 40, 33)
+    with torch.inference_mode():
+        got = StreamedExecutor(network, 4, torch.float32, step_rows=9)(x, Cut())
+        torch.testing.assert_close(got, network(x, 4), atol=1e-5, rtol=0)
+
+
+def test_the_folded_upsampler_is_the_layers_away_from_the_border():
+    chain = NETWORKS[2].chain(4)
+    with torch.no_grad():
+        folded = fold(chain.upsampler, chain.tail, 4)
+        features = torch.randn(1, 8, 12, 10)
+        got = torch.nn.functional.pixel_shuffle(folded(features), 4)
+        expected = chain.tail(chain.upsampler(features))
+    torch.testing.assert_close(crop(got, Cut(1, 1, 1, 1), 4), crop(expected, Cut(1, 1, 1, 1), 4))
+
+
+@pytest.mark.parametrize(
+    "network", [seeded(SRCNN(3)), seeded(VDSR(layers=4))], ids=["srcnn", "vdsr"]
+)
+def test_luma_networks_tile_and_keep_colours(network, photo):
+    from upres.model import _LumaOnly
+
+    rgb = _LumaOnly(network)
+    pixels = photo[100:140, 100:150]
+    whole = run(rgb, pixels, tile=0)
+    np.testing.assert_allclose(run(rgb, pixels, tile=13), whole, atol=1e-5)
+
+
+def test_a_luma_network_that_only_enlarges_gives_bicubic(photo):
+    from upres.imaging.resize import imresize
+    from upres.model import _LumaOnly
+
+    network = VDSR(layers=3)
+    for p in network.parameters():
+        torch.nn.init.zeros_(p)
+    small = photo[:20, :30].astype(np.float32) / 255
+    got = run(_LumaOnly(network.eval()), small)
+    np.testing.assert_allclose(got, np.clip(imresize(small, 4), 0, 1), atol=2e-5)
+
+
+@given(st.integers(1, 40), st.integers(1, 40), st.integers(1, 17), st.integers(1, 4))
+def test_pasting_is_exact(height, width, tile, channels):
+    if channels in (2, 4):
+        channels -= 1
+    pixels = np.random.default_rng(height).integers(0, 256, (height, width, channels), np.uint8)
+    got = run(Nearest(), pixels, tile=tile, levels=255)
+    np.testing.assert_array_equal(got, pixels.repeat(2, 0).repeat(2, 1))
+
+
+def test_sixteen_bits_come_through_exactly():
+    pixels = np.random.default_rng(0).integers(0, 65536, (9, 14, 3), np.uint16)
+    got = run(Nearest(), pixels, tile=5, levels=65535)
+    np.testing.assert_array_equal(got, pixels.repeat(2, 0).repeat(2, 1))
+
+
+class Scarce(PlainExecutor):
+    """A device that holds at most so many input pixels at once."""
+
+    def __init__(self, network, limit, error):
+        super().__init__(network, 2, torch.device("cpu"), torch.float32)
+        self.limit, self.error, self.refused, self.calls = limit, error, 0, 0
+
+    def __call__(self, x, cut):
+        self.calls += 1
+        if x[:, 0].numel() > self.limit:
+            self.refused += 1
+            raise self.error
+        return super().__call__(x, cut)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA"),
+        MemoryError(),
+        RuntimeError("DefaultCPUAllocator: can't allocate"),
+    ],
+    ids=["cuda", "python", "cpu"],
+)
+def test_out_of_memory_halves_the_tiles_and_changes_nothing(error):
+    network = seeded(EDSR(2, blocks=1, channels=8))
+    pixels = np.random.default_rng(0).random((150, 170, 3), np.float32)
+    executor = Scarce(network, 90 * 90, error)
+    got = run(network, pixels, tile=150, executor=executor)
+    assert executor.refused >= 1
+    np.testing.assert_allclose(got, run(network, pixels, tile=0), atol=1e-5)
+
+
+def test_a_size_that_did_not_fit_is_not_tried_again():
+    network = Nearest()
+    pixels = np.zeros((64 * 6, 64, 3), np.uint8)
+    executor = Scarce(network, 50 * 64, MemoryError())
+    run(network, pixels, tile=64, executor=executor)
+    assert executor.refused == 1
+
+
+def test_below_the_smallest_tile_it_gives_up_clearly():
+    executor = Scarce(Nearest(), 8, MemoryError())
+    with pytest.raises(ResourceError, match="does not fit into the memory of cpu"):
+        run(Nearest(), np.zeros((64, 64, 3), np.uint8), executor=executor)
+
+
+def test_other_errors_are_not_taken_for_a_lack_of_memory():
+    executor = Scarce(Nearest(), 8, RuntimeError("a bug"))
+    with pytest.raises(RuntimeError, match="a bug"):
+        run(Nearest(), np.zeros((64, 64, 3), np.uint8), executor=executor)
+
+
+class Overflowing(PlainExecutor):
+    """A half type that overflows in the left half of the picture."""
+
+    def __call__(self, x, cut):
+        y = super().__call__(x, cut)
+        return torch.where(x[:, :, :1, :1] > 0.5, torch.full_like(y, float("nan")), y)
+
+
+def test_a_tile_that_overflows_is_computed_again_in_fp32():
+    pixels = np.zeros((16, 64, 3), np.uint8)
+    pixels[:, :32] = 200
+    executor = Overflowing(Nearest(halo=0), 2, torch.device("cpu"), torch.bfloat16)
+    with pytest.warns(RuntimeWarning, match="computed again in fp32") as told:
+        got = run(Nearest(halo=0), pixels, BF16, tile=16, executor=executor, levels=255)
+    assert len(told) == 1
+    np.testing.assert_array_equal(got, pixels.repeat(2, 0).repeat(2, 1))
+
+
+def test_the_ensemble_is_the_mean_over_eight_views():
+    network = NETWORKS[0]
+    pixels = np.random.default_rng(5).random((21, 34, 3), np.float32)
+    views = []
+    for turns in range(4):
+        for mirrored in (False, True):
+            view = np.rot90(pixels, turns)
+            view = view[:, ::-1] if mirrored else view
+            y = torch.from_numpy(np.ascontiguousarray(view)).permute(2, 0, 1)[None]
+            with torch.inference_mode():
+                z = network(y, 2)[0].permute(1, 2, 0).numpy()
+            z = z[:, ::-1] if mirrored else z
+            views.append(np.rot90(z, -turns))
+    expected = np.clip(np.mean(views, 0), 0, 1)
+    for tile in (0, 9):
+        got = run(network, pixels, ensemble=True, tile=tile)
+        np.testing.assert_allclose(got, expected, atol=1e-5)
+
+
+def test_gray_is_replicated_and_comes_out_as_luma(photo):
+    gray = photo[:40, :40, :1]
+    network = NETWORKS[0]
+    got = run(network, gray, levels=None)
+    rgb = run(network, gray.repeat(3, 2), levels=None)
+    assert got.shape[2] == 1
+    # The clamp acts before and after the weighting; it differs only where a channel overshoots.
+    inside = ((rgb > 0) & (rgb < 1)).all(2)
+    np.testing.assert_allclose(
+        got[inside, 0], (rgb @ np.float32([0.299, 0.587, 0.114]))[inside], atol=1e-5
+    )
+
+
+def pipeline(networks, pixels, size, **options):
+    steps = Steps([(n, n.scales[-1]) for n in networks], "bicubic", FP32, **options)
+    return Pipeline(steps, pixels, size)
+
+
+def test_stages_follow_one_another_seamlessly():
+    """x2 twice and a last resize, in tiles, equals the same done whole."""
+    network = NETWORKS[0]
+    pixels = np.random.default_rng(1).random((31, 45, 3), np.float32)
+    size = (31 * 3 + 1, 45 * 3 + 2)
+    tiled = pipeline([network, network], pixels, size, tile=11).run()
+    whole = pipeline([network, network], pixels, size, tile=0).run()
+    assert tiled.shape == (*size, 3)
+    np.testing.assert_allclose(tiled, whole, atol=1e-5)
+
+
+@given(st.integers(1, 30), st.integers(1, 30), st.floats(1.01, 8))
+def test_a_kernel_alone_reaches_any_size(height, width, factor):
+    from upres.imaging.resize import Resampler
+
+    size = (round(height * factor), round(width * factor))
+    pixels = np.random.default_rng(height).random((height, width, 3), np.float32)
+    got = pipeline([], pixels, size).run()
+    expected = Resampler(height, size[0]).apply(pixels, 0)
+    expected = Resampler(width, size[1]).apply(expected, 1)
+    np.testing.assert_allclose(got, expected, atol=1e-5)
+
+
+def test_what_is_fully_transparent_never_bleeds():
+    """Red under full transparency beside gray: no output pixel that can be seen is reddish."""
+    pixels = np.full((60, 60, 4), 128, np.uint8)
+    pixels[..., 3] = 255
+    pixels[:, :30] = (255, 0, 0, 0)
+    for network in (NETWORKS[0], Nearest()):
+        clean = np.full((60, 60, 3), 128, np.uint8)
+        expected = pipeline([network], clean, (120, 120)).run().astype(int)
+        got = pipeline([network], pixels, (120, 120)).run().astype(int)
+        seen = got[..., 3] > 0
+        assert np.abs(got[..., :3] - expected)[seen].max() <= 1
+        assert (got[:, :56, 3] == 0).all()
+        assert (got[:, 64:, 3] == 255).all()
+
+
+def test_alpha_does_not_depend_on_tiles():
+    rng = np.random.default_rng(2)
+    pixels = rng.integers(0, 256, (70, 60, 4), np.uint8)
+    pixels[20:60, 10:50, 3] = 0
+    a, b = (pipeline([NETWORKS[0]], pixels, (140, 120), tile=t).run() for t in (16, 0))
+    assert np.abs(a.astype(int) - b).max() <= 1
+
+
+def test_constant_alpha_is_kept_and_leaves_colours_alone(photo):
+    pixels = np.dstack([photo[:30, :30], np.full((30, 30), 7, np.uint8)])
+    got = pipeline([NETWORKS[0]], pixels, (60, 60)).run()
+    assert (got[..., 3] == 7).all()
+    np.testing.assert_array_equal(
+        got[..., :3], pipeline([NETWORKS[0]], photo[:30, :30], (60, 60)).run()
+    )
+
+
+def test_progress_reaches_the_number_of_tiles():
+    seen = []
+    made = pipeline([NETWORKS[0]], np.zeros((50, 70, 3), np.uint8), (100, 140), tile=20)
+    made.run(lambda done, total: seen.append((done, total)))
+    assert seen[-1][1] == made.tiles == 3 * 4
+    assert seen[-1][0] == pytest.approx(made.tiles)
+    assert seen == sorted(seen)
+
+
+def test_free_memory_only_makes_tiles_smaller(monkeypatch):
+    def planned(free):
+        monkeypatch.setattr("upres.inference.engine.free_memory", lambda device: free)
+        network = SRResNet(4)
+        return plan_tiles(network, 4, FP32, (4000, 4000), None, bytes_per_pixel=10_000)
+
+    plenty, more, little = planned(10**11), planned(10**12), planned(10**9)
+    assert plenty == more
+    assert little.grid.core < plenty.grid.core
+    assert "are free" in little.note
+    assert little.memory <= 10**9 / 4
+
+
+def test_the_same_command_gives_the_same_pixels(photo):
+    target = BF16 if cpu_has_bfloat16() else FP32
+    network = seeded(EDSR(2))
+    pixels = photo[:64, :90]
+    a, b = (run(network, pixels, target, levels=255) for _ in range(2))
+    np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("network", NETWORKS, ids=IDS)
+def test_cuda_agrees_with_the_cpu(network, photo):
+    cuda = Target(torch.device("cuda"), torch.float32, "a test")
+    pixels = photo[:90, :130]
+    on_cpu, on_cuda = (run(network, pixels, t, tile=40) for t in (FP32, cuda))
+    np.testing.assert_allclose(on_cuda, on_cpu, atol=1e-4)

@@ -1,0 +1,395 @@
+"""Promise 3: what is not pixels comes out as it went in, or a note says what changed."""
+
+import contextlib
+import io
+import os
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image, ImageCms, ImageOps, PngImagePlugin
+
+from upres.errors import InputError, OutputError, ResourceError, UpresError
+from upres.imaging.metadata import orientation, updated_exif, updated_xmp
+from upres.imaging.picture import Picture
+from upres.imaging.reader import read_picture, read_size
+from upres.imaging.writer import (
+    FORMATS,
+    check_size,
+    check_target,
+    encode,
+    format_of,
+    write_file,
+)
+
+SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf tiff:Orientation="6"/></x:xmpmeta>'
+
+
+def saved(image, kind, **options):
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def exif_with(turn, **extra):
+    exif = Image.Exif()
+    exif[0x0112] = turn
+    exif[0x010F] = "Maker"
+    ifd = exif.get_ifd(0x8769)
+    ifd[0xA002], ifd[0xA003] = 40, 30
+    ifd[0x9003] = "2020:01:02 03:04:05"
+    exif.get_ifd(0x8825)[1] = "N"
+    return exif.tobytes()
+
+
+@pytest.fixture
+def image(photo):
+    return Image.fromarray(photo[100:130, 100:140])
+
+
+def again(data, kind, scale=2):
+    """Through the reader, enlarged by repetition, through the writer, opened by Pillow."""
+    picture = read_picture(data)
+    pixels = picture.pixels.repeat(scale, 0).repeat(scale, 1)
+    out, notes = encode(Picture(**{**vars(picture), "pixels": pixels}), kind)
+    return picture, Image.open(io.BytesIO(out)), [*picture.notes, *notes]
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_every_format_is_read_by_content_and_written(image, kind, tmp_path):
+    path = tmp_path / "misnamed.xyz"
+    path.write_bytes(saved(image, kind, quality=95))
+    picture = read_picture(path)
+    assert picture.format == kind
+    assert picture.pixels.shape == (30, 40, 3)
+    assert read_size(path) == (40, 30)
+    data, _ = encode(picture, kind)
+    with Image.open(io.BytesIO(data)) as result:
+        assert (result.format, result.size) == (kind, (40, 30))
+        error = np.abs(np.asarray(result.convert("RGB")).astype(int) - np.asarray(image))
+    assert error.mean() < (12 if kind == "GIF" else 3)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "BMP"])
+def test_lossless_formats_are_lossless(image, kind):
+    data, notes = encode(read_picture(saved(image, kind)), kind)
+    np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(data))), np.asarray(image))
+    assert notes == []
+
+
+def test_lossless_webp_stays_lossless_and_lossy_stays_small(image):
+    lossless = read_picture(saved(image, "WEBP", lossless=True))
+    data, _ = encode(lossless, "WEBP")
+    np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(data))), np.asarray(image))
+    lossy = read_picture(saved(image, "WEBP", quality=80))
+    assert not lossy.lossless
+    assert len(encode(lossy, "WEBP")[0]) < len(data)
+    assert b"VP8L" in encode(lossy, "WEBP", 100)[0]
+
+
+@pytest.mark.parametrize("turn", range(1, 9))
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF", "AVIF"])
+def test_orientation_is_applied_and_reset(image, kind, turn):
+    data = saved(image, kind, exif=exif_with(turn))
+    with Image.open(io.BytesIO(data)) as original:
+        expected = ImageOps.exif_transpose(original).convert("RGB")
+    picture, result, _ = again(data, kind, scale=1)
+    np.testing.assert_array_equal(picture.pixels, np.asarray(expected))
+    assert read_size(data) == expected.size
+    assert result.size == expected.size
+    assert ImageOps.exif_transpose(result).size == result.size
+    assert result.getexif().get(0x0112, 1) == 1
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF", "AVIF"])
+def test_profile_exif_and_resolution_are_carried_over(image, kind):
+    options = {"icc_profile": SRGB, "exif": exif_with(1)}
+    if kind in ("JPEG", "PNG", "TIFF"):
+        options["dpi"] = (300, 300)
+    _, result, notes = again(saved(image, kind, **options), kind)
+    assert result.info["icc_profile"] == SRGB
+    exif = result.getexif()
+    assert exif[0x010F] == "Maker"
+    assert exif.get_ifd(0x8769)[0x9003] == "2020:01:02 03:04:05"
+    assert exif.get_ifd(0x8825)[1] == "N"
+    if kind in ("JPEG", "PNG", "TIFF"):
+        assert [round(float(v)) for v in result.info["dpi"]] == [300, 300]
+    if kind != "TIFF":
+        assert (exif.get_ifd(0x8769)[0xA002], exif.get_ifd(0x8769)[0xA003]) == (80, 60)
+    assert notes == []
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF", "AVIF"])
+def test_xmp_is_carried_over_and_its_orientation_applied(image, kind):
+    if kind == "PNG":
+        info = PngImagePlugin.PngInfo()
+        info.add_itxt("XML:com.adobe.xmp", XMP.decode())
+        options = {"pnginfo": info}
+    else:
+        options = {"tiffinfo": {700: XMP}} if kind == "TIFF" else {"xmp": XMP}
+    _, result, _ = again(saved(image, kind, **options), kind)
+    assert result.size == (60, 80)
+    packet = result.info.get("xmp") or result.info.get("XML:com.adobe.xmp")
+    packet = packet.encode() if isinstance(packet, str) else packet
+    assert packet.startswith(b'<x:xmpmeta xmlns:x="adobe:ns:meta/">')
+    assert b'Orientation="6"' not in packet
+
+
+def test_exif_keeps_every_other_byte_where_it_was():
+    """Maker's notes point to absolute places: nothing may move."""
+    before = exif_with(6)
+    after = updated_exif(before, 80, 60)
+    assert len(after) == len(before)
+    assert sum(a != b for a, b in zip(before, after, strict=True)) == 3
+    assert orientation(before) == 6
+    assert orientation(after) == 1
+
+
+@given(
+    st.binary(max_size=200), st.sampled_from([b"", b"Exif\0\0II*\0", b"Exif\0\0MM\0*", b"MM\0*"])
+)
+def test_damaged_exif_is_carried_and_never_raises(tail, head):
+    data = head + tail
+    assert 1 <= orientation(data) <= 8
+    result = updated_exif(data, 10, 10)
+    assert len(result or b"") == len(data)
+    updated_xmp(data)
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA", "P", "PA", "1", "I;16"])
+def test_pixel_modes_become_gray_or_colour_with_or_without_alpha(mode, image):
+    channels = {"L": 1, "1": 1, "I;16": 1, "LA": 2, "RGB": 3, "P": 3, "RGBA": 4, "PA": 4}[mode]
+    if mode == "I;16":
+        deep = np.arange(1200, dtype=np.uint16).reshape(30, 40) * 50
+        source = Image.fromarray(deep)
+    elif mode == "PA":
+        source = image.convert("P").convert("PA")
+    else:
+        source = image.convert(mode)
+    kind = "TIFF" if mode in ("PA",) else "PNG"
+    picture = read_picture(saved(source, kind))
+    assert picture.channels == channels
+    assert picture.bits == (16 if mode == "I;16" else 8)
+    data, notes = encode(picture, "PNG")
+    back = np.asarray(Image.open(io.BytesIO(data)))
+    np.testing.assert_array_equal(back.reshape(picture.pixels.shape), picture.pixels)
+    assert notes == []
+    if mode == "I;16":
+        np.testing.assert_array_equal(picture.pixels[..., 0], deep)
+
+
+def test_transparent_palettes_and_colour_keys_become_alpha(image):
+    palette = image.convert("P")
+    picture = read_picture(saved(palette, "PNG", transparency=palette.getpixel((0, 0))))
+    assert picture.channels == 4
+    assert picture.pixels[0, 0, 3] == 0
+    keyed = read_picture(saved(image, "PNG", transparency=image.getpixel((0, 0))))
+    assert keyed.pixels[0, 0, 3] == 0
+
+
+def test_gray_palettes_are_gray(image):
+    assert read_picture(saved(image.convert("L").convert("P"), "GIF")).channels == 1
+
+
+def test_cmyk_goes_through_its_profile_or_says_that_it_has_none(image):
+    picture = read_picture(saved(image.convert("CMYK"), "JPEG"))
+    assert picture.channels == 3
+    assert any("CMYK" in note for note in picture.notes)
+    assert np.abs(picture.pixels.astype(int) - np.asarray(image)).mean() < 6
+
+
+def test_an_unusable_cmyk_profile_is_said_and_dropped(image):
+    picture = read_picture(saved(image.convert("CMYK"), "TIFF", icc_profile=SRGB))
+    assert any("profile cannot be used" in note for note in picture.notes)
+    assert picture.icc is None
+
+
+def test_lab_becomes_srgb_and_says_so(image):
+    lab = ImageCms.profileToProfile(
+        image, ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB"), outputMode="LAB"
+    )
+    picture = read_picture(saved(lab, "TIFF"))
+    assert np.abs(picture.pixels.astype(int) - np.asarray(image)).mean() < 3
+    assert picture.icc is not None
+    assert any("LAB becomes RGB" in note for note in picture.notes)
+
+
+def test_further_frames_and_bits_that_are_not_read_are_said(image):
+    animated = saved(image, "GIF", save_all=True, append_images=[ImageOps.invert(image)])
+    assert any("first of 2 frames" in note for note in read_picture(animated).notes)
+    import cv2
+
+    deep = cv2.imencode(".png", np.zeros((4, 4, 3), np.uint16))[1].tobytes()
+    assert any("read as 8" in note for note in read_picture(deep).notes)
+
+
+def test_what_a_format_cannot_hold_is_said(image):
+    rgba = image.convert("RGBA")
+    rgba.putalpha(0)
+    data, notes = encode(read_picture(saved(rgba, "PNG")), "JPEG")
+    assert any("transparency" in note for note in notes)
+    assert np.asarray(Image.open(io.BytesIO(data))).min() > 250
+    deep = Picture(np.full((8, 8, 1), 32896, np.uint16), "PNG")
+    data, notes = encode(deep, "JPEG")
+    assert any("16 bits become 8" in note for note in notes)
+    assert np.asarray(Image.open(io.BytesIO(data))).mean() == pytest.approx(128, abs=1)
+
+
+def test_quality_changes_the_size(image):
+    picture = read_picture(saved(image, "PNG"))
+    for kind in ("JPEG", "WEBP", "AVIF"):
+        assert len(encode(picture, kind, 20)[0]) < len(encode(picture, kind)[0])
+
+
+def test_jpeg_keeps_full_colour_resolution(image):
+    data, _ = encode(read_picture(saved(image, "PNG")), "JPEG")
+    with Image.open(io.BytesIO(data)) as result:
+        assert {layer[1:3] for layer in result.layer} == {(1, 1)}
+
+
+@pytest.mark.parametrize(
+    ("kind", "limit"), [("WEBP", 16383), ("JPEG", 65500), ("AVIF", 65536), ("GIF", 65535)]
+)
+def test_sides_beyond_a_formats_limit_are_refused(kind, limit):
+    check_size(kind, limit, 1)
+    with pytest.raises(OutputError, match=f"at most {limit} pixels"):
+        check_size(kind, 1, limit + 1)
+
+
+def test_formats_are_chosen_by_suffix():
+    assert format_of(Path("a.JPG")) == "JPEG"
+    assert format_of(Path("a.b.tiff")) == "TIFF"
+    with pytest.raises(OutputError, match=r"'\.doc'"):
+        format_of(Path("a.doc"))
+
+
+def test_bad_files_are_refused_in_one_line(tmp_path, image):
+    cases = {
+        "empty.png": b"",
+        "text.jpg": b"hello, I am no picture at all",
+        "cut.jpg": saved(image.resize((200, 200)), "JPEG")[:900],
+        "cut.png": saved(image.resize((200, 200)), "PNG")[:900],
+        "header.png": saved(image, "PNG")[:30],
+    }
+    for name, data in cases.items():
+        path = tmp_path / name
+        path.write_bytes(data)
+        with pytest.raises(InputError, match=name) as raised:
+            read_picture(path)
+        assert "\n" not in str(raised.value)
+    for path, why in ((tmp_path, "is a folder"), (tmp_path / "no.png", "does not exist")):
+        with pytest.raises(InputError, match=why):
+            read_picture(path)
+    with pytest.raises(InputError, match="cannot be opened"):
+        read_picture(Path("a\0b.png"))
+
+
+def test_bombs_are_refused_from_the_header(tmp_path):
+    """A PNG that says it is 50,000 x 50,000, in 57 bytes."""
+    header = struct.pack(">IIBBBBB", 50_000, 50_000, 8, 2, 0, 0, 0)
+    import zlib
+
+    def chunk(kind, body):
+        return (
+            struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+        )
+
+    data = (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", b"x") + chunk(b"IEND", b"")
+    )
+    with pytest.raises(InputError, match=r"2500000000|over the limit of 1,000,000,000"):
+        read_picture(data)
+    with pytest.raises(InputError, match="over the limit of 99"):
+        read_picture(saved(Image.new("L", (10, 10)), "PNG"), max_pixels=99)
+
+
+SEEDS = {}
+
+
+def _seed(kind):
+    if kind not in SEEDS:
+        rng = np.random.default_rng(0)
+        picture = Image.fromarray(rng.integers(0, 256, (24, 31, 3), np.uint8))
+        options = {"exif": exif_with(6)} if kind in ("JPEG", "PNG", "WEBP", "TIFF", "AVIF") else {}
+        SEEDS[kind] = saved(picture, kind, **options)
+    return SEEDS[kind]
+
+
+@st.composite
+def mutated(draw):
+    """A small file of any format with bytes changed, cut out, doubled or cut off."""
+    data = bytearray(_seed(draw(st.sampled_from(sorted(FORMATS)))))
+    for _ in range(draw(st.integers(1, 6))):
+        place = draw(st.integers(0, max(0, len(data) - 1)))
+        action = draw(st.sampled_from(["change", "drop", "double", "end", "number"]))
+        length = draw(st.integers(1, 16))
+        if action == "change":
+            data[place : place + 1] = bytes([draw(st.integers(0, 255))])
+        elif action == "drop":
+            del data[place : place + length]
+        elif action == "double":
+            data[place:place] = data[place : place + length]
+        elif action == "end":
+            del data[place:]
+        else:
+            data[place : place + 4] = draw(
+                st.sampled_from([b"\xff" * 4, b"\0" * 4, b"\x7f\xff\xff\xff"])
+            )
+    return bytes(data)
+
+
+@given(st.lists(mutated(), min_size=40, max_size=40))
+def test_damaged_files_never_bring_a_traceback(files):
+    """At least a thousand files in `make test`, sixteen thousand in `make soak`."""
+    for data in files:
+        with contextlib.suppress(UpresError):
+            picture = read_picture(data, max_pixels=10**6)
+            assert picture.pixels.ndim == 3
+            assert picture.pixels.shape[2] in (1, 2, 3, 4)
+
+
+def test_writing_is_atomic_and_keeps_what_exists(tmp_path):
+    path = tmp_path / "a.png"
+    write_file(path, b"one", overwrite=False)
+    with pytest.raises(OutputError, match="exists"):
+        write_file(path, b"two", overwrite=False)
+    assert path.read_bytes() == b"one"
+    write_file(path, b"two", overwrite=True)
+    assert path.read_bytes() == b"two"
+    assert [p.name for p in tmp_path.iterdir()] == ["a.png"]
+    mask = os.umask(0)
+    os.umask(mask)
+    assert path.stat().st_mode & 0o777 == 0o666 & ~mask
+
+
+def test_a_full_disk_leaves_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "a.png"
+    path.write_bytes(b"old")
+
+    def full(descriptor):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("upres.imaging.writer.os.fsync", full)
+    with pytest.raises(ResourceError, match="No space left"):
+        write_file(path, b"new" * 1000, overwrite=True)
+    assert path.read_bytes() == b"old"
+    assert [p.name for p in tmp_path.iterdir()] == ["a.png"]
+
+
+def test_impossible_targets_are_found_before_the_work(tmp_path):
+    (tmp_path / "there.png").write_bytes(b"x")
+    for path, why in (
+        (tmp_path / "there.png", "exists"),
+        (tmp_path, "is a folder"),
+        (tmp_path / "no" / "a.png", "not a folder"),
+        (tmp_path / ("n" * 300 + ".png"), "cannot be written"),
+        (tmp_path / "a\0.png", "cannot be written"),
+    ):
+        with pytest.raises(OutputError, match=why):
+            check_target(path, overwrite=False)
+    check_target(tmp_path / "there.png", overwrite=True)
+    check_target(tmp_path / "new.png", overwrite=False)
