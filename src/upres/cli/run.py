@@ -4,6 +4,7 @@ Reading the next picture and writing the last one overlap with the network; at m
 waits, so memory does not grow with the number of files.
 """
 
+import os
 import sys
 import time
 import warnings
@@ -216,7 +217,8 @@ def _read(job: Job, settings: Settings) -> "Picture":
 
 
 def _not_the_source(job: Job, target: Path) -> None:
-    if job.source is not None and target.exists() and target.samefile(job.source):
+    # os.path, since pathlib's exists() raises on names that are too long.
+    if job.source and os.path.exists(target) and os.path.samefile(target, job.source):  # noqa: PTH110, PTH121
         raise OutputError(f"{target} is the picture itself", "choose another name with -o")
 
 

@@ -1,6 +1,7 @@
 """``upres upscale``, which ``upres photo.jpg`` means."""
 
 import glob
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -78,7 +79,8 @@ def _jobs(files: list[str], output: str | None, label: str | None) -> list[Job]:
     from upres.imaging.writer import format_of
 
     names = [name for file in files for name in _expanded(file)]
-    folder = Path(output) if output not in (None, STREAM) and Path(str(output)).is_dir() else None
+    # os.path, since pathlib's is_dir() raises on names that are too long.
+    folder = Path(output) if output and os.path.isdir(output) else None  # noqa: PTH112
     if len(names) > 1 and output is not None and folder is None:
         raise OutputError(
             f"{output} cannot take {len(names)} pictures", "give -o a folder that exists"
@@ -86,6 +88,8 @@ def _jobs(files: list[str], output: str | None, label: str | None) -> list[Job]:
     jobs = []
     for name in names:
         source = None if name == STREAM else Path(name)
+        if source is not None and not source.name:
+            raise InputError(f"{name} is a folder", f"use 'upres batch {name}'")
         if output == STREAM or (source is None and output is None):
             jobs.append(Job(source, None))
         elif output is not None and folder is None:

@@ -182,7 +182,7 @@ def check_target(path: Path, *, overwrite: bool) -> None:
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise OutputError(f"{path} cannot be written ({reason})", "choose another name") from None
-    if path.is_dir():
+    if exists and path.is_dir():
         raise OutputError(f"{path} is a folder", "name a file in it")
     if exists and not overwrite:
         raise OutputError(f"{path} exists", "choose another name with -o, or --overwrite it")

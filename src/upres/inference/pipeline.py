@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from math import prod
 
 import numpy as np
 
@@ -12,14 +13,21 @@ from upres.inference.executor import Executor
 from upres.inference.rows import (
     ArrayRows,
     Channel,
+    NarrowedStage,
     OpaqueColours,
     Pixels,
     ResizeStage,
     Rows,
     Stage,
     StageRows,
+    Widened,
 )
 from upres.networks import Network
+
+# Below so many pixels in height or width, the border that networks pad with zeros is everywhere;
+# such pictures are run with their own border repeated so far.
+_TINY = 16
+_BORDER = 8
 
 # Told how many of all tiles are done; a part of one counts.
 Progress = Callable[[float, int], None]
@@ -84,10 +92,15 @@ class Pipeline:
 
     def _stage(self, source: Rows) -> Stage:
         levels = _levels(self.source)
-        stage: Stage | None = None
-        count = len(self.steps.networks)
+        factor = prod(scale for _, scale in self.steps.networks)
+        exact = (source.height * factor, source.width * factor) == self.size
+        if not self.steps.networks:
+            return ResizeStage(source, *self.size, self.steps.kernel, levels)
+        border = _BORDER if min(source.height, source.width) < _TINY else 0
+        if border:
+            source = Widened(source, border)
         for i, (network, scale) in enumerate(self.steps.networks):
-            final = i == count - 1 and (source.height * scale, source.width * scale) == self.size
+            last = i == len(self.steps.networks) - 1
             model = ModelStage(
                 source,
                 network,
@@ -95,14 +108,15 @@ class Pipeline:
                 self.steps.target,
                 tile=self.steps.tile,
                 ensemble=self.steps.ensemble,
-                levels=levels if final else None,
+                levels=levels if last and exact else None,
                 executor=self.steps.executor(i),
             )
             self.models.append(model)
-            stage, source = model, StageRows(model)
-        if stage is None or (stage.height, stage.width) != self.size:
-            stage = ResizeStage(source, *self.size, self.steps.kernel, levels)
-        return stage
+            source = StageRows(model)
+        made: Stage = NarrowedStage(model, border * factor) if border else model
+        if exact:
+            return made
+        return ResizeStage(StageRows(made), *self.size, self.steps.kernel, levels)
 
     @property
     def tiles(self) -> int:

@@ -81,6 +81,35 @@ class StageRows:
         return held[top - self._top : bottom - self._top]
 
 
+class Widened(ArrayRows):
+    """A picture of a few pixels with its border repeated on all sides, read at once.
+
+    Networks pad with zeros; where everything is border, that would change the colours.
+    """
+
+    def __init__(self, source: Rows, by: int) -> None:
+        pixels = source.read(0, source.height)
+        super().__init__(np.pad(pixels, ((by, by), (by, by), (0, 0)), mode="edge"))
+
+
+class NarrowedStage:
+    """What another stage makes, without ``by`` pixels on all sides."""
+
+    def __init__(self, stage: Stage, by: int) -> None:
+        self.stage, self.by = stage, by
+        self.height, self.width = stage.height - 2 * by, stage.width - 2 * by
+        self.channels = stage.channels
+
+    def strips(self) -> Iterator[Pixels]:
+        """See ``Stage``."""
+        top = 0
+        for strip in self.stage.strips():
+            first, end = max(0, self.by - top), min(len(strip), self.by + self.height - top)
+            top += len(strip)
+            if first < end:
+                yield strip[first:end, self.by : self.by + self.width]
+
+
 class ResizeStage:
     """Antialiased resize to an exact size (imaging.resize), in float32.
 

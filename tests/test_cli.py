@@ -1,0 +1,456 @@
+"""The real program, as people and scripts run it."""
+
+import io
+import json
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageCms
+
+from upres.cli.app import app
+
+ROOT = Path(__file__).parent.parent
+
+
+def lines(data):
+    return data.decode().splitlines()
+
+
+def opened(path):
+    """An image, loaded and closed."""
+    with Image.open(path) as image:
+        image.load()
+    return image
+
+
+def assert_fails(done, code, *words):
+    """One line on stderr that begins with the program's name, the right code, nothing on stdout."""
+    assert done.returncode == code, (done.returncode, done.stderr)
+    assert b"Traceback" not in done.stderr
+    (line,) = [line for line in lines(done.stderr) if line.startswith("upres: ")]
+    for word in words:
+        assert word in line
+    return line
+
+
+def test_one_word_upscales_four_times_beside_the_picture(upres, small, tmp_path):
+    done = upres("small.png")
+    assert done.returncode == 0, done.stderr
+    assert lines(done.stdout) == ["small-x4.png"]
+    (report,) = lines(done.stderr)
+    assert report.startswith("small.png 48 x 40 -> small-x4.png 192 x 160, edsr-light x4, cpu ")
+    with Image.open(tmp_path / "small-x4.png") as result:
+        assert (result.size, result.mode, result.format) == ((192, 160), "RGB", "PNG")
+        large = np.asarray(result).astype(int)
+    shrunk = large.reshape(40, 4, 48, 4, 3).mean((1, 3))
+    assert np.abs(shrunk - np.asarray(opened(small))).mean() < 3
+
+
+def test_is_clearly_better_than_bicubic(upres, tmp_path, photo):
+    from upres.imaging.metrics import Protocol, mod_crop, psnr
+    from upres.imaging.resize import imresize
+
+    whole = mod_crop(photo, 4)
+    Image.fromarray(imresize(whole, 0.25)).save(tmp_path / "in.png")
+    upres("in.png", "-o", "a.png")
+    upres("in.png", "-o", "b.png", "-m", "bicubic")
+    a, b = (np.asarray(opened(tmp_path / name)) for name in ("a.png", "b.png"))
+    protocol = Protocol("y", 4)
+    assert psnr(whole, a, protocol) > psnr(whole, b, protocol) + 0.6
+
+
+def test_the_same_command_gives_the_same_bytes(upres, small, tmp_path):
+    upres(small, "-o", "a.png")
+    upres(small, "-o", "b.png", "--threads", 1)
+    upres(small, "-o", "c.png", "--tile", 17)
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+    a, c = (np.asarray(opened(tmp_path / f"{n}.png")).astype(int) for n in "ac")
+    assert np.abs(a - c).max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("options", "size", "name"),
+    [
+        (["-s", "2"], (96, 80), "small-x2.png"),
+        (["--scale", "2.5"], (120, 100), "small-x2.5.png"),
+        (["-s", "8"], (384, 320), "small-x8.png"),
+        (["--width", "100"], (100, 83), "small-100x83.png"),
+        (["--height", "100"], (120, 100), "small-120x100.png"),
+        (["--long-side", "150"], (150, 125), "small-150x125.png"),
+        (["--megapixels", "0.03"], (190, 158), "small-190x158.png"),
+    ],
+)
+def test_sizes_and_default_names(upres, small, tmp_path, options, size, name):
+    done = upres(small, *options)
+    assert done.returncode == 0, done.stderr
+    assert lines(done.stdout) == [str(tmp_path / name)]
+    with Image.open(tmp_path / name) as result:
+        assert result.size == size
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["-s", "1"], ["--scale 1 is not a factor over 1 and up to 8"]),
+        (["-s", "9"], ["--scale 9"]),
+        (["-s", "nan"], ["--scale nan"]),
+        (["--width", "20"], ["--width 20", "48 x 40"]),
+        (["--width", "-5"], ["--width -5", "positive"]),
+        (["--width", "99", "-s", "2"], ["--scale and --width exclude each other"]),
+        (["--tile", "many"], ["--tile"]),
+        (["--device", "abacus"], ["--device"]),
+        (["--device", "cpu", "--precision", "fp16"], ["fp16", "bf16"]),
+        (["--quality", "101"], ["--quality"]),
+        (["--surprise"], ["--surprise"]),
+        (["-o", "-", "--json"], ["--json"]),
+    ],
+)
+def test_options_that_mean_nothing_are_usage_errors(upres, small, options, words, tmp_path):
+    done = upres(small, *options)
+    assert_fails(done, 2, *words)
+    assert done.stdout == b""
+    assert [p.name for p in tmp_path.iterdir()] == ["small.png"]
+
+
+def test_a_slip_of_the_first_word_is_told_from_a_picture(upres):
+    assert_fails(upres("bathc"), 2, "no such file or command: bathc; did you mean batch?")
+    assert_fails(upres("photo.png"), 3, "photo.png does not exist")
+    assert_fails(upres("no*.png"), 3, "nothing matches 'no*.png'")
+
+
+def test_bad_inputs_have_one_line_and_the_right_code(upres, tmp_path, small):
+    (tmp_path / "empty.png").write_bytes(b"")
+    (tmp_path / "text.png").write_text("no picture")
+    (tmp_path / "cut.png").write_bytes(small.read_bytes()[:-900])
+    for name, word in (
+        ("empty.png", "is empty"),
+        ("text.png", "is not a picture"),
+        ("cut.png", "is damaged"),
+        (".", "is a folder"),
+    ):
+        assert_fails(upres("upscale", name), 3, word)
+    assert_fails(upres("small.png", "--max-pixels", 100), 3, "over the limit of 100")
+    assert_fails(upres("small.png", "-m", "nope"), 5, "no model is called 'nope'")
+    assert_fails(upres("small.png", "-m", "nope.safetensors"), 5, "cannot be read")
+    (tmp_path / "fake.safetensors").write_bytes(b"x" * 100)
+    assert_fails(upres("small.png", "-m", "fake.safetensors"), 5, "not a safetensors file")
+    assert not list(tmp_path.glob("*-x4*"))
+
+
+def test_bad_outputs_have_one_line_and_the_right_code(upres, tmp_path, small):
+    (tmp_path / "there.png").write_bytes(b"precious")
+    for target, word in (
+        ("there.png", "there.png exists"),
+        ("no/a.png", "is not a folder"),
+        ("a.doc", "no known format"),
+        ("small.png", "the picture itself"),
+        ("n" * 300 + ".png", "cannot be written"),
+    ):
+        assert_fails(upres("small.png", "-o", target, "-m", "bicubic"), 4, word)
+    assert_fails(upres("small.png", "-o", "small.png", "--overwrite"), 4, "the picture itself")
+    assert (tmp_path / "there.png").read_bytes() == b"precious"
+    done = upres("small.png", "-o", "there.png", "--overwrite", "-m", "bicubic")
+    assert done.returncode == 0
+    assert opened(tmp_path / "there.png").size == (192, 160)
+
+
+@pytest.mark.parametrize(("suffix", "limit"), [("webp", 16383), ("jpg", 65500)])
+def test_formats_too_small_for_the_result_are_found_first(upres, tmp_path, suffix, limit):
+    side = limit // 4 + 1
+    Image.new("RGB", (side, 1)).save(tmp_path / "wide.png")
+    began = time.monotonic()
+    assert_fails(upres("wide.png", "-o", f"out.{suffix}"), 4, f"at most {limit} pixels")
+    assert time.monotonic() - began < 60
+    assert not (tmp_path / f"out.{suffix}").exists()
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 70), (70, 1), (3, 2)])
+def test_tiny_pictures(upres, tmp_path, size):
+    Image.new("RGB", size, (200, 100, 50)).save(tmp_path / "tiny.png")
+    assert upres("tiny.png", "-s", 3, "--ensemble").returncode == 0
+    with Image.open(tmp_path / "tiny-x3.png") as result:
+        assert result.size == (size[0] * 3, size[1] * 3)
+        assert np.abs(np.asarray(result).astype(int) - (200, 100, 50)).max() < 40
+
+
+def test_names_with_spaces_accents_and_length(upres, tmp_path, small):
+    for name in ("bräunlich–猫 .png", "-dash.png", "n" * 240 + ".png"):
+        shutil.copy(small, tmp_path / name)
+        done = upres("-m", "bicubic", "--", name)
+        assert done.returncode == 0, done.stderr
+        assert (tmp_path / f"{name[:-4]}-x4.png").exists()
+
+
+def test_profile_orientation_and_grayness_come_through(upres, tmp_path, photo):
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    image = Image.fromarray(photo[100:140, 120:168])
+    image.save(tmp_path / "a.jpg", icc_profile=srgb, exif=exif, dpi=(240, 240), quality=95)
+    image.convert("L").save(tmp_path / "gray.png")
+    image.convert("LA").save(tmp_path / "ga.png")
+    assert upres("a.jpg", "gray.png", "ga.png", "-s", 2).returncode == 0
+    with Image.open(tmp_path / "a-x2.jpg") as result:
+        assert result.size == (80, 96)
+        assert result.info["icc_profile"] == srgb
+        assert result.info["dpi"] == (240, 240)
+        assert result.getexif().get(0x0112) == 1
+    assert opened(tmp_path / "gray-x2.png").mode == "L"
+    assert opened(tmp_path / "ga-x2.png").mode == "LA"
+
+
+def test_what_changed_is_said(upres, tmp_path, photo):
+    Image.fromarray(photo[:30, :30]).convert("CMYK").save(tmp_path / "cmyk.jpg")
+    done = upres("cmyk.jpg", "-s", 2)
+    assert b"note: cmyk.jpg: CMYK" in done.stderr
+    quiet = upres("cmyk.jpg", "-s", 2, "--overwrite", "--quiet")
+    assert quiet.stderr == b""
+    assert lines(quiet.stdout) == ["cmyk-x2.jpg"]
+
+
+def test_pipes(upres, small):
+    done = upres("-", "-o", "-", "-s", 2, input=small.read_bytes())
+    assert done.returncode == 0, done.stderr
+    assert Image.open(io.BytesIO(done.stdout)).size == (96, 80)
+    to_file = upres("-", "-o", "x.webp", "-s", 2, "-q", 100, input=small.read_bytes())
+    assert lines(to_file.stdout) == ["x.webp"]
+    assert opened(small.parent / "x.webp").format == "WEBP"
+    assert_fails(upres("-", input=b""), 3, "standard input is empty")
+
+
+def test_several_files_globs_and_folders(upres, tmp_path, small):
+    shutil.copy(small, tmp_path / "b.png")
+    (tmp_path / "bad.png").write_bytes(b"bad")
+    (tmp_path / "out").mkdir()
+    done = upres("*.png", "-o", "out", "-s", 2)
+    assert done.returncode == 7
+    assert lines(done.stdout) == ["out/b-x2.png", "out/small-x2.png"]
+    assert b"upres: bad.png is not a picture" in done.stderr
+    assert b"upres: 1 of 3 pictures failed" in done.stderr
+    assert_fails(upres("b.png", "small.png", "-o", "one.png"), 4, "a folder that exists")
+    assert_fails(upres("b.png", "small.png", "-o", "-"), 4, "a folder that exists")
+    (tmp_path / "sub").mkdir()
+    shutil.copy(small, tmp_path / "sub" / "b.png")
+    assert_fails(upres("b.png", "sub/b.png", "-o", "out"), 4, "would both be written")
+
+
+def test_json_is_one_object_a_line(upres, tmp_path, small):
+    (tmp_path / "bad.png").write_bytes(b"bad")
+    done = upres("small.png", "bad.png", "-s", 2, "--json")
+    done_event, failed = [json.loads(line) for line in lines(done.stdout)][::-1]
+    if done_event["event"] == "failed":
+        done_event, failed = failed, done_event
+    assert (failed["event"], failed["input"], failed["exit_code"]) == ("failed", "bad.png", 3)
+    assert done_event["event"] == "done"
+    assert done_event["output_size"] == [96, 80]
+    assert done_event["model"] == "edsr-light"
+    assert done_event["seconds"] > 0
+
+
+def test_a_dry_run_says_what_it_would_do_and_does_nothing(upres, small, tmp_path):
+    done = upres("small.png", "--long-side", 300, "--tile", 16, "--dry-run", "--json")
+    planned = json.loads(done.stdout)
+    assert planned["event"] == "planned"
+    assert planned["output_size"] == [300, 250]
+    assert planned["scales"] == [2, 4]
+    assert planned["tiles"] == 9 + 36 - 6
+    assert b"dry run" in done.stderr
+    assert [p.name for p in tmp_path.iterdir()] == ["small.png"]
+
+
+def test_a_model_file_of_ours_is_a_model(upres, small, tmp_path):
+    import upres.weights.manifest as manifest
+    from upres.weights.store import fetch
+
+    (entry,) = manifest.load_manifest().family("edsr-light-x2")
+    shutil.copy(fetch(entry), tmp_path / "mine.safetensors")
+    assert upres("small.png", "-s", 2, "-m", "mine.safetensors", "-o", "a.png").returncode == 0
+    assert upres("small.png", "-s", 2, "-o", "b.png").returncode == 0
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+    twice = upres("small.png", "-s", 4, "-m", "mine.safetensors", "--json")
+    assert json.loads(twice.stdout)["scales"] == [2, 2]
+    shown = upres("models", "show", "mine.safetensors")
+    assert b"architecture: edsr" in shown.stdout
+
+
+def test_batch_mirrors_a_tree_and_goes_on(upres, tmp_path, small):
+    tree = tmp_path / "scans"
+    (tree / "a" / "b").mkdir(parents=True)
+    for name in ("one.png", "a/two.png", "a/b/drei ü.png"):
+        shutil.copy(small, tree / name)
+    (tree / "a" / "bad.jpg").write_bytes(small.read_bytes()[:100])
+    (tree / "notes.txt").write_text("no picture")
+    (tree / "loop").symlink_to(tree)
+    first = upres("batch", "scans", "-s", 2)
+    assert first.returncode == 7
+    made = {str(p.relative_to(tmp_path / "scans-x2")) for p in (tmp_path / "scans-x2").rglob("*.*")}
+    assert made == {"one.png", "a/two.png", "a/b/drei ü.png"}
+    assert lines(first.stdout) == [
+        "scans-x2/one.png", "scans-x2/a/two.png", "scans-x2/a/b/drei ü.png",
+    ]  # fmt: skip
+    assert b"4 of 4 pictures to do, 0 there already, 1 other files left alone" in first.stderr
+    assert b"upres: scans/a/bad.jpg is damaged" in first.stderr
+    (tree / "a" / "bad.jpg").unlink()
+    (tmp_path / "scans-x2" / "one.png").unlink()
+    second = upres("batch", "scans", "-s", 2)
+    assert second.returncode == 0, second.stderr
+    assert lines(second.stdout) == ["scans-x2/one.png"]
+
+
+def test_batch_never_enters_its_own_output(upres, tmp_path, small):
+    for _ in range(2):
+        done = upres("batch", ".", "-o", "large", "-s", 2, "-m", "bicubic", "--json")
+        assert done.returncode == 0, done.stderr
+    assert json.loads(lines(done.stdout)[-1]) == {
+        "event": "summary", "pictures": 1, "skipped": 1, "others": 0, "output": "large",
+    }  # fmt: skip
+    assert [p.name for p in (tmp_path / "large").iterdir()] == ["small.png"]
+    assert_fails(upres("batch", "small.png"), 3, "is not a folder")
+    assert_fails(upres("batch", "nowhere"), 3, "is not a folder")
+
+
+def test_a_full_disk_keeps_the_old_file(upres, tmp_path, small):
+    (tmp_path / "out.png").write_bytes(b"old")
+
+    def limit():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+
+    done = upres("small.png", "-o", "out.png", "--overwrite", "-m", "bicubic", preexec_fn=limit)
+    assert_fails(done, 6, "does not fit on the disk")
+    assert (tmp_path / "out.png").read_bytes() == b"old"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["out.png", "small.png"]
+
+
+def test_a_result_larger_than_memory_is_refused_first(upres, tmp_path):
+    Image.new("L", (30000, 30000)).save(tmp_path / "huge.png")
+    done = upres("huge.png", "-s", 8, "-m", "bicubic", "--max-pixels", 10**9)
+    assert_fails(done, 6, "GiB")
+
+
+@pytest.mark.parametrize(("kill", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupt_leaves_nothing_half_written(tmp_path, photo, kill, code):
+    Image.fromarray(np.tile(photo, (4, 4, 1))).save(tmp_path / "big.png")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "upres", "big.png", "--ensemble", "--precision", "fp32"],
+        cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    time.sleep(4)
+    assert process.poll() is None, process.communicate()
+    process.send_signal(kill)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == code
+    assert out == b""
+    word = "interrupted" if code == 130 else "terminated"
+    assert lines(err) == [f"upres: {word}; nothing half-written was left"]
+    assert [p.name for p in tmp_path.iterdir()] == ["big.png"]
+
+
+def test_a_reader_that_goes_away_is_no_error_of_ours(tmp_path, small):
+    command = f"{sys.executable} -m upres {small} -s 2 -m bicubic -o - | true"
+    done = subprocess.run(command, shell=True, cwd=tmp_path, capture_output=True, check=False)
+    assert b"Traceback" not in done.stderr
+
+
+def test_help_is_fast_to_read_and_complete(upres):
+    for arguments in (["--help"], ["-h"], []):
+        text = upres(*arguments).stdout.decode()
+        for word in ("upscale", "batch", "models", "doctor", "Examples:", "Exit codes:"):
+            assert word in text
+    text = upres("upscale", "--help").stdout.decode()
+    for heading in ("Size:", "Model:", "Execution:", "Output:", "Examples:"):
+        assert heading in text
+    assert lines(upres("--version").stdout)[0].startswith("upres 0.")
+
+
+def test_every_command_and_option_has_help():
+    import typer
+
+    def walk(command, context):
+        assert command.help, command.name
+        for parameter in command.params:
+            assert getattr(parameter, "help", None), (command.name, parameter.name)
+        for name in getattr(command, "list_commands", lambda c: [])(context):
+            walk(command.get_command(context, name), context)
+
+    command = typer.main.get_command(app)
+    walk(command, typer.Context(command, info_name="upres"))
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("upres mod", "models"),
+        ("upres --mod", "--model"),
+        ("upres photo.png --model eds", "edsr-light"),
+        ("upres upscale --device c", "cuda"),
+    ],
+)
+def test_shell_completion(words, expected, upres):
+    environment = {
+        "_UPRES_COMPLETE": "complete_bash",
+        "COMP_WORDS": words,
+        "COMP_CWORD": str(len(words.split()) - 1),
+    }
+    code = "import sys; sys.argv[0] = 'upres'; from upres.cli.app import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, **environment},
+        capture_output=True, check=False,
+    )  # fmt: skip
+    assert expected in done.stdout.decode().split(), done
+
+
+def test_what_is_light_stays_light():
+    """Neither the package, nor help, nor a list of models imports torch or numpy."""
+    for code in (
+        "import upres, upres.weights.manifest, upres.weights.store",
+        "from upres.cli.app import app; app(['--help'])",
+        "from upres.cli.app import app; app(['models', 'list'])",
+        "from upres.cli.app import app; app(['models', 'show', 'edsr-light'])",
+    ):
+        check = (
+            "import sys, atexit\n"
+            "heavy = lambda: sorted({'torch', 'numpy', 'PIL'} & set(sys.modules))\n"
+            "atexit.register(lambda: print('HEAVY', heavy()))\n"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", check + code], capture_output=True, check=True, text=True
+        )
+        assert done.stdout.splitlines()[-1] == "HEAVY []", code
+
+
+def test_doctor_knows_the_machine(upres):
+    facts = json.loads(upres("doctor", "--json").stdout)
+    assert facts["torch"].startswith("2.")
+    assert facts["will use"].split()[0] in ("cpu", "cuda", "mps")
+    text = upres("doctor").stdout.decode()
+    assert "native bfloat16:" in text
+
+
+def test_verify_is_green_and_models_are_shown(upres):
+    done = upres("models", "verify")
+    assert done.returncode == 0
+    assert "edsr-light-x4: ok" in lines(done.stdout)
+    assert "edsr-base-x2: not downloaded" in lines(done.stdout)
+    shown = upres("models", "show", "edsr-base-x2").stdout.decode()
+    assert "not measured by us" in shown
+    listed = [json.loads(line) for line in lines(upres("models", "list", "--json").stdout)]
+    assert {entry["id"] for entry in listed} >= {"edsr-light-x2", "edsr-base-x4"}
+    assert_fails(upres("models", "pull"), 2, "--all")
+    assert_fails(upres("models", "show", "nope"), 5, "no model")
+    assert_fails(upres("models", "path", "edsr-base"), 5, "not on this machine")
+
+
+def test_the_documented_command_line_is_the_real_one():
+    generated = subprocess.run(
+        [sys.executable, ROOT / "docs" / "generate_cli.py", "--print"],
+        capture_output=True, check=True, text=True,
+    ).stdout  # fmt: skip
+    assert (ROOT / "docs" / "cli.md").read_text() == generated, "run 'make docs'"
