@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from upres.errors import ResourceError
 from upres.inference.device import Target, cpu_has_bfloat16
 from upres.inference.engine import ModelStage, collect, plan_tiles
-from upres.inference.executor import PlainExecutor, crop
+from upres.inference.executor import PlainExecutor, crop, whole
 from upres.inference.pipeline import Pipeline, Steps
 from upres.inference.rows import ArrayRows
 from upres.inference.streamed import StreamedExecutor, fold
@@ -99,7 +99,7 @@ def test_streaming_equals_the_network(network, height, width, rows, cut):
     executor = StreamedExecutor(network, scale, torch.float32, step_rows=rows)
     with torch.inference_mode():
         expected = crop(network(x, scale), Cut(*cut), scale)
-        torch.testing.assert_close(executor(x, Cut(*cut)), expected, atol=1e-5, rtol=0)
+        torch.testing.assert_close(whole(executor, x, Cut(*cut)), expected, atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("fused", [True, False], ids=["fused", "without onednn"])
@@ -108,7 +108,7 @@ def test_streaming_works_without_the_fused_operators(fused, monkeypatch):
     network = NETWORKS[2]
     x = torch.rand(1, 3, 40, 33)
     with torch.inference_mode():
-        got = StreamedExecutor(network, 4, torch.float32, step_rows=9)(x, Cut())
+        got = whole(StreamedExecutor(network, 4, torch.float32, step_rows=9), x, Cut())
         torch.testing.assert_close(got, network(x, 4), atol=1e-5, rtol=0)
 
 
@@ -166,14 +166,13 @@ class Scarce(PlainExecutor):
 
     def __init__(self, network, limit, error):
         super().__init__(network, 2, torch.device("cpu"), torch.float32)
-        self.limit, self.error, self.refused, self.calls = limit, error, 0, 0
+        self.limit, self.error, self.refused = limit, error, 0
 
-    def __call__(self, x, cut):
-        self.calls += 1
+    def rows(self, x, cut):
         if x[:, 0].numel() > self.limit:
             self.refused += 1
             raise self.error
-        return super().__call__(x, cut)
+        return super().rows(x, cut)
 
 
 @pytest.mark.parametrize(
@@ -217,9 +216,9 @@ def test_other_errors_are_not_taken_for_a_lack_of_memory():
 class Overflowing(PlainExecutor):
     """A half type that overflows in the left half of the picture."""
 
-    def __call__(self, x, cut):
-        y = super().__call__(x, cut)
-        return torch.where(x[:, :, :1, :1] > 0.5, torch.full_like(y, float("nan")), y)
+    def rows(self, x, cut):
+        for y in super().rows(x, cut):
+            yield torch.where(x[:, :, :1, :1] > 0.5, torch.full_like(y, float("nan")), y)
 
 
 def test_a_tile_that_overflows_is_computed_again_in_fp32():

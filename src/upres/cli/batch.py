@@ -48,7 +48,7 @@ def batch(
     dry_run: options.DryRun = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
-) -> int:
+) -> None:
     """Upscale all pictures in a folder and its subfolders."""
     chosen = ModelOptions(
         scale,
@@ -75,7 +75,7 @@ def batch(
     if jobs:
         settings = Settings(quality, overwrite, dry_run, max_pixels)
         try:
-            run(jobs, chosen, settings, speak)
+            run(jobs, chosen, settings, speak, alone=False)
         except UpresError as error:
             failure = error
     skipped = len(pairs) - len(jobs)
@@ -88,7 +88,6 @@ def batch(
     )
     if failure is not None:
         raise failure
-    return 0
 
 
 def _sibling(folder: Path, label: str) -> Path:

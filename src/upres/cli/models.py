@@ -77,9 +77,9 @@ def pull(
     output = Output(json=json, quiet=quiet)
     manifest = load_manifest()
     entries = manifest.entries if name is None else manifest.family(name)
-    with output.download() as show_transfer:
+    with output.progress() as progress:
         for entry in entries:
-            path = fetch(entry, partial(show_transfer, entry.name))
+            path = fetch(entry, partial(progress.transfer, entry.name))
             output.value(str(path), model=entry.name, path=str(path))
 
 

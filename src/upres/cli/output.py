@@ -10,24 +10,20 @@ from typing import Any, Protocol
 from upres.errors import UpresError
 
 
-class Meter(Protocol):
-    """A progress display."""
+class Progress(Protocol):
+    """What is going on, for people who watch."""
 
-    def start(self, name: str, unit_pixels: float) -> None:
-        """A picture begins; ``unit_pixels`` of its input are done with each tile."""
+    def transfer(self, name: str, done: int, total: int) -> None:
+        """``done`` of ``total`` bytes arrived; 0 where the total is not known."""
+        ...
+
+    def start(self, name: str, tile_pixels: float) -> None:
+        """A picture begins, and stays until the next; each tile takes so many of its pixels."""
         ...
 
     def update(self, done: float, total: int) -> None:
-        """``done`` of ``total`` tiles are computed."""
+        """``done`` of the picture's ``total`` tiles are computed."""
         ...
-
-
-class _NoMeter:
-    def start(self, name: str, unit_pixels: float) -> None:
-        pass
-
-    def update(self, done: float, total: int) -> None:
-        pass
 
 
 @dataclass(frozen=True)
@@ -76,75 +72,72 @@ class Output:
         sys.stdout.flush()
 
     @contextmanager
-    def meter(self) -> Iterator[Meter]:
-        """A progress bar with throughput and time left, on terminals only."""
+    def progress(self) -> Iterator[Progress]:
+        """Bars with throughput and time left; on anything but a terminal, a line a download."""
         if self.quiet or self.json or not sys.stderr.isatty():
-            yield _NoMeter()
+            yield _Lines(self)
             return
         from rich.console import Console
-        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+        from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+        from rich.progress import Progress as Live
 
-        with Progress(
-            TextColumn("{task.description}"),
+        with Live(
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
-            TextColumn("{task.percentage:>3.0f} %  {task.fields[rate]}"),
+            TextColumn("{task.percentage:>3.0f} %  {task.fields[rate]}", markup=False),
             TimeRemainingColumn(),
             console=Console(stderr=True),
             transient=True,
-        ) as progress:
-            yield _RichMeter(progress)
-
-    @contextmanager
-    def download(self) -> Iterator[Any]:
-        """A function ``(name, bytes so far, bytes in all)`` that shows a transfer."""
-        if self.quiet or self.json or not sys.stderr.isatty():
-            announced: set[str] = set()
-
-            def announce(name: str, done: int, total: int) -> None:
-                if done > 0 and name not in announced:
-                    announced.add(name)
-                    self.note(f"downloading {name}" + (f", {total / 1e6:.1f} MB" if total else ""))
-
-            yield announce
-            return
-        from rich.console import Console
-        from rich.progress import BarColumn, DownloadColumn, Progress, TransferSpeedColumn
-
-        with Progress(
-            "{task.description}",
-            BarColumn(),
-            DownloadColumn(),
-            TransferSpeedColumn(),
-            console=Console(stderr=True),
-            transient=True,
-        ) as progress:
-            tasks: dict[str, Any] = {}
-
-            def show(name: str, done: int, total: int) -> None:
-                if name not in tasks:
-                    tasks[name] = progress.add_task(f"downloading {name}", total=total or None)
-                progress.update(tasks[name], completed=done)
-
-            yield show
+        ) as live:
+            yield _Bars(live)
 
 
-class _RichMeter:
-    def __init__(self, progress: Any) -> None:
-        self.progress, self.pixels = progress, 0.0
-        self.task: Any = None
+class _Lines:
+    """Progress for logs and pipes."""
 
-    def start(self, name: str, unit_pixels: float) -> None:
-        if self.task is not None:
-            self.progress.remove_task(self.task)
-        self.pixels = unit_pixels
-        self.task = self.progress.add_task(name, total=None, rate="")
+    def __init__(self, output: Output) -> None:
+        self.output, self.told = output, set[str]()
+
+    def transfer(self, name: str, done: int, total: int) -> None:
+        if done > 0 and name not in self.told:
+            self.told.add(name)
+            size = f", {total / 1e6:.1f} MB" if total else ""
+            self.output.note(f"downloading {name}{size}")
+
+    def start(self, name: str, tile_pixels: float) -> None:
+        pass
 
     def update(self, done: float, total: int) -> None:
-        task = self.progress.tasks[0]
-        seconds = task.elapsed or 0.0
-        rate = f"{done * self.pixels / 1e6 / seconds:.2f} MP/s" if seconds > 0.5 else ""
-        tiles = f"  tile {min(total, int(done) + 1)}/{total}" if total > 1 else ""
-        self.progress.update(self.task, completed=done, total=total, rate=rate + tiles)
+        pass
+
+
+class _Bars:
+    """Progress on a terminal: a bar for each download, and one for the picture at work."""
+
+    def __init__(self, live: Any) -> None:
+        self.live, self.tile_pixels = live, 0.0
+        self.transfers: dict[str, Any] = {}
+        self.picture: Any = None
+
+    def transfer(self, name: str, done: int, total: int) -> None:
+        if name not in self.transfers:
+            self.transfers[name] = self.live.add_task(f"downloading {name}", total=None, rate="")
+        task = self.transfers[name]
+        rate = f"{done / 1e6:.1f} MB"
+        self.live.update(task, completed=done, total=total or None, rate=rate)
+        self.live.update(task, visible=done < total or not total)
+
+    def start(self, name: str, tile_pixels: float) -> None:
+        if self.picture is not None:
+            self.live.remove_task(self.picture)
+        self.tile_pixels = tile_pixels
+        self.picture = self.live.add_task(name, total=None, rate="")
+
+    def update(self, done: float, total: int) -> None:
+        seconds = next(t.elapsed for t in self.live.tasks if t.id == self.picture) or 0.0
+        rate = f"{done * self.tile_pixels / 1e6 / seconds:.2f} MP/s" if seconds > 0.2 else ""
+        tiles = f"  tile {min(total, int(done) + 1)} of {total}" if total > 1 else ""
+        self.live.update(self.picture, completed=done, total=total, rate=rate + tiles)
 
 
 def complain(message: str) -> None:

@@ -8,13 +8,14 @@ import os
 import sys
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from upres.cli.output import Meter, Output
+from upres.cli.output import Output, Progress
 from upres.errors import BatchError, OutputError, ResourceError, UpresError, UsageError
 
 if TYPE_CHECKING:
@@ -119,39 +120,40 @@ class ModelOptions:
         )
 
 
-def run(jobs: Sequence[Job], options: ModelOptions, settings: Settings, output: Output) -> int:
+def run(
+    jobs: Sequence[Job], options: ModelOptions, settings: Settings, output: Output, *, alone: bool
+) -> None:
     """Do all jobs; one that fails does not stop the others.
 
-    Returns:
-        0; or 7 when some of several failed.
+    Args:
+        alone: there is one job and its error is the command's.
 
     Raises:
-        UpresError: the only job failed, or nothing could begin.
+        UpresError: nothing could begin, or the only job failed.
+        BatchError: some of several jobs failed.
     """
     options.check()
-    if len(jobs) == 1:
+    if alone:
         try:
             _check(jobs[0], settings)
         except UpresError as error:
             _report_failure(jobs[0], error, output)
             raise
-    failed: list[UpresError] = []
-    with output.download() as on_download:
-        upscaler = options.upscaler(on_download)
-        with output.meter() as meter, warnings.catch_warnings():
-            warnings.simplefilter("always", RuntimeWarning)
-            warnings.showwarning = lambda message, *_: output.note(f"note: {message}")
-            for job, outcome in _outcomes(jobs, upscaler, settings, output, meter):
-                if isinstance(outcome, UpresError):
-                    if len(jobs) == 1:
-                        _report_failure(job, outcome, output)
-                        raise outcome
-                    failed.append(outcome)
-                    _report_failure(job, outcome, output)
-                    output.error(outcome)
+    failed = 0
+    with output.progress() as progress, warnings.catch_warnings():
+        warnings.simplefilter("always", RuntimeWarning)
+        warnings.showwarning = lambda message, *_: output.note(f"note: {message}")
+        upscaler = options.upscaler(progress.transfer)
+        for job, failure in _outcomes(jobs, upscaler, settings, output, progress):
+            if failure is None:
+                continue
+            failed += 1
+            _report_failure(job, failure, output)
+            if alone:
+                raise failure
+            output.error(failure)
     if failed:
-        raise BatchError(f"{len(failed)} of {len(jobs)} pictures failed", "each is named above")
-    return 0
+        raise BatchError(f"{failed} of {len(jobs)} pictures failed", "each is named above")
 
 
 def _report_failure(job: Job, error: UpresError, output: Output) -> None:
@@ -159,7 +161,11 @@ def _report_failure(job: Job, error: UpresError, output: Output) -> None:
 
 
 def _outcomes(
-    jobs: Sequence[Job], upscaler: "Upscaler", settings: Settings, output: Output, meter: Meter
+    jobs: Sequence[Job],
+    upscaler: "Upscaler",
+    settings: Settings,
+    output: Output,
+    progress: Progress,
 ) -> Iterator[tuple[Job, UpresError | None]]:
     with ThreadPoolExecutor(1) as readers, ThreadPoolExecutor(1) as writers:
         reading: Future[Picture] | None = None
@@ -172,7 +178,11 @@ def _outcomes(
                     picture = current.result()
                     if following is not None:
                         reading = readers.submit(_read, following, settings)
-                    encode = _compute(job, picture, upscaler, settings, output, meter)
+                    label = f"{i + 1}/{len(jobs)} {job.name}" if len(jobs) > 1 else job.name
+                    started = partial(progress.start, label)
+                    encode = _compute(
+                        job, picture, upscaler, settings, output, started, progress.update
+                    )
                 except UpresError as error:
                     if following is not None and reading in (None, current):
                         reading = readers.submit(_read, following, settings)
@@ -228,8 +238,9 @@ def _compute(
     upscaler: "Upscaler",
     settings: Settings,
     output: Output,
-    meter: Meter,
-) -> Any:
+    started: Callable[[float], None],
+    advanced: Callable[[float, int], None],
+) -> Callable[[], None]:
     """Everything up to the pixels; returns what is left to do: encode, write, report."""
     from upres.api import enlarged
     from upres.imaging.writer import check_size, check_target, encode, write_file
@@ -261,9 +272,9 @@ def _compute(
     _check_memory(job, picture, pipeline, wide * high)
     if settings.dry_run:
         return lambda: _say(facts, output, time.perf_counter() - began, dry=True)
-    meter.start(job.name, picture.width * picture.height / max(1, pipeline.tiles))
+    started(picture.width * picture.height / max(1, pipeline.tiles))
     try:
-        pixels = pipeline.run(meter.update)
+        pixels = pipeline.run(advanced)
     except MemoryError as error:
         raise ResourceError(f"{job.name}: memory is full", "use smaller tiles") from error
 

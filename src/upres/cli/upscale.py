@@ -53,7 +53,7 @@ def upscale(
     dry_run: options.DryRun = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
-) -> int:
+) -> None:
     """Upscale pictures, four times unless told otherwise."""
     chosen = ModelOptions(
         scale,
@@ -72,7 +72,7 @@ def upscale(
     if json and any(job.target is None for job in jobs):
         raise UsageError("--json and a picture cannot share standard output", "name a file with -o")
     settings = Settings(quality, overwrite, dry_run, max_pixels)
-    return run(jobs, chosen, settings, Output(json=json, quiet=quiet))
+    run(jobs, chosen, settings, Output(json=json, quiet=quiet), alone=len(jobs) == 1)
 
 
 def _jobs(files: list[str], output: str | None, label: str | None) -> list[Job]:

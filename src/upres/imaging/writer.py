@@ -129,7 +129,7 @@ def _parameters(picture: Picture, kind: str, quality: int | None) -> dict[str, A
     best = DEFAULT_QUALITY if quality is None else quality
     chosen: dict[str, dict[str, Any]] = {
         # 4:4:4: halved colour would undo what the network did for edges.
-        "JPEG": {"quality": best, "subsampling": 0, "optimize": True},
+        "JPEG": {"quality": best, "subsampling": 0},
         "PNG": {"compress_level": 6},
         "WEBP": {
             "quality": best,

@@ -14,7 +14,7 @@ from torch import Tensor
 from upres.errors import ResourceError
 from upres.imaging.color import LUMA
 from upres.inference.device import Target, free_memory
-from upres.inference.executor import Executor, OnShare, PlainExecutor
+from upres.inference.executor import Executor, OnShare, PlainExecutor, whole
 from upres.inference.rows import Pixels, Rows
 from upres.inference.streamed import StreamedExecutor
 from upres.inference.tiling import Cut, Grid, Tile
@@ -140,7 +140,9 @@ class ModelStage:
             target,
             (source.height, source.width),
             tile,
-            bytes_per_pixel=self.executor.bytes_per_pixel(),
+            # The result is there twice when its blocks are put together.
+            bytes_per_pixel=self.executor.bytes_per_pixel()
+            + 2 * source.channels * scale**2 * np.dtype(_dtype(levels)).itemsize,
         )
         self.largest: int | None = None  # pixels of a padded tile that once did not fit
         self._exact: Executor | None = None
@@ -207,31 +209,22 @@ class ModelStage:
         halo = self.plan.grid.halo
         tall = height >= width
         axis = 1 if tall else 2
-        before, core, after = (
-            (cut.top, height, cut.bottom) if tall else (cut.left, width, cut.right)
-        )
+        before, core = (cut.top, height) if tall else (cut.left, width)
         middle, total = before + core // 2, pixels.shape[axis]
         low, high = max(0, middle - halo), min(total, middle + halo)
         names = ("top", "bottom") if tall else ("left", "right")
         cut_first = Cut(**{**vars(cut), names[1]: high - middle})
         cut_second = Cut(**{**vars(cut), names[0]: middle - low})
-        if after > total - middle or before > middle:  # pragma: no cover - core is never negative
-            raise AssertionError("a tile without a core")
         first = self._launch(np.take(pixels, range(high), axis), cut_first)()
         second = self._launch(np.take(pixels, range(low, total), axis), cut_second)()
         return np.concatenate([first, second], axis)
 
     def _compute(self, pixels: Pixels, cut: Cut) -> Callable[[], Pixels]:
-        x = self._to_device(pixels)
-        y = self._network(self.executor, x, cut)
-        finite = torch.isfinite(y).all()
-        done = self._from_device(self._round(y))
+        done, finite = self._network(self.executor, pixels, cut)
 
         def result() -> Pixels:
             values = done()
-            if bool(finite):
-                return values
-            return self._recompute(pixels, cut)
+            return values if bool(finite) else self._recompute(pixels, cut)
 
         return result
 
@@ -246,18 +239,25 @@ class ModelStage:
             exact = Target(self.target.device, torch.float32, "")
             self._exact = executor_for(self.network, self.scale, exact)
         with torch.inference_mode():
-            y = self._network(self._exact, self._to_device(pixels), cut)
-            return self._from_device(self._round(torch.nan_to_num(y)))()
+            return self._network(self._exact, pixels, cut)[0]()
 
-    def _network(self, executor: Executor, x: Tensor, cut: Cut) -> Tensor:
-        """N x C x h x w in 0..1, C as the source has; the result on the device, float32."""
+    def _network(
+        self, executor: Executor, pixels: Pixels, cut: Cut
+    ) -> tuple[Callable[[], Pixels], Tensor]:
+        """N x h x w x C in; a function that waits for N x H x W x C, and whether all of it is
+        finite."""
+        x = self._to_device(pixels)
         gray = x.shape[1] == 1
         x = x.expand(-1, 3, -1, -1) if gray else x
-        y = _ensemble(executor, x, cut) if self.ensemble else executor(x, cut)
-        if gray:
-            weights = torch.tensor(LUMA, device=y.device).view(1, 3, 1, 1)
-            y = (y * weights).sum(1, keepdim=True)
-        return y
+        weights = torch.tensor(LUMA, device=x.device).view(1, 3, 1, 1)
+        blocks = [_ensemble(executor, x, cut)] if self.ensemble else executor.rows(x, cut)
+        finite, rounded = torch.tensor(data=True, device=x.device), []
+        for block in blocks:
+            y = (block * weights).sum(1, keepdim=True) if gray else block
+            # One number that is not finite makes the sum so.
+            finite = finite & torch.isfinite(y.sum())
+            rounded.append(self._round(y))
+        return self._from_device(rounded[0] if len(rounded) == 1 else torch.cat(rounded, 1)), finite
 
     def _to_device(self, pixels: Pixels) -> Tensor:
         # torch has few operators for uint16; float32 holds all its values.
@@ -271,11 +271,12 @@ class ModelStage:
         return x
 
     def _round(self, y: Tensor) -> Tensor:
-        """N x C x h x w float to N x h x w x C in the output's type."""
-        y = y.clamp(0, 1).permute(0, 2, 3, 1)
+        """N x C x h x w float to N x h x w x C in the output's type, in place as far as it goes:
+        the result is the largest thing in memory."""
+        y = y.clamp_(0, 1).permute(0, 2, 3, 1)
         if self.levels is None:
             return y
-        return (y * self.levels).round().to(torch.uint8 if self.levels == 255 else torch.int32)
+        return y.mul_(self.levels).round_().to(torch.uint8 if self.levels == 255 else torch.int32)
 
     def _from_device(self, y: Tensor) -> Callable[[], Pixels]:
         dtype = _dtype(self.levels)
@@ -322,9 +323,10 @@ def _ensemble(executor: Executor, x: Tensor, cut: Cut) -> Tensor:
             left, right = (cut.right, cut.left) if 3 in dims else (cut.left, cut.right)
             turned = x.flip(dims)
             if transposed:
-                y = executor(turned.transpose(2, 3), Cut(left, top, right, bottom)).transpose(2, 3)
+                y = whole(executor, turned.transpose(2, 3), Cut(left, top, right, bottom))
+                y = y.transpose(2, 3)
             else:
-                y = executor(turned, Cut(top, left, bottom, right))
+                y = whole(executor, turned, Cut(top, left, bottom, right))
             y = y.flip(dims)
             total = y.clone() if total is None else total + y
     assert total is not None

@@ -1,7 +1,7 @@
 """How a network is run on one padded tile."""
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 import torch
@@ -23,21 +23,28 @@ class Executor(Protocol):
 
     on_share: OnShare | None
 
-    def __call__(self, x: Tensor, cut: Cut) -> Tensor:
+    def rows(self, x: Tensor, cut: Cut) -> Iterator[Tensor]:
         """Run a batch of equal tiles.
 
         Args:
             x: N x 3 x h x w float32 in 0..1 on the executor's device, halo included.
             cut: the halo, in pixels of ``x``; zero sides are the picture's own border.
 
-        Returns:
-            N x 3 x scale*(h - top - bottom) x scale*(w - left - right) float32, unclamped.
+        Yields:
+            N x 3 x rows x scale*(w - left - right) float32, unclamped: blocks from the top down,
+            scale*(h - top - bottom) rows in all.
         """
         ...
 
     def bytes_per_pixel(self) -> float:
-        """Memory that a pixel of ``x`` costs at the peak, beyond a fixed sum."""
+        """Memory that a pixel of ``x`` costs at the peak, beyond a fixed sum and the result."""
         ...
+
+
+def whole(executor: Executor, x: Tensor, cut: Cut) -> Tensor:
+    """All that ``rows`` yields, as one tensor."""
+    blocks = list(executor.rows(x, cut))
+    return blocks[0] if len(blocks) == 1 else torch.cat(blocks, 2)
 
 
 def to_dtype(network: Network, dtype: torch.dtype) -> Network:
@@ -70,8 +77,8 @@ class PlainExecutor:
         """From the network's own count of numbers alive at the peak."""
         return self.values * self.dtype.itemsize * 1.25 + 3 * 4 * (1 + 2 * self.scale**2)
 
-    def __call__(self, x: Tensor, cut: Cut) -> Tensor:
-        """See ``Executor``."""
+    def rows(self, x: Tensor, cut: Cut) -> Iterator[Tensor]:
+        """See ``Executor``; all in one block."""
         x = x.contiguous(memory_format=torch.channels_last)
         features = self.network.features(x, self.scale)
         inner = Cut(*(max(0, side - self.reach) for side in vars(cut).values()))
@@ -79,7 +86,7 @@ class PlainExecutor:
         picture = self.network.reconstruct(crop(features, inner), self.scale)
         if self.on_share is not None:
             self.on_share(float(len(x)))
-        return crop(picture.float(), rest, self.scale)
+        yield crop(picture.float(), rest, self.scale)
 
 
 def crop(x: Tensor, cut: Cut, scale: int = 1) -> Tensor:
