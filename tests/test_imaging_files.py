@@ -393,3 +393,24 @@ def test_impossible_targets_are_found_before_the_work(tmp_path):
             check_target(path, overwrite=False)
     check_target(tmp_path / "there.png", overwrite=True)
     check_target(tmp_path / "new.png", overwrite=False)
+
+
+def test_a_file_without_permission_says_so(tmp_path, monkeypatch):
+    """Faked, since tests may run as root, who may read everything."""
+    path = tmp_path / "a.png"
+    path.write_bytes(b"x")
+
+    def refused(self, *args):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "open", refused)
+    with pytest.raises(InputError, match="Permission denied"):
+        read_picture(path)
+
+
+def test_reading_leaves_pillows_own_limit_alone(image):
+    before = Image.MAX_IMAGE_PIXELS
+    read_picture(saved(image, "PNG"))
+    with pytest.raises(InputError):
+        read_picture(b"nothing")
+    assert before == Image.MAX_IMAGE_PIXELS

@@ -2,6 +2,7 @@
 
 import signal
 import sys
+import warnings
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -67,6 +68,8 @@ def _terminated(signum: int, frame: Any) -> NoReturn:
 def main() -> None:
     """The console script."""
     signal.signal(signal.SIGTERM, _terminated)
+    # Decoders warn of what does not concern the pixels; what does is an error of ours.
+    warnings.filterwarnings("ignore", module="PIL")
     try:
         app(prog_name="upres")
     except KeyboardInterrupt:

@@ -88,6 +88,7 @@ class Output:
             TimeRemainingColumn(),
             console=Console(stderr=True),
             transient=True,
+            redirect_stdout=False,  # data never mixes with the display
         ) as live:
             yield _Bars(live)
 

@@ -7,7 +7,6 @@ waits, so memory does not grow with the number of files.
 import os
 import sys
 import time
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -140,9 +139,7 @@ def run(
             _report_failure(jobs[0], error, output)
             raise
     failed = 0
-    with output.progress() as progress, warnings.catch_warnings():
-        warnings.simplefilter("always", RuntimeWarning)
-        warnings.showwarning = lambda message, *_: output.note(f"note: {message}")
+    with output.progress() as progress:
         upscaler = options.upscaler(progress.transfer)
         for job, failure in _outcomes(jobs, upscaler, settings, output, progress):
             if failure is None:
@@ -274,7 +271,7 @@ def _compute(
         return lambda: _say(facts, output, time.perf_counter() - began, dry=True)
     started(picture.width * picture.height / max(1, pipeline.tiles))
     try:
-        pixels = pipeline.run(advanced)
+        pixels = pipeline.run(advanced, lambda note: output.note(f"note: {job.name}: {note}"))
     except MemoryError as error:
         raise ResourceError(f"{job.name}: memory is full", "use smaller tiles") from error
 

@@ -1,7 +1,7 @@
 """Files to pictures: formats by content, orientation applied, odd pixel modes made plain."""
 
 import io
-import warnings
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,7 +24,7 @@ from PIL import (
     WebPImagePlugin,
 )
 
-from upres.errors import InputError, ResourceError
+from upres.errors import InputError, ResourceError, UpresError
 from upres.imaging.metadata import orientation
 from upres.imaging.picture import Picture
 
@@ -41,6 +41,7 @@ FORMATS = (
     Jpeg2KImagePlugin.Jpeg2KImageFile.format,
 )
 DEFAULT_MAX_PIXELS = 10**9
+_LIMIT_LIFTED = threading.Lock()
 
 # How each of EXIF's orientations is undone (Exif 2.32, tag 0x0112).
 _UPRIGHT = {
@@ -84,30 +85,28 @@ def read_size(source: Path | bytes, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> 
 def _opened(source: Path | bytes, max_pixels: int) -> Iterator[tuple[Image.Image, str]]:
     name = str(source) if isinstance(source, Path) else "standard input"
     data = _check(source, name)
-    # Decoders meet hostile files: whatever they raise is the file's fault, and what they warn of
-    # either became an error or does not concern the pixels. Pillow's own limit on pixels is lifted
-    # because ours is checked instead.
-    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        # Pillow's own limit on pixels, a global, is lifted for a moment: ours is checked instead.
+        with _LIMIT_LIFTED:
+            limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
             try:
                 image = Image.open(data, formats=FORMATS)
-            except UnidentifiedImageError as error:
+            finally:
+                Image.MAX_IMAGE_PIXELS = limit
+        with image:
+            if image.width * image.height > max_pixels:
                 raise InputError(
-                    f"{name} is not a picture that can be read",
-                    "JPEG, PNG, WebP, TIFF, BMP, AVIF, GIF and JPEG 2000 can",
-                ) from error
-            with image:
-                pixels = image.width * image.height
-                if pixels > max_pixels:
-                    raise InputError(
-                        f"{name} has {image.width} x {image.height} pixels, over the limit of "
-                        f"{max_pixels:,}",
-                        "raise it with --max-pixels if the file can be trusted",
-                    )
-                yield image, name
-    except (InputError, ResourceError):
+                    f"{name} has {image.width} x {image.height} pixels, over the limit of "
+                    f"{max_pixels:,}",
+                    "raise it with --max-pixels if the file can be trusted",
+                )
+            yield image, name
+    except UnidentifiedImageError as error:
+        raise InputError(
+            f"{name} is not a picture that can be read",
+            "JPEG, PNG, WebP, TIFF, BMP, AVIF, GIF and JPEG 2000 can",
+        ) from error
+    except UpresError:
         raise
     except MemoryError as error:
         raise ResourceError(f"{name} does not fit into memory", "free some") from error
@@ -116,8 +115,6 @@ def _opened(source: Path | bytes, max_pixels: int) -> Iterator[tuple[Image.Image
         raise InputError(
             f"{name} is damaged and cannot be decoded ({detail})", "get it again from its source"
         ) from error
-    finally:
-        Image.MAX_IMAGE_PIXELS = limit
 
 
 def _check(source: Path | bytes, name: str) -> Path | io.BytesIO:

@@ -146,6 +146,7 @@ class ModelStage:
         )
         self.largest: int | None = None  # pixels of a padded tile that once did not fit
         self._exact: Executor | None = None
+        self.on_note: Callable[[str], None] = _warn
         self.on_share: OnShare | None = None  # told which part of a tile was computed
 
     def strips(self) -> Iterator[Pixels]:
@@ -231,10 +232,8 @@ class ModelStage:
     def _recompute(self, pixels: Pixels, cut: Cut) -> Pixels:
         """A half type overflowed: the same tile in float32."""
         if self._exact is None:
-            warnings.warn(
-                f"{self.target.precision} overflowed; such tiles are computed again in fp32",
-                RuntimeWarning,
-                stacklevel=2,
+            self.on_note(
+                f"{self.target.precision} overflowed; such tiles are computed again in fp32"
             )
             exact = Target(self.target.device, torch.float32, "")
             self._exact = executor_for(self.network, self.scale, exact)
@@ -292,6 +291,10 @@ class ModelStage:
             return host.numpy().astype(dtype, copy=False)
 
         return result
+
+
+def _warn(note: str) -> None:
+    warnings.warn(note, RuntimeWarning, stacklevel=2)
 
 
 def _dtype(levels: int | None) -> type[Any]:

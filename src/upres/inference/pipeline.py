@@ -133,8 +133,14 @@ class Pipeline:
         """Why tiles are smaller than usual, where they are."""
         return [m.plan.note for m in self.models if m.plan.note]
 
-    def strips(self, progress: Progress | None = None) -> Iterator[Pixels]:
-        """Rows of the result from the top down, in the type of the source."""
+    def strips(
+        self, progress: Progress | None = None, on_note: Callable[[str], None] | None = None
+    ) -> Iterator[Pixels]:
+        """Rows of the result from the top down, in the type of the source.
+
+        Args:
+            on_note: told what people should know; without it, that is a ``RuntimeWarning``.
+        """
         done = 0.0
 
         def count(share: float) -> None:
@@ -145,6 +151,7 @@ class Pipeline:
 
         for model in self.models:
             model.on_share = count
+            model.on_note = on_note or model.on_note
         top = 0
         for strip in self._colours.strips():
             bottom = top + len(strip)
@@ -156,10 +163,12 @@ class Pipeline:
             yield strip if alpha is None else np.concatenate([strip, alpha], axis=2)
             top = bottom
 
-    def run(self, progress: Progress | None = None) -> Pixels:
-        """The whole result, H x W x C in the type of the source."""
+    def run(
+        self, progress: Progress | None = None, on_note: Callable[[str], None] | None = None
+    ) -> Pixels:
+        """The whole result, H x W x C in the type of the source; see ``strips``."""
         shape = (*self.size, self.source.shape[2])
-        return collect(self.strips(progress), shape, self.source.dtype)
+        return collect(self.strips(progress, on_note), shape, self.source.dtype)
 
 
 def _levels(source: Pixels) -> int | None:

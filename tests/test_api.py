@@ -1,0 +1,146 @@
+"""What ``import upres`` offers."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import upres
+
+
+@pytest.fixture(scope="module")
+def doubled():
+    return upres.load("edsr-light", scale=2, precision="fp32", device="cpu")
+
+
+@pytest.fixture
+def pixels(photo):
+    return photo[100:130, 100:140]
+
+
+def test_the_public_names_are_sorted_and_there():
+    names = [n for n in upres.__all__ if n != "__version__"]
+    assert names == sorted(names, key=lambda n: (n.islower(), n))
+    for name in upres.__all__:
+        assert getattr(upres, name) is not None
+    assert dir(upres) == upres.__all__
+    with pytest.raises(AttributeError, match="nope"):
+        upres.nope  # noqa: B018
+
+
+def test_importing_is_light():
+    code = (
+        "import sys, json, upres; print(json.dumps(sorted(m.split('.')[0] for m in sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
+    assert not {"torch", "numpy", "PIL", "typer", "rich"} & set(json.loads(done.stdout))
+
+
+def test_arrays_keep_their_type_and_axes(doubled, pixels):
+    whole = doubled.upscale(pixels)
+    assert (whole.shape, whole.dtype) == ((60, 80, 3), np.uint8)
+    gray = doubled.upscale(pixels[..., 0])
+    assert (gray.shape, gray.dtype) == ((60, 80), np.uint8)
+    deep = doubled.upscale(pixels.astype(np.uint16) * 257)
+    assert (deep.shape, deep.dtype) == ((60, 80, 3), np.uint16)
+    assert np.abs(deep / 257 - whole).max() <= 0.51
+    for dtype in (np.float32, np.float64):
+        real = doubled.upscale((pixels / 255).astype(dtype))
+        assert real.dtype == dtype
+        assert np.abs(real * 255 - whole).max() <= 0.51
+    assert doubled.upscale(np.dstack([pixels, pixels[..., :1]])).shape == (60, 80, 4)
+
+
+def test_tensors_keep_their_type_and_axes(doubled, pixels):
+    expected = torch.from_numpy(doubled.upscale(pixels)).permute(2, 0, 1)
+    tensor = torch.from_numpy(pixels.copy()).permute(2, 0, 1)
+    assert torch.equal(doubled.upscale(tensor), expected)
+    batch = doubled.upscale(torch.stack([tensor, tensor.flip(2)]).half() / 255)
+    assert (batch.shape, batch.dtype) == ((2, 3, 60, 80), torch.float16)
+    assert (batch[0].float() * 255 - expected).abs().max() < 1
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA"])
+def test_images_keep_their_mode(doubled, pixels, mode):
+    result = doubled.upscale(Image.fromarray(pixels).convert(mode))
+    assert (result.size, result.mode) == ((80, 60), mode)
+
+
+def test_images_with_a_palette_become_plain(doubled, pixels):
+    assert doubled.upscale(Image.fromarray(pixels).convert("P")).mode == "RGB"
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["photo.png", np.zeros((4, 4, 5)), np.zeros((4, 4, 3), np.int32), np.zeros((0, 4, 3), np.uint8),
+     np.zeros(4, np.uint8), torch.zeros(4, 4), torch.zeros(3, 4, 4, dtype=torch.int32)],
+)  # fmt: skip
+def test_what_is_no_picture_is_refused(doubled, value):
+    with pytest.raises(upres.InputError):
+        doubled.upscale(value)
+
+
+def test_impossible_settings_are_refused_at_once():
+    for settings, error in (
+        ({"scale": 1}, upres.UsageError),
+        ({"scale": 9}, upres.UsageError),
+        ({"model": "nope"}, upres.WeightsError),
+        ({"model": "nope.safetensors"}, upres.WeightsError),
+        ({"tile": -1}, upres.UsageError),
+        ({"device": "cpu", "precision": "fp16"}, upres.UsageError),
+    ):
+        with pytest.raises(error):
+            upres.load(**settings)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="has a CUDA device")
+def test_a_device_that_is_not_there_is_refused():
+    with pytest.raises(upres.UsageError, match="upres doctor"):
+        upres.load(device="cuda")
+
+
+def test_bf16_is_close_to_fp32(doubled, pixels):
+    half = upres.load("edsr-light", scale=2, precision="bf16", device="cpu").upscale(pixels)
+    difference = np.abs(half.astype(int) - doubled.upscale(pixels))
+    assert difference.max() <= 3
+    assert difference.mean() < 0.3
+
+
+def test_kernels_need_no_network_and_reach_any_size(pixels):
+    from upres.imaging.resize import Resampler
+
+    result = upres.load("lanczos", scale=2.5).upscale(pixels / 255)
+    expected = Resampler(30, 75, "lanczos").apply(pixels / 255, 0)
+    expected = Resampler(40, 100, "lanczos").apply(expected, 1)
+    np.testing.assert_allclose(result, expected, atol=1e-5)
+
+
+def test_files(tmp_path, pixels):
+    source = tmp_path / "a.png"
+    Image.fromarray(pixels).save(source)
+    target = upres.upscale_file(source, scale=2)
+    assert target == tmp_path / "a-x2.png"
+    with Image.open(target) as result:
+        assert result.size == (80, 60)
+    with pytest.raises(upres.OutputError, match="exists"):
+        upres.upscale_file(source, scale=2)
+    upres.upscale_file(source, scale=2, overwrite=True)
+    other = upres.upscale_file(str(source), str(tmp_path / "b.webp"), scale=3, model="bicubic")
+    with Image.open(other) as result:
+        assert (result.format, result.size) == ("WEBP", (120, 90))
+
+
+def test_errors_are_one_family_and_travel_between_processes():
+    import pickle
+
+    assert {getattr(upres, n).exit_code for n in upres.__all__ if n.endswith("Error")} == set(
+        range(1, 9)
+    )
+    error = upres.InputError("a.png is empty", "get it again")
+    assert str(error) == "a.png is empty; get it again"
+    again = pickle.loads(pickle.dumps(error))
+    assert (str(again), again.next_step) == (str(error), "get it again")
