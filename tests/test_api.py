@@ -70,6 +70,21 @@ def test_images_keep_their_mode(doubled, pixels, mode):
     assert (result.size, result.mode) == ((80, 60), mode)
 
 
+def test_images_keep_profile_and_resolution(doubled, pixels):
+    from PIL import ImageCms
+
+    image = Image.fromarray(pixels)
+    image.info["icc_profile"] = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    image.info["dpi"] = (300, 300)
+    result = doubled.upscale(image)
+    assert {k: result.info[k] for k in ("icc_profile", "dpi")} == image.info
+
+
+def test_one_pixel_at_four_uses_the_weights_for_four():
+    made = upres.load(scale=4).pipeline(np.zeros((1, 1, 3), np.uint8))
+    assert [scale for _, scale in made.steps.networks] == [4]
+
+
 def test_images_with_a_palette_become_plain(doubled, pixels):
     assert doubled.upscale(Image.fromarray(pixels).convert("P")).mode == "RGB"
 
@@ -77,7 +92,9 @@ def test_images_with_a_palette_become_plain(doubled, pixels):
 @pytest.mark.parametrize(
     "value",
     ["photo.png", np.zeros((4, 4, 5)), np.zeros((4, 4, 3), np.int32), np.zeros((0, 4, 3), np.uint8),
-     np.zeros(4, np.uint8), torch.zeros(4, 4), torch.zeros(3, 4, 4, dtype=torch.int32)],
+     np.zeros(4, np.uint8), np.full((4, 4), 255.0), np.full((4, 4), np.nan),
+     torch.zeros(0, 3, 4, 4),
+     torch.zeros(4, 4), torch.zeros(3, 4, 4, dtype=torch.int32)],
 )  # fmt: skip
 def test_what_is_no_picture_is_refused(doubled, value):
     with pytest.raises(upres.InputError):
@@ -115,7 +132,7 @@ def test_kernels_need_no_network_and_reach_any_size(pixels):
 
     result = upres.load("lanczos", scale=2.5).upscale(pixels / 255)
     expected = Resampler(30, 75, "lanczos").apply(pixels / 255, 0)
-    expected = Resampler(40, 100, "lanczos").apply(expected, 1)
+    expected = Resampler(40, 100, "lanczos").apply(expected, 1).clip(0, 1)
     np.testing.assert_allclose(result, expected, atol=1e-5)
 
 
@@ -129,6 +146,10 @@ def test_files(tmp_path, pixels):
     with pytest.raises(upres.OutputError, match="exists"):
         upres.upscale_file(source, scale=2)
     upres.upscale_file(source, scale=2, overwrite=True)
+    before = source.read_bytes()
+    with pytest.raises(upres.OutputError, match="the picture itself"):
+        upres.upscale_file(source, source, scale=2, overwrite=True)
+    assert source.read_bytes() == before
     other = upres.upscale_file(str(source), str(tmp_path / "b.webp"), scale=3, model="bicubic")
     with Image.open(other) as result:
         assert (result.format, result.size) == ("WEBP", (120, 90))

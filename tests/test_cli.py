@@ -313,6 +313,12 @@ def test_batch_never_enters_its_own_output(upres, tmp_path, small):
         "event": "summary", "pictures": 1, "skipped": 1, "others": 0, "output": "large",
     }  # fmt: skip
     assert [p.name for p in (tmp_path / "large").iterdir()] == ["small.png"]
+    planned = upres("batch", ".", "-o", "new", "-s", 3, "--dry-run", "--json")
+    assert planned.returncode == 0, planned.stderr
+    assert json.loads(lines(planned.stdout)[0])["output"] == "new/small.png"
+    assert not (tmp_path / "new").exists()
+    assert_fails(upres("batch", ".", "-o", "."), 4, "is the folder of the pictures")
+    assert_fails(upres("batch", "n" * 300), 3, "is not a folder")
     assert_fails(upres("batch", "small.png"), 3, "is not a folder")
     assert_fails(upres("batch", "nowhere"), 3, "is not a folder")
 
@@ -354,10 +360,86 @@ def test_an_interrupt_leaves_nothing_half_written(tmp_path, photo, kill, code):
     assert [p.name for p in tmp_path.iterdir()] == ["big.png"]
 
 
-def test_a_reader_that_goes_away_is_no_error_of_ours(tmp_path, small):
-    command = f"{sys.executable} -m upres {small} -s 2 -m bicubic -o - | true"
-    done = subprocess.run(command, shell=True, cwd=tmp_path, capture_output=True, check=False)
+def test_a_reader_that_goes_away_is_no_error_of_ours(tmp_path, photo):
+    Image.fromarray(photo).save(tmp_path / "a.png")
+    for command in ("a.png -s 2 -m bicubic -o -", "models"):
+        script = f"set -o pipefail; {sys.executable} -m upres {command} | true"
+        done = subprocess.run(
+            ["bash", "-c", script], cwd=tmp_path, capture_output=True, check=False
+        )
+        assert done.returncode in (0, 141), done  # 0: all fitted into the pipe in time
+        assert b"Traceback" not in done.stderr
+        assert b"upres:" not in done.stderr
+
+
+def test_a_reader_that_is_gone_ends_it_with_141(tmp_path, small):
+    process = subprocess.Popen(
+        [sys.executable, "-m", "upres", small, "-s", "2", "-m", "bicubic", "-o", "-"],
+        cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    process.stdout.close()
+    err = process.stderr.read()
+    process.stderr.close()
+    assert process.wait(60) == 141
+    assert b"Traceback" not in err
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.parametrize("arguments", [["-o", "-"], []], ids=["picture", "path"])
+def test_a_full_standard_output_is_an_output_error(tmp_path, small, arguments):
+    with open("/dev/full", "wb") as full:  # noqa: PTH123
+        done = subprocess.run(
+            [sys.executable, "-m", "upres", small, "-s", "2", "-m", "bicubic", *arguments],
+            cwd=tmp_path, stdout=full, stderr=subprocess.PIPE, check=False,
+        )  # fmt: skip
+    assert done.returncode == 4
     assert b"Traceback" not in done.stderr
+    assert b"upres: standard output cannot be written (No space left on device)" in done.stderr
+
+
+def test_an_interrupt_while_a_pipe_is_silent(tmp_path):
+    process = subprocess.Popen(
+        [sys.executable, "-m", "upres", "-", "-o", "x.png"],
+        cwd=tmp_path, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )  # fmt: skip
+    time.sleep(2)
+    process.send_signal(signal.SIGINT)
+    # Not communicate(): that would close the pipe, and end the wait.
+    assert process.wait(20) == 130
+    process.communicate()
+
+
+def test_a_named_pipe_is_read_once(tmp_path, small, upres):
+    fifo = tmp_path / "pipe.png"
+    os.mkfifo(fifo)
+    writer = subprocess.Popen(["sh", "-c", f"cat {small} > {fifo}"])
+    done = upres(fifo, "-s", 2, "-m", "bicubic", "-o", "x.png")
+    assert writer.wait(20) == 0
+    assert done.returncode == 0, done.stderr
+    assert opened(tmp_path / "x.png").size == (96, 80)
+
+
+def test_names_that_are_not_utf8(tmp_path, small):
+    name = os.fsencode(tmp_path) + b"/caf\xe9.png"
+    shutil.copy(small, name)
+    done = subprocess.run(
+        [sys.executable, "-m", "upres", name, "-s", "2", "-m", "bicubic"],
+        cwd=tmp_path, capture_output=True, check=False, env={**os.environ, "PYTHONUTF8": "1"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == os.fsencode(tmp_path) + b"/caf\xe9-x2.png\n"
+
+
+def test_what_is_wrong_for_all_pictures_is_said_once(upres, tmp_path, small):
+    shutil.copy(small, tmp_path / "b.png")
+    assert_fails(upres("small.png", "b.png", "--precision", "fp16", "--device", "cpu"), 2, "fp16")
+    assert_fails(upres("small.png", "b.png", "-m", "edsr-base", "-s", 2), 5, "HF_HUB_OFFLINE")
+
+
+def test_a_quality_that_means_nothing_is_said(upres, small):
+    done = upres("small.png", "-s", 2, "-m", "bicubic", "-q", 50)
+    assert b"PNG is lossless" in done.stderr
 
 
 def test_help_is_fast_to_read_and_complete(upres):

@@ -139,6 +139,67 @@ def test_xmp_is_carried_over_and_its_orientation_applied(image, kind):
     assert b'Orientation="6"' not in packet
 
 
+def test_tiff_carries_exif_and_xmp_together(image):
+    tags = Image.Exif()
+    tags.load(exif_with(1))
+    tags[700] = XMP.replace(b'"6"', b'"1"')
+    data = saved(image, "TIFF", exif=tags)
+    _, result, notes = again(data, "TIFF")
+    exif = result.getexif()
+    assert exif[0x010F] == "Maker"
+    assert exif.get_ifd(0x8769)[0x9003] == "2020:01:02 03:04:05"
+    assert b"xmpmeta" in bytes(exif[700])
+    assert notes == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "lost"),
+    [
+        ("BMP", "the colour profile and EXIF and XMP"),
+        ("GIF", "the colour profile and EXIF and XMP and the resolution"),
+        ("JPEG2000", "the colour profile and EXIF and XMP and the resolution"),
+        ("WEBP", "the resolution"),
+        ("AVIF", "the resolution"),
+        ("JPEG", None),
+        ("PNG", None),
+        ("TIFF", None),
+    ],
+)
+def test_metadata_that_a_format_cannot_hold_is_said(image, kind, lost):
+    source = saved(image, "JPEG", exif=exif_with(1), icc_profile=SRGB, dpi=(300, 300), xmp=XMP)
+    _, notes = encode(read_picture(source), kind)
+    said = [note for note in notes if "cannot be kept" in note]
+    assert said == ([f"{lost} cannot be kept in this {kind}"] if lost else [])
+
+
+def test_exif_too_long_for_jpeg_is_left_out_and_said(image):
+    picture = read_picture(saved(image, "PNG", exif=exif_with(1)))
+    long = Picture(picture.pixels, "PNG", exif=picture.exif + bytes(70_000))
+    _, notes = encode(long, "JPEG")
+    assert notes == ["EXIF cannot be kept in this JPEG"]
+
+
+def test_a_profile_for_other_pixels_is_left_out_and_said(image):
+    gray = read_picture(saved(image.convert("L"), "PNG", icc_profile=SRGB))
+    assert gray.icc is None
+    assert any("another kind of picture" in note for note in gray.notes)
+
+
+def test_a_thumbnail_that_was_not_turned_is_no_longer_pointed_to():
+    before = bytearray(exif_with(6))
+    start = before.index(b"\x01\x12") if b"MM" in before[:8] else before.index(b"\x12\x01")
+    assert start > 0
+    order = ">" if before[6:8] == b"MM" else "<"
+    (ifd,) = struct.unpack_from(order + "I", before, 10)
+    (count,) = struct.unpack_from(order + "H", before, 6 + ifd)
+    end = 6 + ifd + 2 + 12 * count
+    struct.pack_into(order + "I", before, end, 999)
+    assert struct.unpack_from(order + "I", updated_exif(bytes(before), 8, 8), end) == (0,)
+    upright = updated_exif(bytes(before), 8, 8)
+    struct.pack_into(order + "I", before := bytearray(upright), end, 999)
+    assert struct.unpack_from(order + "I", updated_exif(bytes(before), 8, 8), end) == (999,)
+
+
 def test_exif_keeps_every_other_byte_where_it_was():
     """Maker's notes point to absolute places: nothing may move."""
     before = exif_with(6)

@@ -229,7 +229,15 @@ def test_files_that_are_not_ours_are_refused(tmp_path):
         read_facts(path)
     with pytest.raises(WeightsError, match="cannot be read"):
         read_header(tmp_path / "none.safetensors")
-    for text, why in (('{"format": 9}', "format is not 1"), ("{", "Expecting"), ("[]", "format")):
+    deep = "[" * 100_000
+    measured = json.dumps({"format": 1, **FACTS, "measured": 5})
+    for text, why in (
+        ('{"format": 9}', "format is not 1"),
+        (deep, "recursion|depth|nest"),
+        (measured, "measured must be"),
+        ("{", "Expecting"),
+        ("[]", "format"),
+    ):
         save_file({"a": torch.zeros(2)}, path, metadata={"upres": text})
         with pytest.raises(WeightsError, match=why):
             read_facts(path)

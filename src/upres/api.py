@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ from upres.errors import InputError, UsageError
 from upres.imaging.picture import Picture
 from upres.imaging.reader import DEFAULT_MAX_PIXELS, from_pil, read_picture
 from upres.imaging.resize import Kernel
-from upres.imaging.writer import check_target, encode, format_of, write_file
+from upres.imaging.writer import check_size, check_target, encode, format_of, write_file
 from upres.inference.device import DeviceName, Precision, choose
 from upres.inference.pipeline import Pipeline, Steps
 from upres.inference.sizes import Goal, steps_to
@@ -74,6 +74,14 @@ class Upscaler:
         elif self.model not in ("auto", *KERNELS):
             load_manifest().family(self.model)
 
+    def check_device(self) -> None:
+        """Find out before any picture whether the device and number format are there.
+
+        Raises:
+            UsageError: they are not.
+        """
+        choose(self.device, self.precision, deep=False)
+
     def name_for(self, factor: float) -> str:
         """The model that serves this factor: for "auto", the first default one that has weights
         for it, rounded up to a whole number."""
@@ -90,8 +98,12 @@ class Upscaler:
         height, width = pixels.shape[:2]
         wide, high = self.goal.size(width, height)
         factor = max(wide / width, high / height)
-        # A side that was rounded up by less than a pixel asks for no larger model.
-        factor = max(1.0, factor - 1.0 / max(width, height))
+        if self.goal.scale is not None:
+            factor = self.goal.scale
+        elif self.goal == Goal():
+            factor = 4.0
+        else:  # a side that was rounded up by less than a pixel asks for no larger model
+            factor = max(1.0, factor - 1.0 / max(width, height))
         return Pipeline(
             self._steps_for(factor, deep=pixels.dtype != np.uint8), pixels, (high, wide)
         )
@@ -156,25 +168,41 @@ class Upscaler:
         from PIL import Image
 
         if isinstance(x, Image.Image):
-            pixels = self.pipeline(from_pil(x).pixels).run()
-            return Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
+            picture = from_pil(x)
+            pixels = self._array(picture.pixels)
+            result = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
+            if picture.icc:
+                result.info["icc_profile"] = picture.icc
+            if "dpi" in x.info:
+                result.info["dpi"] = x.info["dpi"]
+            return result
         raise InputError(
             f"a {type(x).__name__} is no picture", "give a PIL image, a numpy array or a tensor"
         )
 
     def _array(self, x: NDArray[Any]) -> NDArray[Any]:
-        known = x.dtype in (np.uint8, np.uint16) or np.issubdtype(x.dtype, np.floating)
+        real = np.issubdtype(x.dtype, np.floating) and x.dtype.itemsize <= 8
+        known = x.dtype in (np.uint8, np.uint16) or real
         pixels = x[..., None] if x.ndim == 2 else x
         if not known or pixels.ndim != 3 or not 1 <= pixels.shape[2] <= 4 or 0 in pixels.shape:
             raise InputError(
                 f"an array of shape {x.shape} and type {x.dtype}",
                 "give H x W or H x W x C (C from 1 to 4), uint8, uint16 or floats in 0..1",
             )
+        # Written so that NaN fails; a little beyond 0..1 is what other filters leave.
+        if real and not (pixels.min() >= -0.5 and pixels.max() <= 1.5):
+            raise InputError(
+                f"an array with values from {x.min()} to {x.max()}", "scale floats to 0..1"
+            )
         result = self.pipeline(pixels).run()
         return result[..., 0] if x.ndim == 2 else result
 
     def _tensor(self, x: Tensor) -> Tensor:
-        if x.ndim not in (3, 4) or not (x.dtype == torch.uint8 or x.is_floating_point()):
+        if (
+            x.ndim not in (3, 4)
+            or 0 in x.shape
+            or not (x.dtype == torch.uint8 or x.is_floating_point())
+        ):
             raise InputError(
                 f"a tensor of shape {tuple(x.shape)} and type {x.dtype}",
                 "give C x H x W or N x C x H x W, uint8 or floats in 0..1",
@@ -196,7 +224,7 @@ class Upscaler:
 
 def enlarged(picture: Picture, pixels: NDArray[Any]) -> Picture:
     """The same picture with other pixels."""
-    return Picture(**{**vars(picture), "pixels": pixels})
+    return replace(picture, pixels=pixels)
 
 
 def load(
@@ -247,8 +275,10 @@ def upscale_file(
     picture = read_picture(path, max_pixels=max_pixels)
     target = Path(output) if output else default_output(path, f"x{scale:g}")
     kind = format_of(target) if output else picture.format
-    check_target(target, overwrite=overwrite)
-    result = load(model, scale=scale, device=device, precision=precision).picture(picture)
+    check_target(target, overwrite=overwrite, source=path)
+    upscaler = load(model, scale=scale, device=device, precision=precision)
+    check_size(kind, *upscaler.goal.size(picture.width, picture.height))
+    result = upscaler.picture(picture)
     write_file(target, encode(result, kind, quality)[0], overwrite=overwrite)
     return target
 

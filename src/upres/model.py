@@ -1,5 +1,7 @@
 """Model: a network, its weights, and the facts needed to use them, as one safetensors file."""
 
+import secrets
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,7 +46,7 @@ class Model:
             source: SHA-256 of the file it was converted from, if it was.
         """
         state = {k: v.to(dtype).contiguous() for k, v in self.network.state_dict().items()}
-        part = path.with_name(f"{path.name}.part")
+        part = path.with_name(f".upres-{secrets.token_hex(8)}.part")
         try:
             save_file(state, part, metadata=facts_metadata(self.facts, source or None))
             part.replace(path)
@@ -118,11 +120,9 @@ def load_published(entry: WeightsEntry, path: Path) -> Model:
                 return model
     model = build(entry.facts)
     fill(model.network, super_image_state(path), str(path))
-    try:
+    with suppress(OSError, SafetensorError):
         kept.parent.mkdir(parents=True, exist_ok=True)
         model.save(kept, source=entry.sha256)
-    except OSError:
-        pass
     return model
 
 

@@ -1,5 +1,6 @@
 """Wiring: commands, help texts, signals. Nothing here is heavy to import."""
 
+import io
 import signal
 import sys
 import warnings
@@ -68,6 +69,9 @@ def _terminated(signum: int, frame: Any) -> NoReturn:
 def main() -> None:
     """The console script."""
     signal.signal(signal.SIGTERM, _terminated)
+    # File names need not be UTF-8; they are printed as the bytes that they are.
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="surrogateescape")
     # Decoders warn of what does not concern the pixels; what does is an error of ours.
     warnings.filterwarnings("ignore", module="PIL")
     try:

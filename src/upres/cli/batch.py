@@ -1,6 +1,7 @@
 """``upres batch``: a folder, recursively, into a mirrored one."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -66,14 +67,16 @@ def batch(
     chosen.check()
     speak = Output(json=json, quiet=quiet)
     target = output or _sibling(folder, chosen.label or "upscaled")
-    sources, others = _pictures(folder, target)
+    sources, others = _pictures(
+        folder, target, lambda e: speak.note(f"note: {e.filename} is left out ({e.strerror})")
+    )
     pairs = [(source, target / source.relative_to(folder)) for source in sources]
     jobs = [Job(a, b) for a, b in pairs if overwrite or not os.path.lexists(b)]
     if not dry_run:
         _make_folders(jobs)
     failure: UpresError | None = None
     if jobs:
-        settings = Settings(quality, overwrite, dry_run, max_pixels)
+        settings = Settings(quality, overwrite, dry_run, max_pixels, folders_come=dry_run)
         try:
             run(jobs, chosen, settings, speak, alone=False)
         except UpresError as error:
@@ -95,20 +98,24 @@ def _sibling(folder: Path, label: str) -> Path:
     return named.with_name(f"{named.name}-{label}")
 
 
-def _pictures(folder: Path, target: Path) -> tuple[list[Path], int]:
+def _pictures(
+    folder: Path, target: Path, on_error: Callable[[OSError], None]
+) -> tuple[list[Path], int]:
     """Files with a picture's suffix in a stable order, and how many others there are; the folder
     of the results is not entered, and links to folders are not followed."""
     from upres.imaging.writer import FORMATS
 
-    if not folder.is_dir():
+    if not os.path.isdir(folder):  # noqa: PTH112 - pathlib raises on names that are too long
         raise InputError(f"{folder} is not a folder", "for single pictures leave out 'batch'")
+    if os.path.realpath(folder) == os.path.realpath(target):
+        raise OutputError(f"{target} is the folder of the pictures", "choose another with -o")
     suffixes = {suffix for kind in FORMATS.values() for suffix in kind.suffixes}
     found: list[Path] = []
     others = 0
-    avoid = target.resolve()
-    for place, folders, files in os.walk(folder):
+    avoid = os.path.realpath(target)
+    for place, folders, files in os.walk(folder, onerror=on_error):
         here = Path(place)
-        folders[:] = sorted(f for f in folders if (here / f).resolve() != avoid)
+        folders[:] = sorted(f for f in folders if os.path.realpath(here / f) != avoid)
         for file in sorted(files):
             if Path(file).suffix.lower() in suffixes:
                 found.append(here / file)

@@ -14,7 +14,7 @@ from typing import Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from upres.cli.output import complain
+from upres.cli.output import ReaderGone, complain
 from upres.errors import UpresError
 
 DEFAULT = "upscale"
@@ -138,8 +138,7 @@ class RootGroup(UpresGroup):
         except UpresError as error:
             complain(str(error))
             sys.exit(error.exit_code)
-        except BrokenPipeError:  # the reader of stdout went away, as `head` does
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        except ReaderGone:
             sys.exit(141)
         except (KeyboardInterrupt, typer.Abort):
             complain("interrupted; nothing half-written was left")

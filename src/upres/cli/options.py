@@ -9,7 +9,7 @@ import typer
 def _tile(text: str) -> int | None:
     if text == "auto":
         return None
-    if text.isdigit():
+    if text.isascii() and text.isdigit():
         return int(text)
     raise typer.BadParameter(f"{text!r} is neither auto nor a number of pixels")
 

@@ -1,13 +1,14 @@
 """The only place that prints: data on stdout, everything else on stderr."""
 
 import json
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from upres.errors import UpresError
+from upres.errors import OutputError, UpresError
 
 
 class Progress(Protocol):
@@ -26,6 +27,22 @@ class Progress(Protocol):
         ...
 
 
+class ReaderGone(Exception):  # noqa: N818 - no error: `upres models | head -1` wants no more
+    """Whoever read standard output stopped doing so."""
+
+
+@contextmanager
+def _standard_output() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        # Python flushes what is left when it exits; that must not fail a second time.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if isinstance(error, BrokenPipeError):
+            raise ReaderGone from None
+        raise OutputError(f"standard output cannot be written ({error.strerror})") from error
+
+
 @dataclass(frozen=True)
 class Output:
     """How a command speaks.
@@ -40,8 +57,9 @@ class Output:
 
     def value(self, text: str, **event: Any) -> None:
         """Data: the text as a line, or the event as JSON."""
-        sys.stdout.write((json.dumps(event) if self.json else text) + "\n")
-        sys.stdout.flush()
+        with _standard_output():
+            sys.stdout.write((json.dumps(event) if self.json else text) + "\n")
+            sys.stdout.flush()
 
     def event(self, **event: Any) -> None:
         """Data that only scripts want."""
@@ -50,8 +68,9 @@ class Output:
 
     def raw(self, data: bytes) -> None:
         """A picture's bytes, on stdout."""
-        sys.stdout.buffer.write(data)
-        sys.stdout.buffer.flush()
+        with _standard_output():
+            sys.stdout.buffer.write(data)
+            sys.stdout.buffer.flush()
 
     def note(self, text: str) -> None:
         """Something people want to know."""
@@ -66,10 +85,11 @@ class Output:
     def table(self, title: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         """Columns on stdout, padded with spaces; plain text everywhere."""
         widths = [max(len(r[i]) for r in [title, *rows]) for i in range(len(title))]
-        for row in [title, *rows]:
-            cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-            sys.stdout.write("  ".join(cells).rstrip() + "\n")
-        sys.stdout.flush()
+        with _standard_output():
+            for row in [title, *rows]:
+                cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+                sys.stdout.write("  ".join(cells).rstrip() + "\n")
+            sys.stdout.flush()
 
     @contextmanager
     def progress(self) -> Iterator[Progress]:

@@ -4,18 +4,18 @@ Reading the next picture and writing the last one overlap with the network; at m
 waits, so memory does not grow with the number of files.
 """
 
-import os
+import stat
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from upres.cli.output import Output, Progress
-from upres.errors import BatchError, OutputError, ResourceError, UpresError, UsageError
+from upres.errors import BatchError, ResourceError, UpresError, UsageError, WeightsError
 
 if TYPE_CHECKING:
     from upres.api import Upscaler
@@ -32,13 +32,15 @@ class Job:
         source: a path, or None for standard input.
         target: a path, or None for standard output.
         kind: the format to write, or None for the input's.
-        label: replaces a target that is named after the result's size, once that is known.
+        named_by_size: the target's name gets the result's size, once that is known.
+        data: the file's bytes, where they can be read only once: a pipe.
     """
 
     source: Path | None
     target: Path | None
     kind: str | None = None
     named_by_size: bool = False
+    data: bytes | None = None
 
     @property
     def name(self) -> str:
@@ -48,12 +50,17 @@ class Job:
 
 @dataclass(frozen=True)
 class Settings:
-    """What the options say, as far as it does not concern the model."""
+    """What the options say, as far as it does not concern the model.
+
+    Attributes:
+        folders_come: the targets' folders would be made if it were not a dry run.
+    """
 
     quality: int | None
     overwrite: bool
     dry_run: bool
     max_pixels: int
+    folders_come: bool = False
 
 
 @dataclass(frozen=True)
@@ -134,6 +141,8 @@ def run(
     options.check()
     if alone:
         try:
+            # Pipes are read here, in the main thread, where an interrupt ends it.
+            jobs = [replace(jobs[0], data=_piped(jobs[0]))]
             _check(jobs[0], settings)
         except UpresError as error:
             _report_failure(jobs[0], error, output)
@@ -141,6 +150,7 @@ def run(
     failed = 0
     with output.progress() as progress:
         upscaler = options.upscaler(progress.transfer)
+        upscaler.check_device()
         for job, failure in _outcomes(jobs, upscaler, settings, output, progress):
             if failure is None:
                 continue
@@ -180,6 +190,8 @@ def _outcomes(
                     encode = _compute(
                         job, picture, upscaler, settings, output, started, progress.update
                     )
+                except WeightsError:
+                    raise  # it would be the same for every picture
                 except UpresError as error:
                     if following is not None and reading in (None, current):
                         reading = readers.submit(_read, following, settings)
@@ -188,6 +200,7 @@ def _outcomes(
                 if writing is not None:
                     yield writing[0], _outcome(writing[1])
                 writing = (job, writers.submit(encode))
+                del picture, encode  # or they would live through the next picture's computation
             if writing is not None:
                 yield writing[0], _outcome(writing[1])
         except BaseException:
@@ -208,25 +221,37 @@ def _check(job: Job, settings: Settings) -> None:
     from upres.imaging.reader import read_size
     from upres.imaging.writer import check_target
 
-    if job.source is not None:
-        read_size(job.source, max_pixels=settings.max_pixels)
     if job.target is not None and not job.named_by_size:
-        _not_the_source(job, job.target)
-        check_target(job.target, overwrite=settings.overwrite)
+        check_target(
+            job.target,
+            overwrite=settings.overwrite,
+            source=job.source,
+            folder_comes=settings.folders_come,
+        )
+    source = job.source if job.data is None else job.data
+    if source is not None:
+        read_size(source, max_pixels=settings.max_pixels)
 
 
 def _read(job: Job, settings: Settings) -> "Picture":
     from upres.imaging.reader import read_picture
 
     _check(job, settings)
-    source = sys.stdin.buffer.read() if job.source is None else job.source
+    source = job.source if job.data is None else job.data
+    if source is None:
+        source = sys.stdin.buffer.read()
     return read_picture(source, max_pixels=settings.max_pixels)
 
 
-def _not_the_source(job: Job, target: Path) -> None:
-    # os.path, since pathlib's exists() raises on names that are too long.
-    if job.source and os.path.exists(target) and os.path.samefile(target, job.source):  # noqa: PTH110, PTH121
-        raise OutputError(f"{target} is the picture itself", "choose another name with -o")
+def _piped(job: Job) -> bytes | None:
+    if job.source is None:
+        return sys.stdin.buffer.read()
+    try:
+        # A named pipe, as `upres <(command)` makes one.
+        piped = stat.S_ISFIFO(job.source.stat().st_mode)
+        return job.source.read_bytes() if piped else None
+    except (OSError, ValueError):
+        return None  # the reader says what is wrong
 
 
 def _compute(
@@ -249,8 +274,12 @@ def _compute(
     target = job.target
     if target is not None and job.named_by_size:
         target = target.with_stem(f"{target.stem}-{wide}x{high}")
-        _not_the_source(job, target)
-        check_target(target, overwrite=settings.overwrite)
+        check_target(
+            target,
+            overwrite=settings.overwrite,
+            source=job.source,
+            folder_comes=settings.folders_come,
+        )
     pipeline = upscaler.pipeline(picture.pixels)
     factor = max(wide / picture.width, high / picture.height)
     facts = {
@@ -295,7 +324,8 @@ def _check_memory(job: Job, picture: "Picture", pipeline: Any, result_pixels: in
 
     on_cpu = pipeline.steps.target.device.type == "cpu"
     result = result_pixels * picture.channels * picture.pixels.dtype.itemsize
-    needed = int(result * 1.5) + (pipeline.memory if on_cpu else 0)
+    # The result, Pillow's copy of it (four bytes a pixel), and the file.
+    needed = int(result * 3.5) + (pipeline.memory if on_cpu else 0)
     free = free_memory(torch.device("cpu"))
     if needed > free:
         raise ResourceError(

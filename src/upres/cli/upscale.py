@@ -106,7 +106,7 @@ def _jobs(files: list[str], output: str | None, label: str | None) -> list[Job]:
 
 def _expanded(name: str) -> list[str]:
     """Patterns that the shell left as they are."""
-    if name == STREAM or Path(name).exists() or not any(c in name for c in "*?["):
+    if name == STREAM or os.path.lexists(name) or not any(c in name for c in "*?["):
         return [name]
     found = sorted(glob.glob(name, recursive=True))  # noqa: PTH207 - takes absolute patterns
     if not found:
@@ -115,15 +115,16 @@ def _expanded(name: str) -> list[str]:
 
 
 def _refuse_collisions(jobs: list[Job]) -> None:
-    seen: dict[Path, Job] = {}
+    seen: dict[str, Job] = {}
     for job in jobs:
         if job.target is None:
             continue
-        if job.target in seen:
+        place = os.path.realpath(job.target)
+        if place in seen:
             raise OutputError(
-                f"{seen[job.target].name} and {job.name} would both be written to {job.target}",
+                f"{seen[place].name} and {job.name} would both be written to {job.target}",
                 "upscale them apart",
             )
-        seen[job.target] = job
+        seen[place] = job
     if sum(job.target is None for job in jobs) > 1:
         raise UsageError("standard output takes one picture", "give -o a folder that exists")

@@ -9,6 +9,7 @@ import re
 import struct
 
 _ORIENTATION, _EXIF_POINTER, _WIDTH, _HEIGHT = 0x0112, 0x8769, 0xA002, 0xA003
+_THUMBNAIL = -1  # no tag: IFD 0's pointer to IFD 1
 _SHORT, _LONG = 3, 4
 # As an attribute or as an element.
 _XMP_ORIENTATION = re.compile(rb"""(tiff:Orientation\s*(?:=\s*["']|>\s*))([1-8])""")
@@ -28,6 +29,8 @@ def updated_exif(exif: bytes | None, width: int, height: int) -> bytes | None:
     if not exif:
         return exif
     new = {_ORIENTATION: 1, _WIDTH: width, _HEIGHT: height}
+    if orientation(exif) != 1:
+        new[_THUMBNAIL] = 0  # it is not turned with the picture, so it is no longer pointed to
     result = bytearray(exif)
     for tag, place, code, _ in _entries(exif):
         if tag in new and not (code.endswith("H") and new[tag] > 0xFFFF):
@@ -52,7 +55,7 @@ def _entries(exif: bytes) -> list[tuple[int, int, str, int]]:
     found: list[tuple[int, int, str, int]] = []
     try:
         offsets = [struct.unpack_from(order + "I", exif, start + 4)[0]]
-        for _ in range(2):  # IFD 0, then the Exif IFD that it points to
+        for index in range(2):  # IFD 0, then the Exif IFD that it points to
             if not offsets:
                 break
             ifd = start + offsets.pop()
@@ -68,6 +71,9 @@ def _entries(exif: bytes) -> list[tuple[int, int, str, int]]:
                     offsets.append(value)
                 else:
                     found.append((tag, place + 8, code, value))
+            if index == 0:
+                end = ifd + 2 + 12 * count
+                found.append((_THUMBNAIL, end, order + "I", *struct.unpack_from("I", exif, end)))
     except struct.error:
         pass
     return found

@@ -140,7 +140,7 @@ def _decode(image: Image.Image, name: str) -> Picture:
     notes: list[str] = []
     kind = "JPEG" if image.format == "MPO" else str(image.format)
     frames = getattr(image, "n_frames", 1)
-    if frames > 1 and image.format != "MPO":
+    if frames > 1:
         notes.append(f"only the first of {frames} frames is read")
     if _depth(image) > 8 and image.mode not in ("I;16", "I;16B", "I;16L"):
         notes.append("more than 8 bits a channel are read as 8")
@@ -154,6 +154,9 @@ def _decode(image: Image.Image, name: str) -> Picture:
     turn = _UPRIGHT.get(orientation(exif, xmp))
     already = image.format == "TIFF" and 0x0112 not in image.getexif()
     plain, icc = _plain(image, icc, name, notes)
+    if icc and icc[16:20] != _SPACES[len(plain.getbands())]:
+        notes.append("the colour profile is for another kind of picture and is left out")
+        icc = None
     if turn is not None and not already:
         plain = plain.transpose(turn)
     return Picture(
@@ -183,7 +186,8 @@ def _plain(
         return image.convert("L"), icc
     if mode in ("P", "PA"):
         transparent = mode == "PA" or "transparency" in image.info
-        return _unpalette(image.convert("RGBA" if transparent else "RGB")), icc
+        plain = image.convert("RGBA" if transparent else "RGB")
+        return plain if icc and icc[16:20] == b"RGB " else _unpalette(plain), icc
     if mode in ("La", "RGBa"):
         return image.convert("LA" if mode == "La" else "RGBA"), icc
     if mode == "RGBX":
@@ -194,6 +198,10 @@ def _plain(
         f"{name} has pixels of the kind {mode!r}, which are not read yet",
         "convert it to 8 or 16 bits a channel",
     )
+
+
+# What a profile says it is for (ICC.1, bytes 16 to 19 of the header), by number of channels.
+_SPACES = {1: b"GRAY", 2: b"GRAY", 3: b"RGB ", 4: b"RGB "}
 
 
 def _unpalette(image: Image.Image) -> Image.Image:
@@ -282,6 +290,14 @@ def _depth(image: Image.Image) -> int:
     if image.format == "TIFF":
         bits = getattr(image, "tag_v2", {}).get(258, (8,))
         return max(bits) if isinstance(bits, tuple) else int(bits)
+    if image.format in ("JPEG2000", "AVIF"):
+        # The marker SIZ of JPEG 2000 has the first component's depth, less 1, at byte 40; the box
+        # "pixi" of AVIF has it after a version, flags and the number of channels.
+        head = _peek(image, 4096)
+        for mark, place, mask, less in ((b"\xff\x51", 40, 0x7F, 1), (b"pixi", 9, 0xFF, 0)):
+            at = head.find(mark)
+            if 0 <= at < len(head) - place:
+                return (head[at + place] & mask) + less
     return 8
 
 

@@ -18,6 +18,8 @@ from upres.imaging.metadata import updated_exif, updated_xmp
 from upres.imaging.picture import Picture
 
 DEFAULT_QUALITY = 95
+_TIFF_XMP = 700
+_SEGMENT = 65_000  # what a JPEG's segments hold, less their headers
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ FORMATS: dict[str, Format] = {
     "PNG": Format((".png", ".apng"), 2**31 - 1, alpha=True, deep=True, lossy=False),
     "WEBP": Format((".webp",), 16383, alpha=True, deep=False, lossy=True),
     "TIFF": Format((".tif", ".tiff"), 2**31 - 1, alpha=True, deep=True, lossy=False),
-    "BMP": Format((".bmp", ".dib"), 2**31 - 1, alpha=True, deep=False, lossy=False),
+    "BMP": Format((".bmp", ".dib"), 2**31 - 1, alpha=False, deep=False, lossy=False),
     "AVIF": Format((".avif",), 65536, alpha=True, deep=False, lossy=True),
     "GIF": Format((".gif",), 65535, alpha=True, deep=False, lossy=False),
     "JPEG2000": Format((".jp2", ".j2k", ".jpx"), 2**31 - 1, alpha=True, deep=True, lossy=False),
@@ -91,15 +93,37 @@ def encode(picture: Picture, kind: str, quality: int | None = None) -> tuple[byt
     """
     check_size(kind, picture.width, picture.height)
     notes: list[str] = []
-    image = _image(picture, kind, notes)
     buffer = io.BytesIO()
     try:
-        image.save(buffer, kind, **_parameters(picture, kind, quality))
+        image = _image(picture, kind, notes)
+        parameters = _parameters(picture, kind, quality)
+        notes += _lost(picture, kind, parameters, quality)
+        image.save(buffer, kind, **parameters)
     except MemoryError as error:
         raise ResourceError("the encoder ran out of memory", "write a smaller picture") from error
     except Exception as error:
         raise OutputError(f"{kind} cannot hold this picture ({error})", "write .png") from error
     return buffer.getvalue(), notes
+
+
+def _lost(
+    picture: Picture, kind: str, parameters: dict[str, Any], quality: int | None
+) -> list[str]:
+    """What the picture has, or the user asked for, and the file will not hold."""
+    has = {
+        "the colour profile": (picture.icc, "icc_profile"),
+        "EXIF": (picture.exif, "exif"),
+        "XMP": (picture.xmp, "_xmp"),
+        "the resolution": (picture.dpi, "dpi"),
+    }
+    carried = set(parameters) | ({"_xmp"} if parameters.keys() & {"xmp", "pnginfo"} else set())
+    if kind == "TIFF":
+        carried.add("_xmp")
+    lost = [name for name, (value, key) in has.items() if value and key not in carried]
+    notes = [f"{' and '.join(lost)} cannot be kept in this {kind}"] if lost else []
+    if quality is not None and not FORMATS[kind].lossy:
+        notes.append(f"{kind} is lossless: the quality of {quality} means nothing")
+    return notes
 
 
 def _image(picture: Picture, kind: str, notes: list[str]) -> Image.Image:
@@ -114,7 +138,7 @@ def _image(picture: Picture, kind: str, notes: list[str]) -> Image.Image:
         pixels = np.rint(pixels[..., :-1] * alpha + 255 * (1 - alpha)).astype(np.uint8)
     image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
     if kind == "GIF" and image.mode != "L":
-        notes.append("GIF holds 256 colours")
+        notes.append("GIF holds 256 colours and no partial transparency")
         image = image.convert("RGBA" if image.mode in ("LA", "RGBA") else "RGB")
         method = Image.Quantize.FASTOCTREE if image.mode == "RGBA" else Image.Quantize.MEDIANCUT
         image = image.quantize(256, method)
@@ -140,14 +164,23 @@ def _parameters(picture: Picture, kind: str, quality: int | None) -> dict[str, A
         "AVIF": {"quality": best, "subsampling": "4:4:4"},
     }
     parameters = dict(chosen.get(kind, {}))
-    if kind == "TIFF" and picture.width * picture.height * picture.channels > 3 * 10**9:
+    if kind == "TIFF" and picture.pixels.nbytes > 3 * 10**9:
         parameters["big_tiff"] = True
-    if picture.icc and kind not in ("BMP", "GIF", "JPEG2000"):
+    # WebP and AVIF store gray as colour, where a profile for gray would be wrong.
+    gray_as_colour = picture.channels <= 2 and kind in ("WEBP", "AVIF")
+    fits = kind not in ("BMP", "GIF", "JPEG2000") and not gray_as_colour
+    if picture.icc and (fits or (gray_as_colour and picture.icc[16:20] == b"RGB ")):
         parameters["icc_profile"] = picture.icc
-    if kind == "TIFF" and exif:
-        # Pillow's compressing TIFF writer cannot write the directories that EXIF consists of.
-        del parameters["compression"]
-    if exif and kind in ("JPEG", "PNG", "WEBP", "TIFF", "AVIF"):
+    if kind == "TIFF" and (exif or xmp):
+        tags = Image.Exif()
+        tags.load(exif or b"")
+        if xmp:
+            tags[_TIFF_XMP] = xmp
+        parameters["exif"] = tags
+        if exif:
+            # Pillow's compressing TIFF writer cannot write the directories that EXIF consists of.
+            del parameters["compression"]
+    elif exif and (kind in ("PNG", "WEBP", "AVIF") or (kind == "JPEG" and len(exif) < _SEGMENT)):
         parameters["exif"] = exif
     if picture.dpi and kind in ("JPEG", "PNG", "TIFF", "BMP"):
         # JPEG and BMP hold whole numbers.
@@ -157,10 +190,8 @@ def _parameters(picture: Picture, kind: str, quality: int | None) -> dict[str, A
             text = PngImagePlugin.PngInfo()
             text.add_itxt("XML:com.adobe.xmp", xmp.decode("utf-8", "replace"))
             parameters["pnginfo"] = text
-        elif kind in ("WEBP", "AVIF") or (kind == "JPEG" and len(xmp) < 65000):
+        elif kind in ("WEBP", "AVIF") or (kind == "JPEG" and len(xmp) < _SEGMENT):
             parameters["xmp"] = xmp
-        elif kind == "TIFF":
-            parameters["tiffinfo"] = {700: xmp}
     return parameters
 
 
@@ -168,12 +199,21 @@ def _whole(dpi: tuple[float, float]) -> tuple[int, int]:
     return round(dpi[0]), round(dpi[1])
 
 
-def check_target(path: Path, *, overwrite: bool) -> None:
+def check_target(
+    path: Path, *, overwrite: bool, source: Path | None = None, folder_comes: bool = False
+) -> None:
     """Find out before the work what would prevent writing after it.
+
+    Args:
+        source: the picture itself, which is never replaced.
+        folder_comes: the folder will be made before anything is written.
 
     Raises:
         OutputError: exists already, no such folder, not writable, or an impossible name.
     """
+    # os.path, since pathlib's exists() raises on names that are too long.
+    if source and os.path.exists(path) and os.path.samefile(path, source):  # noqa: PTH110, PTH121
+        raise OutputError(f"{path} is the picture itself", "choose another name with -o")
     try:
         os.lstat(path)
         exists = True
@@ -186,6 +226,8 @@ def check_target(path: Path, *, overwrite: bool) -> None:
         raise OutputError(f"{path} is a folder", "name a file in it")
     if exists and not overwrite:
         raise OutputError(f"{path} exists", "choose another name with -o, or --overwrite it")
+    if folder_comes and not path.parent.exists():
+        return
     if not path.parent.is_dir():
         raise OutputError(f"{path.parent} is not a folder", "create it first")
     if not os.access(path.parent, os.W_OK | os.X_OK):
@@ -211,6 +253,8 @@ def write_file(path: Path, data: bytes, *, overwrite: bool) -> None:
         except FileExistsError:
             raise OutputError(f"{path} exists by now", "use --overwrite") from None
         except OSError:  # a file system without hard links
+            if os.path.lexists(path):
+                raise OutputError(f"{path} exists by now", "use --overwrite") from None
             part.replace(path)
 
 

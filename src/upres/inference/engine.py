@@ -3,7 +3,7 @@
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -80,7 +80,7 @@ def plan_tiles(
         grid = Grid(height, width, tile, halo)
         return TilePlan(grid, 1, int(_padded_pixels(grid) * bytes_per_pixel), "")
     cuda = target.device.type == "cuda"
-    streamed = not cuda and isinstance(network, ChainNetwork)
+    streamed = target.device.type == "cpu" and isinstance(network, ChainNetwork)
     usual = _STREAMED_CORE if streamed else _CUDA_CORE if cuda else _CPU_CORE
     free = free_memory(target.device)
     budget = _CUDA_SHARE * free if cuda else min(_CPU_BUDGET, _CPU_SHARE * free)
@@ -140,12 +140,14 @@ class ModelStage:
             target,
             (source.height, source.width),
             tile,
-            # The result is there twice when its blocks are put together.
+            # The result is there twice when its blocks are put together; the mean of an ensemble
+            # is made in float32 from whole results.
             bytes_per_pixel=self.executor.bytes_per_pixel()
-            + 2 * source.channels * scale**2 * np.dtype(_dtype(levels)).itemsize,
+            + 2 * source.channels * scale**2 * np.dtype(_dtype(levels)).itemsize
+            + (4 * 3 * 4 * scale**2 if ensemble else 0),
         )
         self.largest: int | None = None  # pixels of a padded tile that once did not fit
-        self._exact: Executor | None = None
+        self._exact: Executor | None = None  # the same in float32, made when first needed
         self.on_note: Callable[[str], None] = _warn
         self.on_share: OnShare | None = None  # told which part of a tile was computed
 
@@ -153,6 +155,12 @@ class ModelStage:
         """Blocks of rows: uint8 or uint16 with ``levels``, else float32 clamped to 0..1."""
         told, runs = self.on_share, 8 if self.ensemble else 1
         self.executor.on_share = None if told is None else lambda share: told(share / runs)
+        try:
+            yield from self._bands()
+        finally:
+            self.executor.on_share = None  # executors outlive pictures
+
+    def _bands(self) -> Iterator[Pixels]:
         for top, bottom in self.plan.grid.rows:
             tiles = list(self.plan.grid.band(top, bottom))
             first, _, end, _ = tiles[0].padded
@@ -179,25 +187,28 @@ class ModelStage:
         for tile, pixels in zip(batch, result(), strict=True):
             band[:, tile.left * self.scale : tile.right * self.scale] = pixels
 
-    def _launch(self, pixels: Pixels, cut: Cut) -> Callable[[], Pixels]:
+    def _launch(
+        self, pixels: Pixels, cut: Cut, executor: Executor | None = None
+    ) -> Callable[[], Pixels]:
         """Begin a batch; the returned function waits for it. N x h x w x C in and out."""
+        executor = executor or self.executor
         if self.largest is not None and pixels[..., 0].size >= self.largest:
-            return lambda: self._halves(pixels, cut)
+            return lambda: self._halves(pixels, cut, executor)
         try:
             with torch.inference_mode():
-                return self._compute(pixels, cut)
+                return self._compute(pixels, cut, executor)
         except (RuntimeError, MemoryError) as error:
             if not _is_out_of_memory(error):
                 raise
             self.largest = pixels[..., 0].size
         if self.target.device.type == "cuda":
             torch.cuda.empty_cache()
-        return lambda: self._halves(pixels, cut)
+        return lambda: self._halves(pixels, cut, executor)
 
-    def _halves(self, pixels: Pixels, cut: Cut) -> Pixels:
+    def _halves(self, pixels: Pixels, cut: Cut, executor: Executor) -> Pixels:
         """The same result from smaller tiles: one by one, then each cut across its longer side."""
         if len(pixels) > 1:
-            parts = [self._launch(pixels[i : i + 1], cut)() for i in range(len(pixels))]
+            parts = [self._launch(pixels[i : i + 1], cut, executor)() for i in range(len(pixels))]
             return np.concatenate(parts)
         height = pixels.shape[1] - cut.top - cut.bottom
         width = pixels.shape[2] - cut.left - cut.right
@@ -213,19 +224,22 @@ class ModelStage:
         before, core = (cut.top, height) if tall else (cut.left, width)
         middle, total = before + core // 2, pixels.shape[axis]
         low, high = max(0, middle - halo), min(total, middle + halo)
-        names = ("top", "bottom") if tall else ("left", "right")
-        cut_first = Cut(**{**vars(cut), names[1]: high - middle})
-        cut_second = Cut(**{**vars(cut), names[0]: middle - low})
-        first = self._launch(np.take(pixels, range(high), axis), cut_first)()
-        second = self._launch(np.take(pixels, range(low, total), axis), cut_second)()
+        if tall:
+            cuts = replace(cut, bottom=high - middle), replace(cut, top=middle - low)
+        else:
+            cuts = replace(cut, right=high - middle), replace(cut, left=middle - low)
+        first = self._launch(np.take(pixels, range(high), axis), cuts[0], executor)()
+        second = self._launch(np.take(pixels, range(low, total), axis), cuts[1], executor)()
         return np.concatenate([first, second], axis)
 
-    def _compute(self, pixels: Pixels, cut: Cut) -> Callable[[], Pixels]:
-        done, finite = self._network(self.executor, pixels, cut)
+    def _compute(self, pixels: Pixels, cut: Cut, executor: Executor) -> Callable[[], Pixels]:
+        y, finite = self._network(executor, pixels, cut)
+        done = self._from_device(y, finite)
 
         def result() -> Pixels:
-            values = done()
-            return values if bool(finite) else self._recompute(pixels, cut)
+            values, fine = done()
+            in_half = executor is self.executor and self.target.dtype != torch.float32
+            return values if fine or not in_half else self._recompute(pixels, cut)
 
         return result
 
@@ -237,14 +251,10 @@ class ModelStage:
             )
             exact = Target(self.target.device, torch.float32, "")
             self._exact = executor_for(self.network, self.scale, exact)
-        with torch.inference_mode():
-            return self._network(self._exact, pixels, cut)[0]()
+        return self._launch(pixels, cut, self._exact)()
 
-    def _network(
-        self, executor: Executor, pixels: Pixels, cut: Cut
-    ) -> tuple[Callable[[], Pixels], Tensor]:
-        """N x h x w x C in; a function that waits for N x H x W x C, and whether all of it is
-        finite."""
+    def _network(self, executor: Executor, pixels: Pixels, cut: Cut) -> tuple[Tensor, Tensor]:
+        """N x h x w x C in; N x H x W x C out, on the device, and whether it was finite."""
         x = self._to_device(pixels)
         gray = x.shape[1] == 1
         x = x.expand(-1, 3, -1, -1) if gray else x
@@ -256,7 +266,7 @@ class ModelStage:
             # One number that is not finite makes the sum so.
             finite = finite & torch.isfinite(y.sum())
             rounded.append(self._round(y))
-        return self._from_device(rounded[0] if len(rounded) == 1 else torch.cat(rounded, 1)), finite
+        return rounded[0] if len(rounded) == 1 else torch.cat(rounded, 1), finite
 
     def _to_device(self, pixels: Pixels) -> Tensor:
         # torch has few operators for uint16; float32 holds all its values.
@@ -277,18 +287,21 @@ class ModelStage:
             return y
         return y.mul_(self.levels).round_().to(torch.uint8 if self.levels == 255 else torch.int32)
 
-    def _from_device(self, y: Tensor) -> Callable[[], Pixels]:
+    def _from_device(self, y: Tensor, finite: Tensor) -> Callable[[], tuple[Pixels, bool]]:
+        """A function that waits for both to arrive."""
         dtype = _dtype(self.levels)
         if y.device.type != "cuda":
-            return lambda: y.cpu().numpy().astype(dtype, copy=False)
+            return lambda: (y.cpu().numpy().astype(dtype, copy=False), bool(finite))
         host = torch.empty(y.shape, dtype=y.dtype, pin_memory=True)
+        fine = torch.empty((), dtype=torch.bool, pin_memory=True)
         host.copy_(y, non_blocking=True)
+        fine.copy_(finite, non_blocking=True)
         event = torch.cuda.Event()  # type: ignore[no-untyped-call]
         event.record()
 
-        def result() -> Pixels:
+        def result() -> tuple[Pixels, bool]:
             event.synchronize()
-            return host.numpy().astype(dtype, copy=False)
+            return host.numpy().astype(dtype, copy=False), bool(fine)
 
         return result
 
@@ -331,13 +344,18 @@ def _ensemble(executor: Executor, x: Tensor, cut: Cut) -> Tensor:
             else:
                 y = whole(executor, turned, Cut(top, left, bottom, right))
             y = y.flip(dims)
-            total = y.clone() if total is None else total + y
+            total = y if total is None else total.add_(y)
     assert total is not None
-    return total / 8
+    return total.div_(8)
 
 
 def _is_out_of_memory(error: Exception) -> bool:
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate" in str(error)
+    text = str(error)  # the CPU's and Apple's allocators raise plain RuntimeErrors
+    return (
+        isinstance(error, torch.OutOfMemoryError | MemoryError)
+        or "can't allocate" in text
+        or "out of memory" in text
+    )
 
 
 def collect(strips: Iterator[NDArray[Any]], shape: tuple[int, ...], dtype: Any) -> Pixels:

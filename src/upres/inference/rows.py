@@ -76,9 +76,12 @@ class StageRows:
             self._bottom += len(strip)
         while self._held and self._top + len(self._held[0]) <= top:
             self._top += len(self._held.pop(0))
-        held = self._held[0] if len(self._held) == 1 else np.concatenate(self._held)
-        self._held = [held]
-        return held[top - self._top : bottom - self._top]
+        if len(self._held) > 1:
+            # Only the rows that are still needed are put together; the rest is let go.
+            self._held[0] = self._held[0][top - self._top :]
+            self._top = top
+            self._held = [np.concatenate(self._held)]
+        return self._held[0][top - self._top : bottom - self._top]
 
 
 class Widened(ArrayRows):
@@ -212,9 +215,10 @@ def to_float(pixels: Pixels) -> NDArray[np.float32]:
 
 
 def quantise(values: NDArray[Any], levels: int | None) -> Pixels:
-    """0..1 to integers of 0..levels, clamped and rounded half to even; None keeps floats."""
+    """Clamped to 0..1; then integers of 0..levels, rounded half to even, or None for floats."""
+    values = np.clip(values, 0, 1)
     if levels is None:
         return values
-    scaled = np.rint(np.clip(values, 0, 1) * np.float32(levels))
+    scaled = np.rint(values * np.float32(levels))
     rounded: Pixels = scaled.astype(np.uint8 if levels == 255 else np.uint16)
     return rounded

@@ -72,6 +72,8 @@ class ModelFacts:
             raise FactsError(f"scales must be whole numbers from 2 to 8, not {scales!r}")
         if not isinstance(raw["numbers"], Mapping):
             raise FactsError(f"numbers must be a table, not {raw['numbers']!r}")
+        if not isinstance(raw.get("measured", ()), list | tuple):
+            raise FactsError(f"measured must be a list, not {raw['measured']!r}")
         return cls(
             name=raw["name"],
             architecture=raw["architecture"],

@@ -30,7 +30,7 @@ def read_header(path: Path) -> dict[str, Any]:
             header = json.loads(file.read(length))
     except OSError as error:
         raise WeightsError(f"{path} cannot be read ({error.strerror})") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise WeightsError(
             f"{path} is not a safetensors file", "give a file that upres wrote, or a model's name"
         ) from error
@@ -58,7 +58,7 @@ def read_facts(path: Path) -> ModelFacts:
             raise FactsError(f"its format is not {FORMAT}, the one this version reads")
         raw.pop("source", None)
         return ModelFacts.from_mapping(raw)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise WeightsError(f"{path}: {error}", "use a file written by upres") from error
 
 
