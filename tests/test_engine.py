@@ -8,9 +8,10 @@ from hypothesis import strategies as st
 
 from upres.errors import ResourceError
 from upres.inference.device import Target, cpu_has_bfloat16
-from upres.inference.engine import ModelStage, collect, plan_tiles
+from upres.inference.engine import ModelStage, collect
 from upres.inference.executor import PlainExecutor, crop, whole
 from upres.inference.pipeline import Pipeline, Steps
+from upres.inference.planning import plan_tiles
 from upres.inference.rows import ArrayRows, StageRows
 from upres.inference.streamed import StreamedExecutor, fold
 from upres.inference.tiling import Cut
@@ -373,7 +374,7 @@ def test_progress_reaches_the_number_of_tiles():
 
 def test_free_memory_only_makes_tiles_smaller(monkeypatch):
     def planned(free):
-        monkeypatch.setattr("upres.inference.engine.free_memory", lambda device: free)
+        monkeypatch.setattr("upres.inference.planning.free_memory", lambda device: free)
         network = SRResNet(4)
         return plan_tiles(network, 4, FP32, (4000, 4000), None, bytes_per_pixel=10_000)
 

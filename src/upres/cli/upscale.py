@@ -8,8 +8,9 @@ from typing import Annotated
 import typer
 
 from upres.cli import options
+from upres.cli.jobs import STREAM, Job, ModelOptions, Settings
 from upres.cli.output import Output
-from upres.cli.run import STREAM, Job, ModelOptions, Settings, run
+from upres.cli.run import run
 from upres.errors import InputError, OutputError, UsageError
 
 EXAMPLES = """
