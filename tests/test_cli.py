@@ -289,6 +289,10 @@ def test_batch_mirrors_a_tree_and_goes_on(upres, tmp_path, small):
     (tree / "a" / "bad.jpg").write_bytes(small.read_bytes()[:100])
     (tree / "notes.txt").write_text("no picture")
     (tree / "loop").symlink_to(tree)
+    (tree / "._one.png").write_bytes(b"left behind by another system")
+    (tree / ".hidden").mkdir()
+    shutil.copy(small, tree / ".hidden" / "six.png")
+    os.mkfifo(tree / "waits.png")
     first = upres("batch", "scans", "-s", 2)
     assert first.returncode == 7
     made = {str(p.relative_to(tmp_path / "scans-x2")) for p in (tmp_path / "scans-x2").rglob("*.*")}
@@ -296,9 +300,11 @@ def test_batch_mirrors_a_tree_and_goes_on(upres, tmp_path, small):
     assert lines(first.stdout) == [
         "scans-x2/one.png", "scans-x2/a/two.png", "scans-x2/a/b/drei ü.png",
     ]  # fmt: skip
-    assert b"4 of 4 pictures to do, 0 there already, 1 other files left alone" in first.stderr
+    assert b"5 of 5 pictures to do, 0 there already, 2 other files left alone" in first.stderr
+    assert b"upres: scans/waits.png is neither a file nor a folder" in first.stderr
     assert b"upres: scans/a/bad.jpg is damaged" in first.stderr
     (tree / "a" / "bad.jpg").unlink()
+    (tree / "waits.png").unlink()
     (tmp_path / "scans-x2" / "one.png").unlink()
     second = upres("batch", "scans", "-s", 2)
     assert second.returncode == 0, second.stderr

@@ -102,8 +102,9 @@ def _sibling(folder: Path, label: str) -> Path:
 def _pictures(
     folder: Path, target: Path, on_error: Callable[[OSError], None]
 ) -> tuple[list[Path], int]:
-    """Files with a picture's suffix in a stable order, and how many others there are; the folder
-    of the results is not entered, and links to folders are not followed."""
+    """Files with a picture's suffix in a stable order, and how many others there are. Hidden files
+    and folders and the folder of the results are left alone, and links to folders not followed.
+    """
     from upres.imaging.writer import FORMATS
 
     if not os.path.isdir(folder):  # noqa: PTH112 - pathlib raises on names that are too long
@@ -116,9 +117,11 @@ def _pictures(
     avoid = os.path.realpath(target)
     for place, folders, files in os.walk(folder, onerror=on_error):
         here = Path(place)
-        folders[:] = sorted(f for f in folders if os.path.realpath(here / f) != avoid)
+        folders[:] = sorted(
+            f for f in folders if f[0] != "." and os.path.realpath(here / f) != avoid
+        )
         for file in sorted(files):
-            if Path(file).suffix.lower() in suffixes:
+            if file[0] != "." and Path(file).suffix.lower() in suffixes:
                 found.append(here / file)
             else:
                 others += 1

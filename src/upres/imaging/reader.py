@@ -1,6 +1,7 @@
 """Files to pictures: formats by content, orientation applied, odd pixel modes made plain."""
 
 import io
+import stat
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -123,8 +124,11 @@ def _check(source: Path | bytes, name: str) -> Path | io.BytesIO:
             raise InputError(f"{name} is empty", "pipe a picture into it")
         return io.BytesIO(source)
     try:
-        if source.is_dir():
+        mode = source.stat().st_mode
+        if stat.S_ISDIR(mode):
             raise InputError(f"{name} is a folder", f"use 'upres batch {name}'")
+        if not stat.S_ISREG(mode):  # opening a pipe could wait for ever
+            raise InputError(f"{name} is neither a file nor a folder", "give it alone, or as -")
         with source.open("rb") as file:
             if not file.read(1):
                 raise InputError(f"{name} is empty", "get it again from its source")
