@@ -150,6 +150,7 @@ def test_bad_outputs_have_one_line_and_the_right_code(upres, tmp_path, small):
     for target, word in (
         ("there.png", "there.png exists"),
         ("no/a.png", "is not a folder"),
+        ("no/", "no/ is not a folder; create it first"),
         ("a.doc", "no known format"),
         ("small.png", "the picture itself"),
         ("n" * 300 + ".png", "cannot be written"),
@@ -435,6 +436,12 @@ def test_names_that_are_not_utf8(tmp_path, small):
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert done.stdout == os.fsencode(tmp_path) + b"/caf\xe9-x2.png\n"
+
+
+def test_names_on_a_terminal_that_knows_only_ascii(upres, small, tmp_path):
+    done = upres(small, "-m", "bicubic", "-o", "猫.png", env={"PYTHONIOENCODING": "ascii"})
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "猫.png\n".encode()
 
 
 def test_what_is_wrong_for_all_pictures_is_said_once(upres, tmp_path, small):

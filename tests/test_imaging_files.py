@@ -172,6 +172,33 @@ def test_metadata_that_a_format_cannot_hold_is_said(image, kind, lost):
     assert said == ([f"{lost} cannot be kept in this {kind}"] if lost else [])
 
 
+def test_gif_keeps_what_is_transparent(image):
+    rgba = image.convert("RGBA")
+    rgba.paste((0, 0, 0, 0), (0, 0, 20, 30))
+    data, notes = encode(read_picture(saved(rgba, "PNG")), "GIF")
+    result = np.asarray(Image.open(io.BytesIO(data)).convert("RGBA"))
+    assert (result[:, :20, 3] == 0).all()
+    assert (result[:, 20:, 3] == 255).all()
+    assert any("partial transparency" in note for note in notes)
+
+
+def test_metadata_that_is_not_carried_over_is_said(image):
+    info = PngImagePlugin.PngInfo()
+    info.add_text("Author", "somebody")
+    picture = read_picture(saved(image, "PNG", pnginfo=info))
+    assert "not carried over: text chunks" in picture.notes
+    commented = read_picture(saved(image, "JPEG", comment=b"hello"))
+    assert "not carried over: a comment" in commented.notes
+    iptc = read_picture(saved(image, "TIFF", tiffinfo={33723: b"\x1c\x02\x00\x00\x02\x00\x04"}))
+    assert "not carried over: IPTC" in iptc.notes
+
+
+def test_resolution_turns_with_the_picture_and_is_not_made_up(image):
+    turned = read_picture(saved(image, "JPEG", exif=exif_with(6), dpi=(300, 150)))
+    assert turned.dpi == (150, 300)
+    assert read_picture(saved(image, "TIFF")).dpi is None
+
+
 def test_exif_too_long_for_jpeg_is_left_out_and_said(image):
     picture = read_picture(saved(image, "PNG", exif=exif_with(1)))
     long = Picture(picture.pixels, "PNG", exif=picture.exif + bytes(70_000))

@@ -71,7 +71,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, _terminated)
     # File names need not be UTF-8; they are printed as the bytes that they are.
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="surrogateescape")
+        sys.stdout.reconfigure(encoding=sys.getfilesystemencoding(), errors="surrogateescape")
     # Decoders warn of what does not concern the pixels; what does is an error of ours.
     warnings.filterwarnings("ignore", module="PIL")
     try:

@@ -82,6 +82,8 @@ def _jobs(files: list[str], output: str | None, label: str | None) -> list[Job]:
     names = [name for file in files for name in _expanded(file)]
     # os.path, since pathlib's is_dir() raises on names that are too long.
     folder = Path(output) if output and os.path.isdir(output) else None  # noqa: PTH112
+    if output and output.endswith(("/", os.sep)) and folder is None:
+        raise OutputError(f"{output} is not a folder", "create it first")
     if len(names) > 1 and output is not None and folder is None:
         raise OutputError(
             f"{output} cannot take {len(names)} pictures", "give -o a folder that exists"

@@ -149,6 +149,8 @@ def _decode(image: Image.Image, name: str) -> Picture:
     if _depth(image) > 8 and image.mode not in ("I;16", "I;16B", "I;16L"):
         notes.append("more than 8 bits a channel are read as 8")
     icc, dpi = image.info.get("icc_profile"), image.info.get("dpi")
+    if kind == "TIFF" and 282 not in getattr(image, "tag_v2", {}):
+        dpi = None  # Pillow makes one up where the file says nothing
     lossless = kind == "WEBP" and _is_lossless_webp(image)
     # Pillow's TIFF reader turns the pixels itself when it loads them, and takes the tag away; a
     # PNG may carry EXIF and XMP after the pixels. So look on both sides of loading.
@@ -157,6 +159,8 @@ def _decode(image: Image.Image, name: str) -> Picture:
     exif, xmp = before or _exif(image), _xmp(image)
     turn = _UPRIGHT.get(orientation(exif, xmp))
     already = image.format == "TIFF" and 0x0112 not in image.getexif()
+    if left_out := _left_out(image):
+        notes.append(f"not carried over: {', '.join(left_out)}")
     plain, icc = _plain(image, icc, name, notes)
     if icc and icc[16:20] != _SPACES[len(plain.getbands())]:
         notes.append("the colour profile is for another kind of picture and is left out")
@@ -169,7 +173,7 @@ def _decode(image: Image.Image, name: str) -> Picture:
         icc=icc,
         exif=exif,
         xmp=xmp,
-        dpi=_dpi(dpi),
+        dpi=_dpi(dpi, turned=orientation(exif, xmp) >= 5),
         lossless=lossless,
         notes=tuple(notes),
     )
@@ -277,12 +281,27 @@ def _xmp(image: Image.Image) -> bytes | None:
     return raw.encode() if isinstance(raw, str) else raw if isinstance(raw, bytes) else None
 
 
-def _dpi(raw: Any) -> tuple[float, float] | None:
+def _left_out(image: Image.Image) -> list[str]:
+    """Metadata that is in the file and that no writer here takes."""
+    texts = set(getattr(image, "text", ())) - {"XML:com.adobe.xmp", "Raw profile type exif"}
+    tags = getattr(image, "tag_v2", {})
+    found = {
+        "IPTC": (image.format != "TIFF" and "photoshop" in image.info) or 33723 in tags,
+        "a comment": bool(image.info.get("comment")),
+        "text chunks": bool(texts),
+        "gamma": "gamma" in image.info and "icc_profile" not in image.info,
+    }
+    return [name for name, there in found.items() if there]
+
+
+def _dpi(raw: Any, *, turned: bool) -> tuple[float, float] | None:
     try:
         x, y = (float(v) for v in raw)
     except (TypeError, ValueError, ZeroDivisionError):
         return None
-    return (x, y) if 0 < x < 1e6 and 0 < y < 1e6 else None
+    if not (0 < x < 1e6 and 0 < y < 1e6):
+        return None
+    return (y, x) if turned else (x, y)
 
 
 def _depth(image: Image.Image) -> int:

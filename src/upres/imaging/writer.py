@@ -140,8 +140,10 @@ def _image(picture: Picture, kind: str, notes: list[str]) -> Image.Image:
     if kind == "GIF" and image.mode != "L":
         notes.append("GIF holds 256 colours and no partial transparency")
         image = image.convert("RGBA" if image.mode in ("LA", "RGBA") else "RGB")
-        method = Image.Quantize.FASTOCTREE if image.mode == "RGBA" else Image.Quantize.MEDIANCUT
-        image = image.quantize(256, method)
+        if image.mode == "RGBA":  # Pillow keeps what is fully transparent, so all or nothing
+            image.putalpha(image.getchannel("A").point([0] * 128 + [255] * 128))
+        else:
+            image = image.quantize(256, Image.Quantize.MEDIANCUT)
     if kind in ("WEBP", "BMP", "AVIF", "JPEG2000") and image.mode == "LA":
         image = image.convert("RGBA")
     return image
