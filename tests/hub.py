@@ -7,11 +7,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
 class Hub:
-    """Serves ``files``: {(repository, revision, name): bytes}.
+    """Serves ``files``: {(repository, revision, name) or "/path": bytes}.
 
     Attributes:
         corrupt: flip a byte of every body.
         cut_at: announce whole bodies, send so many bytes, hang up; ``cuts`` times.
+        ranges: whether it can begin in the middle of a file.
         status: answer everything with this status instead.
         log: (method, path, Range header) of every request.
     """
@@ -19,6 +20,7 @@ class Hub:
     def __init__(self, files):
         self.files = dict(files)
         self.corrupt, self.cut_at, self.cuts, self.status = False, None, 10**9, None
+        self.ranges = True
         self.log = []
         hub = self
 
@@ -55,19 +57,19 @@ class Hub:
         wanted = handler.headers.get("Range")
         self.log.append((handler.command, handler.path, wanted))
         hit = re.fullmatch(r"/([^/]+/[^/]+)/resolve/([^/]+)/(.+)", handler.path)
-        body = self.files.get(hit.groups()) if hit else None
+        body = self.files.get(hit.groups() if hit else handler.path)
         if self.status or body is None:
             self._send(handler, self.status or 404, {"X-Error-Code": "EntryNotFound"}, b"")
             return
         headers = {
-            "X-Repo-Commit": hit[2],
+            "X-Repo-Commit": hit[2] if hit else "",
             "ETag": f'"{hashlib.sha256(body).hexdigest()}"',
             "Accept-Ranges": "bytes",
         }
         if self.corrupt:
             body = body[:-1] + bytes([body[-1] ^ 255])
         status, sent = 200, body
-        if wanted:
+        if wanted and self.ranges:
             start = int(re.fullmatch(r"bytes=(\d+)-", wanted)[1])
             headers["Content-Range"] = f"bytes {start}-{len(body) - 1}/{len(body)}"
             status, sent = 206, body[start:]

@@ -20,11 +20,10 @@ from upres.errors import (
     VerificationError,
     WeightsError,
 )
+from upres.version import __version__
 
 if TYPE_CHECKING:
     from upres.api import Upscaler, load, upscale_file
-
-__version__ = "0.1.0"
 
 _LAZY = ("Upscaler", "load", "upscale_file")
 

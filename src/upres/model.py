@@ -1,6 +1,7 @@
 """Model: a network, its weights, and the facts needed to use them, as one safetensors file."""
 
 import secrets
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,18 +38,32 @@ class Model:
         """The network, or the network in a colour space change: N x 3 in and out either way."""
         return self.network if self.network.colour == "rgb" else _LumaOnly(self.network)
 
-    def save(self, path: Path, *, dtype: torch.dtype = torch.float32, source: str = "") -> None:
+    def save(
+        self,
+        path: Path,
+        *,
+        dtype: torch.dtype = torch.float32,
+        source: str = "",
+        training: Mapping[str, Any] | None = None,
+    ) -> None:
         """Write one safetensors file that carries its own facts.
 
         Args:
             path: written beside its place and renamed.
-            dtype: float32, or float16 to halve the file.
+            dtype: of its floating-point numbers: float32, or float16 to halve the file.
             source: SHA-256 of the file it was converted from, if it was.
+            training: how it was trained, as JSON types, if we trained it.
         """
-        state = {k: v.to(dtype).contiguous() for k, v in self.network.state_dict().items()}
+        state = {
+            k: (v.to(dtype) if v.is_floating_point() else v).cpu().contiguous()
+            for k, v in self.network.state_dict().items()
+        }
         part = path.with_name(f".upres-{secrets.token_hex(8)}.part")
         try:
-            save_file(state, part, metadata=facts_metadata(self.facts, source or None))
+            part.touch()  # safetensors makes files that only their owner reads
+            mode = part.stat().st_mode
+            save_file(state, part, metadata=facts_metadata(self.facts, source, training))
+            part.chmod(mode)
             part.replace(path)
         finally:
             part.unlink(missing_ok=True)

@@ -1,5 +1,6 @@
 """``upres models``: what there is, where it is, whether it is whole. Knows no torch."""
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,7 +11,7 @@ from upres.cli import options
 from upres.cli.groups import UpresCommand, UpresGroup
 from upres.cli.output import Output
 from upres.errors import UsageError, VerificationError, WeightsError
-from upres.weights.header import read_facts
+from upres.weights.header import read_facts, read_training
 from upres.weights.manifest import WeightsEntry, load_manifest
 from upres.weights.store import fetch, local_path, verify
 
@@ -58,7 +59,8 @@ def show(name: Name, json: options.Json = False) -> None:
     output = Output(json=json)
     if name.endswith(".safetensors"):
         facts = {"path": name, **read_facts(Path(name)).to_mapping()}
-        _print(output, facts)
+        training = read_training(Path(name))
+        _print(output, facts | ({"training": training} if training else {}))
         return
     for entry in load_manifest().family(name):
         _print(output, _facts(entry))
@@ -151,7 +153,7 @@ def _print(output: Output, facts: dict[str, Any]) -> None:
     if output.json:
         output.value("", **facts)
         return
-    labels = {"measured": _measured}
+    labels: dict[str, Callable[[Any], str]] = {"measured": _measured, "training": _training}
     for key, value in facts.items():
         text = labels.get(key, _text)(value)
         output.value(f"{key + ':':<14}{text}")
@@ -164,6 +166,26 @@ def _text(value: Any) -> str:
     if isinstance(value, list | tuple):
         return ", ".join(map(_text, value))
     return "not on this machine" if value is None else str(value)
+
+
+def _training(story: dict[str, Any]) -> str:
+    """The story of a run in lines that continue the label's."""
+    data = story.get("data", {})
+    recipe = story.get("recipe", {})
+    looks = (
+        f"x{q['scale']} {q['psnr']:.2f} dB / {q['ssim']:.4f}, bicubic "
+        f"{q['bicubic_psnr']:.2f} / {q['bicubic_ssim']:.4f}"
+        for q in story.get("validation", ())
+    )
+    lines = [
+        f"recipe {recipe.get('name')}, {story.get('steps')} steps in {story.get('hours')} hours",
+        f"on {story.get('device')}, seed {story.get('seed')}, upres {story.get('version')}",
+        f"{data.get('pictures')} pictures, {data.get('megapixels')} megapixels",
+        f"from {', '.join(data.get('names', ()))}; sha256 {str(data.get('sha256'))[:16]}...",
+        f"started from {story.get('start')}",
+        f"validation: {'; '.join(looks) or 'none'}",
+    ]
+    return f"\n{'':<14}".join(lines)
 
 
 def _measured(values: list[dict[str, Any]]) -> str:

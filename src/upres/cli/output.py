@@ -84,12 +84,14 @@ class Output:
 
     def table(self, title: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         """Columns on stdout, padded with spaces; plain text everywhere."""
-        widths = [max(len(r[i]) for r in [title, *rows]) for i in range(len(title))]
         with _standard_output():
-            for row in [title, *rows]:
-                cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-                sys.stdout.write("  ".join(cells).rstrip() + "\n")
+            sys.stdout.write("".join(f"{line}\n" for line in _columns(title, rows)))
             sys.stdout.flush()
+
+    def note_table(self, title: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        """The same for people, on stderr."""
+        for line in _columns(title, rows):
+            self.note(line)
 
     @contextmanager
     def progress(self) -> Iterator[Progress]:
@@ -111,6 +113,13 @@ class Output:
             redirect_stdout=False,  # data never mixes with the display
         ) as live:
             yield _Bars(live)
+
+
+def _columns(title: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    widths = [max(len(r[i]) for r in [title, *rows]) for i in range(len(title))]
+    for row in [title, *rows]:
+        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        yield "  ".join(cells).rstrip()
 
 
 class _Lines:

@@ -5,6 +5,7 @@ bytes. Our facts are one metadata entry, "upres": a JSON text with ``"format": 1
 """
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from upres.weights.facts import FactsError, ModelFacts
 KEY = "upres"
 FORMAT = 1
 _LARGEST_HEADER = 16 * 2**20
+# What a file says besides its facts.
+_ASIDE = ("format", "source", "training")
 
 
 def read_header(path: Path) -> dict[str, Any]:
@@ -45,6 +48,24 @@ def read_facts(path: Path) -> ModelFacts:
     Raises:
         WeightsError: not a safetensors file, not one of ours, or of a later format.
     """
+    raw = _embedded(path)
+    try:
+        return ModelFacts.from_mapping({k: v for k, v in raw.items() if k not in _ASIDE})
+    except FactsError as error:
+        raise WeightsError(f"{path}: {error}", "use a file written by upres") from error
+
+
+def read_training(path: Path) -> dict[str, Any] | None:
+    """How the weights were trained, if upres trained them: recipe, steps, data, quality.
+
+    Raises:
+        WeightsError: as ``read_facts``.
+    """
+    training = _embedded(path).get("training")
+    return training if isinstance(training, dict) else None
+
+
+def _embedded(path: Path) -> dict[str, Any]:
     metadata = read_header(path).get("__metadata__")
     text = metadata.get(KEY) if isinstance(metadata, dict) else None
     if not isinstance(text, str):
@@ -54,17 +75,26 @@ def read_facts(path: Path) -> ModelFacts:
         )
     try:
         raw = json.loads(text)
-        if not isinstance(raw, dict) or raw.pop("format", None) != FORMAT:
+        if not isinstance(raw, dict) or raw.get("format") != FORMAT:
             raise FactsError(f"its format is not {FORMAT}, the one this version reads")
-        raw.pop("source", None)
-        return ModelFacts.from_mapping(raw)
     except (ValueError, RecursionError) as error:
         raise WeightsError(f"{path}: {error}", "use a file written by upres") from error
+    return raw
 
 
-def facts_metadata(facts: ModelFacts, source: str | None = None) -> dict[str, str]:
-    """The metadata for a file: ``facts``, and the SHA-256 of the file it was converted from."""
+def facts_metadata(
+    facts: ModelFacts, source: str = "", training: Mapping[str, Any] | None = None
+) -> dict[str, str]:
+    """The metadata for a file.
+
+    Args:
+        facts: what the model is.
+        source: SHA-256 of the file it was converted from, if it was.
+        training: how it was trained, as JSON types, if we trained it.
+    """
     raw = {"format": FORMAT, **facts.to_mapping()}
     if source:
         raw["source"] = source
+    if training:
+        raw["training"] = training
     return {KEY: json.dumps(raw, sort_keys=True)}

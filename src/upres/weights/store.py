@@ -32,6 +32,13 @@ def home() -> Path:
     return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "upres"
 
 
+def data_home() -> Path:
+    """Where sets of pictures are kept: UPRES_DATA, or a folder in ``home()``."""
+    if chosen := os.environ.get("UPRES_DATA"):
+        return Path(chosen).expanduser()
+    return home() / "data"
+
+
 def sha256_of(path: Path) -> str:
     """Hexadecimal SHA-256 of a file.
 

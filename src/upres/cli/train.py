@@ -1,0 +1,241 @@
+"""``upres train``: from a folder of pictures to weights."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from upres.cli import options
+from upres.cli.output import Output
+from upres.cli.trainview import train_view
+from upres.errors import UsageError
+
+EXAMPLES = """
+Examples:
+  upres train --data DIV2K                                   the default model, from DIV2K
+  upres train --data pictures/ --recipe edsr-light --minutes 5
+  upres train --data pictures/ --recipe edsr-paper --scale 2,3,4
+  upres train --data pictures/ --resume -o runs/edsr-light-x2
+  upres train --data pictures/ --set optimiser.rate=2e-4 --set data.focus=0.5
+
+Recipes, and what each field means: docs/training.md.
+"""
+
+_DATA, _RECIPE, _RUN, _OUT = "Data", "Recipe", "Execution", "Output"
+
+
+def _recipe_names(incomplete: str) -> list[str]:
+    from upres.training.recipe import shipped
+
+    return [name for name in shipped() if name.startswith(incomplete)]
+
+
+def train(
+    data: Annotated[
+        list[str],
+        typer.Option(
+            "--data",
+            "-d",
+            metavar="DIR|SET",
+            help="A folder of pictures, or a set such as DIV2K. Can be given several times.",
+            rich_help_panel=_DATA,
+        ),
+    ],
+    cache: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Where decoded pictures are kept between runs.  [default: in UPRES_HOME]",
+            rich_help_panel=_DATA,
+        ),
+    ] = None,
+    recipe: Annotated[
+        str,
+        typer.Option(
+            "--recipe",
+            "-r",
+            metavar="NAME|FILE",
+            help="How to train.",
+            rich_help_panel=_RECIPE,
+            autocompletion=_recipe_names,
+        ),
+    ] = "edsr-baseline",
+    scale: Annotated[
+        str,
+        typer.Option(
+            "--scale",
+            "-s",
+            metavar="2|3|4|2,3,4",
+            help="Scales to train, one after the other.  [default: the recipe's]",
+            rich_help_panel=_RECIPE,
+        ),
+    ] = "",
+    steps: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="How many steps.", rich_help_panel=_RECIPE),
+    ] = None,
+    minutes: Annotated[
+        float | None,
+        typer.Option(
+            metavar="X",
+            help="How long instead, for each scale; preparing not included.",
+            rich_help_panel=_RECIPE,
+        ),
+    ] = None,
+    init: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE|NAME|none",
+            help="Weights to begin with.  [default: as the recipe says]",
+            rich_help_panel=_RECIPE,
+        ),
+    ] = None,
+    rate: Annotated[
+        float | None,
+        typer.Option(metavar="X", help="Learning rate.", rich_help_panel=_RECIPE),
+    ] = None,
+    batch: Annotated[
+        int | None, typer.Option(metavar="N", help="Patches a step.", rich_help_panel=_RECIPE)
+    ] = None,
+    patch: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Side of a patch in input pixels.", rich_help_panel=_RECIPE),
+    ] = None,
+    change: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="Any field of the recipe; can be given several times.",
+            rich_help_panel=_RECIPE,
+        ),
+    ] = None,
+    seed: Annotated[
+        int, typer.Option(min=0, metavar="N", help="Of patches and weights.", rich_help_panel=_RUN)
+    ] = 0,
+    device: Annotated[
+        Literal["auto", "cpu", "cuda"],
+        typer.Option(help="Where to train.", rich_help_panel=_RUN),
+    ] = "auto",
+    threads: options.Threads = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="DIR",
+            help="Folder of the run.  [default: runs/RECIPE-xSCALE]",
+            rich_help_panel=_OUT,
+        ),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on where it stopped.", rich_help_panel=_OUT)
+    ] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Begin anew.", rich_help_panel=_OUT)
+    ] = False,
+    name: Annotated[
+        str,
+        typer.Option(metavar="TEXT", help="What the result calls itself.", rich_help_panel=_OUT),
+    ] = "",
+    licence: Annotated[
+        str, typer.Option(metavar="TEXT", help="Licence of the result.", rich_help_panel=_OUT)
+    ] = "",
+    author: Annotated[
+        str, typer.Option(metavar="TEXT", help="Who trained it.", rich_help_panel=_OUT)
+    ] = "",
+    look_every: Annotated[
+        float,
+        typer.Option(
+            metavar="MINUTES", help="How often the quality is measured.", rich_help_panel=_OUT
+        ),
+    ] = 5.0,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Train a model on your own pictures, or on a known set."""
+    from upres.data.catalog import training_pictures
+    from upres.training.recipe import parse_change
+    from upres.training.session import Order, Stop, run_order
+    from upres.weights.store import data_home, home
+
+    if steps is not None and minutes is not None:
+        raise UsageError("--steps and --minutes exclude each other", "give one of them")
+    if minutes is not None and not 0 < minutes < 1e6:
+        raise UsageError(f"--minutes must be over 0, not {minutes:g}", "for example --minutes 30")
+    if resume and overwrite:
+        raise UsageError("--resume and --overwrite exclude each other", "give one of them")
+    changes = dict(parse_change(text) for text in change or ())
+    named = {"steps": steps, "optimiser.rate": rate, "data.batch": batch, "data.patch": patch}
+    changes |= {key: value for key, value in named.items() if value is not None}
+    scales = _scales(scale)
+    if threads is not None:
+        import torch
+
+        torch.set_num_threads(threads)
+    # Of several processes that torchrun started, the first one speaks.
+    out = Output(json=json, quiet=quiet or os.environ.get("RANK", "0") != "0")
+    with train_view(out) as view:
+        pictures = tuple(
+            training_pictures(one, data_home(), note=view.note, progress=view.preparing)
+            for one in data
+        )
+    order = Order(
+        data=pictures,
+        recipe=recipe,
+        changes=changes,
+        scales=scales,
+        folder=output or Path("runs") / _run_name(recipe, scales),
+        cache=cache or home() / "training",
+        minutes=minutes,
+        seed=seed,
+        init=init,
+        resume=resume,
+        overwrite=overwrite,
+        device=device,
+        threads=threads or os.cpu_count() or 1,
+        name=name,
+        licence=licence,
+        trained_by=author,
+        look_minutes=look_every,
+    )
+    stop = Stop()
+    with stop.listening(), train_view(out) as view:
+        results = run_order(order, view, stop)
+    _report(out, results)
+    if stop.signal is not None:
+        out.note("stopped and saved; the same command with --resume goes on")
+        raise typer.Exit(128 + stop.signal)
+
+
+def _scales(text: str) -> tuple[int, ...]:
+    parts = [part.strip() for part in text.split(",")] if text else []
+    if not all(part in ("2", "3", "4") for part in parts) or len(set(parts)) != len(parts):
+        raise UsageError(f"--scale takes 2, 3, 4 or several of them, not {text!r}", "try --scale 2")
+    return tuple(int(part) for part in parts)
+
+
+def _run_name(recipe: str, scales: tuple[int, ...]) -> str:
+    stem = Path(recipe).stem
+    return stem + "".join(f"-x{s}" for s in scales) if scales else stem
+
+
+def _report(out: Output, results: Sequence[Any]) -> None:
+    rows = [
+        [
+            f"x{one.scale}",
+            f"{one.psnr:.2f} / {one.ssim:.4f}",
+            f"{one.bicubic_psnr:.2f} / {one.bicubic_ssim:.4f}",
+            f"{one.psnr - one.bicubic_psnr:+.2f} dB",
+        ]
+        for result in results
+        for one in result.quality
+    ]
+    if rows:
+        out.note_table(["validation", "model", "bicubic", "gain"], rows)
+    for result in results:
+        out.value(str(result.path), event="result", path=str(result.path))
+        scale = f" --scale {result.quality[0].scale}" if result.quality else ""
+        out.note(f"use it: upres photo.jpg{scale} --model {result.path}")

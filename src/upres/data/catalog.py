@@ -1,0 +1,126 @@
+"""Sets of pictures that upres knows by name: where they are published, and on what terms."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from upres.data.download import Progress, download, unpack
+from upres.data.folders import PictureFolder, find_pictures
+from upres.errors import InputError
+
+Note = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Archive:
+    """A zip file as its publisher offers it.
+
+    Attributes:
+        url: where.
+        size: bytes.
+        sha256: of the whole file.
+        holds: the folder that it unpacks to.
+    """
+
+    url: str
+    size: int
+    sha256: str
+    holds: str
+
+
+@dataclass(frozen=True)
+class TrainingSet:
+    """Attributes:
+    name: as people write it.
+    archives: all that is needed; low-resolution pictures are made here.
+    terms: what one must know before downloading.
+    """
+
+    name: str
+    archives: tuple[Archive, ...]
+    terms: str
+
+    @property
+    def size(self) -> int:
+        """Bytes to download."""
+        return sum(archive.size for archive in self.archives)
+
+
+_DIV2K_URL = "https://data.vision.ee.ethz.ch/cvl/DIV2K/"
+
+# Sizes and hashes: the checksums that TensorFlow Datasets publishes for the official files.
+DIV2K = TrainingSet(
+    "DIV2K",
+    (
+        Archive(
+            _DIV2K_URL + "DIV2K_train_HR.zip",
+            3_530_603_713,
+            "9d0b9c463f6e35b6c62cc6a930ee2224f670b34c1df841a57670f9acf0f6c335",
+            "DIV2K_train_HR",
+        ),
+        Archive(
+            _DIV2K_URL + "DIV2K_valid_HR.zip",
+            448_993_893,
+            "20dd31fd84d777bc1cf5d6b7654a3f569c0aec74458ae094122ad1d0489900fc",
+            "DIV2K_valid_HR",
+        ),
+    ),
+    "DIV2K (Agustsson and Timofte 2017) is for academic research only, and so are weights trained "
+    "on it as far as its authors' rights reach; see https://data.vision.ee.ethz.ch/cvl/DIV2K/",
+)
+
+TRAINING_SETS: dict[str, TrainingSet] = {DIV2K.name: DIV2K}
+
+
+def training_set(name: str) -> TrainingSet | None:
+    """The set of that name, whatever its case."""
+    return next((s for s in TRAINING_SETS.values() if s.name.lower() == name.lower()), None)
+
+
+def training_pictures(
+    text: str, home: Path, *, note: Note, progress: Progress
+) -> tuple[str, PictureFolder]:
+    """A name for it, and the pictures that ``--data`` means.
+
+    Args:
+        text: a folder, or a set's name; a folder of that name comes first.
+        home: where sets are kept, each in a folder of its name.
+        note: is told the terms before anything is downloaded.
+        progress: of downloads and unpacking.
+
+    Raises:
+        InputError: neither a folder nor a known set.
+        WeightsError, ResourceError: see ``download``.
+    """
+    path = Path(text)
+    known = training_set(text)
+    if path.exists() or known is None:
+        if known is None and not path.exists():
+            names = ", ".join(TRAINING_SETS)
+            raise InputError(
+                f"{text} is neither a folder nor a known set", f"check the path; known: {names}"
+            )
+        return path.resolve().name, find_pictures(path)
+    folder = home / known.name
+    fetch_set(known, folder, note=note, progress=progress)
+    return known.name, find_pictures(folder)
+
+
+def fetch_set(known: TrainingSet, folder: Path, *, note: Note, progress: Progress) -> None:
+    """Download, verify and unpack what is missing.
+
+    Raises:
+        WeightsError, ResourceError: see ``download``.
+    """
+    missing = [a for a in known.archives if not (folder / a.holds).is_dir()]
+    if not missing:
+        return
+    size = sum(a.size for a in missing)
+    note(known.terms)
+    note(f"downloading {size / 1e9:.1f} GB to {folder}; interrupt at will, it goes on later")
+    for archive in missing:
+        zipped = download(
+            archive.url, folder, size=archive.size, sha256=archive.sha256, progress=progress
+        )
+        unpack(zipped, folder, archive.holds, progress=progress)
+        zipped.unlink()

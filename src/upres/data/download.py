@@ -1,0 +1,171 @@
+"""Large files from plain web servers: resumed where they stopped, verified before use."""
+
+import errno
+import hashlib
+import http.client
+import shutil
+import time
+import urllib.error
+import urllib.request
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+from upres.errors import ResourceError, WeightsError
+
+# What is going on, how much of it is done, and how much there is.
+Progress = Callable[[str, int, int], None]
+
+_BLOCK = 1 << 20
+_TIMEOUT = 60.0
+_PATIENCE = 5  # attempts in a row that bring nothing
+
+
+def download(
+    url: str,
+    folder: Path,
+    *,
+    size: int,
+    sha256: str,
+    progress: Progress,
+    pause: float = 2.0,
+) -> Path:
+    """A verified file in ``folder``, named as in the address.
+
+    What arrived stays in a ``.part`` file, and the next call goes on from there.
+
+    Args:
+        size: of the whole, in bytes.
+        sha256: of the whole, in hexadecimal.
+        progress: told the bytes that are there.
+        pause: seconds before asking again after the connection broke; doubled each time.
+
+    Raises:
+        WeightsError: the server cannot be reached, or what it sent is not what was published.
+        ResourceError: the disk is full.
+    """
+    name = url.rpartition("/")[2]
+    target, part = folder / name, folder / f"{name}.part"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not target.is_file():
+            have = part.stat().st_size if part.is_file() else 0
+            free = shutil.disk_usage(folder).free
+            if size - have + _BLOCK > free:
+                raise ResourceError(
+                    f"{name} takes {(size - have) / 1e9:.2f} GB more, {folder} has "
+                    f"{free / 1e9:.2f} GB free",
+                    "free some, or set UPRES_DATA to a folder on another disk",
+                )
+            _receive(url, part, size, lambda done: progress(name, done, size), pause)
+            _verify(part, sha256, url)
+            part.replace(target)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise ResourceError(
+                f"the disk is full; what arrived of {name} is kept", "free some and ask again"
+            ) from error
+        raise ResourceError(
+            f"{folder} cannot be written ({error.strerror})", "set UPRES_DATA to another folder"
+        ) from error
+    return target
+
+
+def _receive(
+    url: str, part: Path, size: int, progress: Callable[[int], None], pause: float
+) -> None:
+    fruitless = 0
+    while True:
+        before = part.stat().st_size if part.is_file() else 0
+        if before > size:  # not the file that is asked for now
+            part.unlink()
+            before = 0
+        if before == size:
+            return
+        try:
+            _append(url, part, before, progress)
+            reason = "the connection was closed early"
+        except urllib.error.HTTPError as error:
+            if error.code < 500 and error.code not in (408, 429):
+                raise WeightsError(
+                    f"{url} cannot be downloaded (HTTP {error.code} {error.reason})",
+                    "get it in another way, and give its folder",
+                ) from error
+            reason = f"HTTP {error.code}"
+        except (urllib.error.URLError, http.client.HTTPException, TimeoutError, OSError) as error:
+            if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            reason = str(getattr(error, "reason", error)) or type(error).__name__
+        now = part.stat().st_size if part.is_file() else 0
+        if now == size:
+            return
+        fruitless = 0 if now > before else fruitless + 1
+        if fruitless == _PATIENCE:
+            raise WeightsError(
+                f"{url} cannot be downloaded ({reason}); {now / 1e6:.0f} MB are kept",
+                "ask again later, or get it in another way and give its folder",
+            )
+        time.sleep(pause * 2**fruitless)
+
+
+def _append(url: str, part: Path, start: int, progress: Callable[[int], None]) -> None:
+    if not url.startswith(("https://", "http://")):
+        raise WeightsError(f"{url} is not a web address", "check the catalog")
+    request = urllib.request.Request(  # noqa: S310 - checked above
+        url, headers={"User-Agent": "upres"}
+    )
+    if start:
+        request.add_header("Range", f"bytes={start}-")
+    with urllib.request.urlopen(request, timeout=_TIMEOUT) as answer:  # noqa: S310 - checked above
+        # A server that knows no ranges sends all of it again.
+        resumed = answer.status == http.HTTPStatus.PARTIAL_CONTENT
+        with part.open("ab" if resumed else "wb") as file:
+            while block := answer.read(_BLOCK):
+                file.write(block)
+                progress(file.tell())
+
+
+def _verify(part: Path, sha256: str, url: str) -> None:
+    with part.open("rb") as file:
+        actual = hashlib.file_digest(file, "sha256").hexdigest()
+    if actual != sha256:
+        part.unlink()
+        raise WeightsError(
+            f"{url} has SHA-256 {actual[:16]}..., published was {sha256[:16]}...; it is not used",
+            "ask again; if it stays so, the file was changed and should not be trusted",
+        )
+
+
+def unpack(archive: Path, folder: Path, holds: str, *, progress: Progress) -> None:
+    """Unpack a zip file that holds one folder; that folder appears only when it is whole.
+
+    Raises:
+        WeightsError: it is no zip file, or holds something else.
+        ResourceError: the disk is full.
+    """
+    beside = folder / f".{holds}.part"
+    shutil.rmtree(beside, ignore_errors=True)
+    try:
+        with zipfile.ZipFile(archive) as zipped:
+            members = zipped.infolist()
+            strangers = [m.filename for m in members if not m.filename.startswith(f"{holds}/")]
+            if strangers or not members:
+                raise WeightsError(
+                    f"{archive} holds {strangers[0] if strangers else 'nothing'}, not {holds}/",
+                    "remove it and ask again",
+                )
+            for done, member in enumerate(members, 1):
+                zipped.extract(member, beside)
+                progress(f"unpacking {holds}", done, len(members))
+        (beside / holds).replace(folder / holds)
+    except zipfile.BadZipFile as error:
+        raise WeightsError(
+            f"{archive} is not a zip file ({error})", "remove it and ask again"
+        ) from error
+    except OSError as error:
+        raise ResourceError(
+            f"{archive} cannot be unpacked ({error.strerror})",
+            "free some disk space, or set UPRES_DATA to a folder on another disk",
+        ) from error
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)

@@ -1,0 +1,97 @@
+"""Which pictures a folder holds, in the layouts that people have."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from upres.errors import InputError
+
+SUFFIXES = frozenset(
+    (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".avif", ".gif", ".jp2")
+)
+
+
+@dataclass(frozen=True)
+class PictureFile:
+    """One high-resolution picture.
+
+    Attributes:
+        name: its path below the folder that was given, with "/".
+        path: where it lies.
+        low: low-resolution files that came with it, as (scale, path).
+    """
+
+    name: str
+    path: Path
+    low: tuple[tuple[int, Path], ...] = ()
+
+    def low_at(self, scale: int) -> Path | None:
+        """The low-resolution file at this scale, if one came with it."""
+        return dict(self.low).get(scale)
+
+
+@dataclass(frozen=True)
+class PictureFolder:
+    """Pictures to train on, and the ones that the layout sets apart for validation."""
+
+    train: tuple[PictureFile, ...]
+    validation: tuple[PictureFile, ...] = ()
+
+
+def find_pictures(folder: Path) -> PictureFolder:
+    """All pictures of a folder.
+
+    Three layouts are known: DIV2K's (``DIV2K_train_HR/0001.png``,
+    ``DIV2K_train_LR_bicubic/X2/0001x2.png``, and the same with ``valid``); ``HR/`` with
+    ``LR_bicubic/X2/`` beside it; and any tree of pictures. Hidden files are left out.
+
+    Raises:
+        InputError: no folder, or nothing in it.
+    """
+    if not folder.is_dir():
+        reason = "is not a folder" if folder.exists() else "does not exist"
+        raise InputError(f"{folder} {reason}", "give a folder of pictures, or a set such as DIV2K")
+    if (folder / "DIV2K_train_HR").is_dir():
+        train = _pairs(folder, "DIV2K_train_HR", "DIV2K_train_LR_bicubic")
+        validation: tuple[PictureFile, ...] = ()
+        if (folder / "DIV2K_valid_HR").is_dir():
+            validation = _pairs(folder, "DIV2K_valid_HR", "DIV2K_valid_LR_bicubic")
+        found = PictureFolder(train, validation)
+    elif (folder / "HR").is_dir():
+        found = PictureFolder(_pairs(folder, "HR", "LR_bicubic"))
+    else:
+        found = PictureFolder(_pairs(folder, ".", None))
+    if not found.train:
+        raise InputError(f"{folder} holds no pictures", "JPEG, PNG, TIFF, WebP, AVIF are usual")
+    return found
+
+
+def _pairs(root: Path, high: str, low: str | None) -> tuple[PictureFile, ...]:
+    """Pictures below ``root/high``, with what lies under the same stem in ``root/low/X2``..."""
+    by_scale = {
+        scale: _by_stem(root / low / f"X{scale}", scale)
+        for scale in (2, 3, 4)
+        if low is not None and (root / low / f"X{scale}").is_dir()
+    }
+    return tuple(
+        PictureFile(
+            path.relative_to(root).as_posix(),
+            path,
+            tuple((s, stems[path.stem]) for s, stems in by_scale.items() if path.stem in stems),
+        )
+        for path in _tree(root / high)
+    )
+
+
+def _by_stem(folder: Path, scale: int) -> dict[str, Path]:
+    """DIV2K calls the x2 of 0001.png 0001x2.png; others keep the name."""
+    return {path.stem.removesuffix(f"x{scale}"): path for path in _tree(folder)}
+
+
+def _tree(folder: Path) -> list[Path]:
+    return sorted(
+        path
+        for path in folder.rglob("*")
+        if path.suffix.lower() in SUFFIXES
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+        and path.is_file()
+    )

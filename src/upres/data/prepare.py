@@ -1,0 +1,454 @@
+"""Pictures decoded once into flat files that are mapped into memory, and their low-resolution
+partners beside them.
+
+A prepared folder holds
+
+    index.json              what is in it
+    high.u8                 every picture's H x W x 3 bytes, one after the other
+    detail.f32              how much there is to see around each cell of 16 x 16 pixels
+    low-x2-bicubic.u8 ...   every picture's (H // 2) x (W // 2) x 3 bytes, or its degraded versions
+
+Its name is a hash of the pictures' contents, so a changed picture makes another folder. Files
+appear under their names only when they are whole.
+"""
+
+import hashlib
+import json
+import secrets
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from upres.data.folders import PictureFile, PictureFolder
+from upres.errors import InputError, ResourceError
+from upres.imaging.degrade import light_photo
+from upres.imaging.reader import read_picture, read_size
+from upres.imaging.resize import imresize
+
+FORMAT = 2
+CELL = 16
+_Item = TypeVar("_Item")
+_Made = TypeVar("_Made")
+_WINDOW = 6  # cells across which detail is averaged: about a patch
+
+# Called with what is being done, how much of it is done, and how much there is.
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One picture at one size.
+
+    Attributes:
+        sha256: of its file.
+        size: factor by which the file's picture was shrunk; 1 is as it is.
+        height, width: in high-resolution pixels.
+        start: index of its first pixel in high.u8.
+        detail_start: index of its first cell in detail.f32.
+    """
+
+    sha256: str
+    size: float
+    height: int
+    width: int
+    start: int
+    detail_start: int
+
+    @property
+    def pixels(self) -> int:
+        """High-resolution pixels."""
+        return self.height * self.width
+
+    @property
+    def cells(self) -> tuple[int, int]:
+        """Rows and columns of its detail map."""
+        return -(-self.height // CELL), -(-self.width // CELL)
+
+    def low(self, scale: int) -> tuple[int, int]:
+        """Height and width of its low-resolution partner."""
+        return self.height // scale, self.width // scale
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Pictures found, hashed and set apart; nothing is decoded yet.
+
+    Attributes:
+        train: by the SHA-256 of their files, in its order; each once however often it was found.
+        validation: none of them among ``train``.
+        fingerprint: SHA-256 over the training pictures' contents.
+        skipped: files that cannot be read, and why.
+    """
+
+    train: Mapping[str, PictureFile]
+    validation: tuple[PictureFile, ...]
+    fingerprint: str
+    skipped: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A prepared folder.
+
+    Attributes:
+        folder: where it is.
+        entries: its pictures, in the order of the file.
+        skipped: files that could not be decoded, and why.
+    """
+
+    folder: Path
+    entries: tuple[Entry, ...]
+    skipped: tuple[str, ...]
+
+    def high(self) -> NDArray[np.uint8]:
+        """P x 3: all pictures' pixels, mapped."""
+        return np.memmap(self.folder / "high.u8", np.uint8, "c").reshape(-1, 3)
+
+    def low(self, scale: int, kind: str) -> NDArray[np.uint8]:
+        """P x 3: the low-resolution pixels; versions of one picture follow each other."""
+        return np.memmap(self.folder / f"low-x{scale}-{kind}.u8", np.uint8, "c").reshape(-1, 3)
+
+    def detail(self) -> NDArray[np.float32]:
+        """The detail maps, one after the other."""
+        return np.fromfile(self.folder / "detail.f32", np.float32)
+
+
+def gather(folders: Sequence[PictureFolder], held_out: int) -> Pictures:
+    """Hash every picture, drop doubles, set validation pictures apart.
+
+    Where a layout brings validation pictures they are taken, and otherwise the ``held_out``
+    pictures with the smallest SHA-256, at most a tenth: the same ones whatever the order, the
+    names, or the other pictures.
+
+    Raises:
+        InputError: no picture can be read.
+    """
+    skipped: list[str] = []
+    brought: dict[str, PictureFile] = {}
+    train: dict[str, PictureFile] = {}
+    for folder in folders:
+        for kind, files in ((brought, folder.validation), (train, folder.train)):
+            for file in files:
+                try:
+                    digest = hashlib.sha256(file.path.read_bytes()).hexdigest()
+                except OSError as error:
+                    skipped.append(f"{file.name} ({error.strerror})")
+                else:
+                    kind.setdefault(digest, file)
+    train = {k: v for k, v in train.items() if k not in brought}
+    if not train:
+        raise InputError(
+            f"none of the pictures can be read: {', '.join(skipped[:3])}", "check the folder"
+        )
+    if brought:
+        validation = brought
+    else:
+        chosen = sorted(train)[: min(held_out, max(1, len(train) // 10))] if held_out else []
+        if len(chosen) == len(train):
+            raise InputError(
+                "a single picture cannot be held out and trained on",
+                "give more pictures, or --set data.held_out=0",
+            )
+        validation = {digest: train.pop(digest) for digest in chosen}
+    ordered = sorted(train)
+    return Pictures(
+        {digest: train[digest] for digest in ordered},
+        tuple(validation[digest] for digest in sorted(validation)),
+        hashlib.sha256("".join(ordered).encode()).hexdigest(),
+        tuple(skipped),
+    )
+
+
+def prepare(
+    pictures: Pictures,
+    cache: Path,
+    *,
+    sizes: Sequence[float],
+    scales: Sequence[int],
+    versions: int,
+    progress: Progress,
+    threads: int,
+) -> Prepared:
+    """Decode what is not decoded yet, and make the low-resolution partners that are missing.
+
+    Args:
+        cache: the folder for prepared folders; it may be removed at any time between runs.
+        sizes: at which sizes the pictures are used, 1 and below.
+        scales: for which partners are needed.
+        versions: 0 for MATLAB's bicubic alone; else how many degraded versions there are as well.
+
+    Raises:
+        InputError: pictures cannot be read, or low-resolution files do not fit them.
+        ResourceError: the disk is full.
+    """
+    key = hashlib.sha256(f"{FORMAT} {pictures.fingerprint} {sorted(sizes)}".encode()).hexdigest()
+    folder = cache / key[:16]
+    with _disk_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        index = folder / "index.json"
+        if index.is_file():
+            raw = json.loads(index.read_text(encoding="utf-8"))
+            entries = tuple(Entry(**entry) for entry in raw["entries"])
+            prepared = Prepared(folder, entries, tuple(raw["skipped"]))
+        else:
+            prepared = _decode(pictures, folder, sorted(sizes, reverse=True), progress, threads)
+            text = json.dumps(
+                {
+                    "entries": [asdict(entry) for entry in prepared.entries],
+                    "skipped": prepared.skipped,
+                }
+            )
+            with _whole(index) as part:
+                part.write_text(text, encoding="utf-8")
+        for scale in scales:
+            _shrink(prepared, pictures.train, scale, progress, threads)
+            if versions:
+                _degrade(prepared, scale, versions, progress, threads)
+    return prepared
+
+
+def _decode(
+    pictures: Pictures, folder: Path, sizes: Sequence[float], progress: Progress, threads: int
+) -> Prepared:
+    """Write high.u8 and detail.f32."""
+    skipped = list(pictures.skipped)
+    plan: list[tuple[PictureFile, list[Entry]]] = []
+    start = detail_start = 0
+    for digest, file in pictures.train.items():
+        try:
+            width, height = read_size(file.path)
+        except InputError as error:
+            skipped.append(f"{file.name} ({error.problem})")
+            continue
+        entries = []
+        for size in sizes:
+            h, w = (side if size == 1 else max(1, round(side * size)) for side in (height, width))
+            entry = Entry(digest, size, h, w, start, detail_start)
+            start += entry.pixels
+            detail_start += entry.cells[0] * entry.cells[1]
+            entries.append(entry)
+        plan.append((file, entries))
+    if not plan:
+        raise InputError(
+            f"none of the pictures can be read: {', '.join(skipped[:3])}", "check the folder"
+        )
+    _room_for(folder, 3 * start + 4 * detail_start)
+    with _whole(folder / "high.u8") as high, _whole(folder / "detail.f32") as maps:
+        pixels = np.memmap(high, np.uint8, "w+", shape=(start, 3))
+        detail = np.memmap(maps, np.float32, "w+", shape=(detail_start,))
+
+        def job(planned: tuple[PictureFile, list[Entry]]) -> str | None:
+            file, entries = planned
+            try:
+                picture = read_rgb(file.path)
+                for entry in entries:
+                    sized = _resized(picture, entry.height, entry.width)
+                    pixels[entry.start : entry.start + entry.pixels] = sized.reshape(-1, 3)
+                    rows, columns = entry.cells
+                    end = entry.detail_start + rows * columns
+                    detail[entry.detail_start : end] = detail_map(sized).ravel()
+            except InputError as error:
+                return f"{file.name} ({error.problem})"
+            return None
+
+        failed = list(_in_parallel(job, plan, "decoding", progress, threads))
+        pixels.flush()
+        detail.flush()
+    skipped += [why for why in failed if why]
+    good = tuple(
+        entry
+        for (_, entries), why in zip(plan, failed, strict=True)
+        if why is None
+        for entry in entries
+    )
+    if not good:
+        raise InputError(
+            f"none of the pictures can be read: {', '.join(skipped[:3])}", "check the folder"
+        )
+    return Prepared(folder, good, tuple(skipped))
+
+
+def _shrink(
+    prepared: Prepared,
+    files: Mapping[str, PictureFile],
+    scale: int,
+    progress: Progress,
+    threads: int,
+) -> None:
+    """Write low-x2-bicubic.u8: the given file where there is one, else MATLAB's imresize."""
+    target = prepared.folder / f"low-x{scale}-bicubic.u8"
+    if target.is_file():
+        return
+    starts, total = low_starts(prepared.entries, scale, 1)
+    _room_for(prepared.folder, 3 * total)
+    high = prepared.high()
+    with _whole(target) as part:
+        pixels = np.memmap(part, np.uint8, "w+", shape=(max(total, 1), 3))
+
+        def job(numbered: tuple[int, Entry]) -> None:
+            index, entry = numbered
+            h, w = entry.low(scale)
+            file = files[entry.sha256]
+            given = file.low_at(scale) if entry.size == 1 else None
+            if given is not None:
+                low = read_rgb(given)
+                if low.shape[:2] != (h, w):
+                    raise InputError(
+                        f"{given} has {low.shape[1]} x {low.shape[0]} pixels, and {file.name} of "
+                        f"{entry.width} x {entry.height} needs {w} x {h} at x{scale}",
+                        "remove the folder of low-resolution pictures to have them made",
+                    )
+            else:
+                low = imresize(_view(high, entry)[: h * scale, : w * scale], 1 / scale)
+            pixels[starts[index] : starts[index] + h * w] = low.reshape(-1, 3)
+
+        numbered = list(enumerate(prepared.entries))
+        list(_in_parallel(job, numbered, f"shrinking to 1/{scale}", progress, threads))
+        pixels.flush()
+
+
+def _degrade(
+    prepared: Prepared, scale: int, versions: int, progress: Progress, threads: int
+) -> None:
+    """Write low-x2-photo4.u8: each picture's versions, one after the other."""
+    target = prepared.folder / f"low-x{scale}-photo{versions}.u8"
+    if target.is_file():
+        return
+    starts, total = low_starts(prepared.entries, scale, versions)
+    _room_for(prepared.folder, 3 * total)
+    high = prepared.high()
+    with _whole(target) as part:
+        pixels = np.memmap(part, np.uint8, "w+", shape=(max(total, 1), 3))
+
+        def job(numbered: tuple[int, Entry]) -> None:
+            index, entry = numbered
+            h, w = entry.low(scale)
+            whole = np.ascontiguousarray(_view(high, entry)[: h * scale, : w * scale])
+            # The pixels, not the order of the files, decide what happens to a picture.
+            seed = int.from_bytes(hashlib.sha256(whole.tobytes()).digest()[:8], "little")
+            random = np.random.default_rng(seed)
+            for version in range(versions):
+                low = light_photo(random).apply(whole, scale, random)
+                start = starts[index] + version * h * w
+                pixels[start : start + h * w] = low.reshape(-1, 3)
+
+        numbered = [
+            (i, entry) for i, entry in enumerate(prepared.entries) if min(entry.low(scale)) > 0
+        ]
+        list(_in_parallel(job, numbered, f"degrading at 1/{scale}", progress, threads))
+        pixels.flush()
+
+
+def low_starts(
+    entries: Sequence[Entry], scale: int, versions: int
+) -> tuple[NDArray[np.int64], int]:
+    """Index of each picture's first low-resolution pixel, and how many pixels there are."""
+    counts = [versions * entry.low(scale)[0] * entry.low(scale)[1] for entry in entries]
+    ends = np.cumsum(counts, dtype=np.int64)
+    return ends - np.asarray(counts, np.int64), int(ends[-1])
+
+
+def detail_map(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Mean absolute gradient of the green channel around each cell of 16 x 16 pixels.
+
+    Args:
+        pixels: H x W x 3.
+
+    Returns:
+        ceil(H / 16) x ceil(W / 16), each the mean over a window of 6 x 6 cells.
+    """
+    green = pixels[..., 1].astype(np.float32)
+    gradient = np.zeros_like(green)
+    gradient[:, 1:] += np.abs(np.diff(green, axis=1))
+    gradient[1:] += np.abs(np.diff(green, axis=0))
+    rows, columns = (-(-side // CELL) for side in green.shape)
+    fill = ((0, rows * CELL - green.shape[0]), (0, columns * CELL - green.shape[1]))
+    padded = np.pad(gradient, fill, mode="edge")
+    cells = padded.reshape(rows, CELL, columns, CELL).mean((1, 3))
+    for axis in (0, 1):
+        around = [(0, 0), (0, 0)]
+        around[axis] = (_WINDOW // 2, _WINDOW - 1 - _WINDOW // 2)
+        wide = np.pad(cells, around, mode="edge")
+        windows = np.lib.stride_tricks.sliding_window_view(wide, _WINDOW, axis)
+        cells = windows.mean(-1)
+    return np.asarray(cells, np.float32)
+
+
+def _view(high: NDArray[np.uint8], entry: Entry) -> NDArray[np.uint8]:
+    flat = high[entry.start : entry.start + entry.pixels]
+    return flat.reshape(entry.height, entry.width, 3)
+
+
+def read_rgb(path: Path) -> NDArray[np.uint8]:
+    """H x W x 3: gray repeated, alpha dropped, 16 bits rounded to 8."""
+    pixels = read_picture(path).pixels
+    if pixels.dtype == np.uint16:
+        pixels = ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    if pixels.shape[2] <= 2:
+        return np.repeat(pixels[..., :1], 3, axis=2)
+    return np.asarray(pixels[..., :3], np.uint8)
+
+
+def _resized(pixels: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
+    if pixels.shape[:2] == (height, width):
+        return pixels
+    from PIL import Image
+
+    # Only the truth is made this way; its low-resolution partner comes from imresize.
+    image = Image.fromarray(np.ascontiguousarray(pixels))
+    return np.asarray(image.resize((width, height), Image.Resampling.LANCZOS))
+
+
+def _in_parallel(
+    job: Callable[[_Item], _Made],
+    items: Sequence[_Item],
+    what: str,
+    progress: Progress,
+    threads: int,
+) -> Iterator[_Made]:
+    """Results in order. Decoders and numpy let go of Python's lock, so threads do."""
+    with ThreadPoolExecutor(threads) as pool:
+        try:
+            for done, made in enumerate(pool.map(job, items), 1):
+                progress(what, done, len(items))
+                yield made
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def _room_for(folder: Path, size: int) -> None:
+    free = shutil.disk_usage(folder).free
+    if size + 2**26 > free:
+        raise ResourceError(
+            f"preparing the pictures takes {size / 1e9:.1f} GB, {folder} has {free / 1e9:.1f} free",
+            "free some, or give --cache on another disk",
+        )
+
+
+@contextmanager
+def _whole(path: Path) -> Iterator[Path]:
+    """A name to write under; the file takes its own name when the block ends well."""
+    part = path.with_name(f".{path.name}-{secrets.token_hex(4)}.part")
+    try:
+        yield part
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+@contextmanager
+def _disk_errors(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise ResourceError(
+            f"{folder} cannot be written ({error.strerror})", "give --cache on another disk"
+        ) from error

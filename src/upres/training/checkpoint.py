@@ -1,0 +1,67 @@
+"""last.pt: everything a run needs to go on, written beside its place and renamed."""
+
+import errno
+import os
+import pickle
+import secrets
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from upres.errors import OutputError, ResourceError, WeightsError
+
+NAME = "last.pt"
+FORMAT = 1
+
+
+def save_checkpoint(folder: Path, state: dict[str, Any]) -> None:
+    """Replace the folder's checkpoint; until the new one is whole the old one stays.
+
+    Raises:
+        ResourceError: the disk is full.
+        OutputError: the folder cannot be written.
+    """
+    path = folder / NAME
+    part = path.with_name(f".upres-{secrets.token_hex(8)}.part")
+    try:
+        with part.open("wb") as file:
+            torch.save({"format": FORMAT, **state}, file)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    except (OSError, RuntimeError) as error:
+        # torch's own writer wraps what the file system says.
+        code = getattr(error, "errno", None) or getattr(error.__context__, "errno", None)
+        if code in (errno.ENOSPC, errno.EDQUOT):
+            raise ResourceError(
+                f"the disk is full, the checkpoint in {folder} stays as it was",
+                "free some, then go on with --resume",
+            ) from error
+        raise OutputError(
+            f"the checkpoint in {folder} cannot be written ({error}), the old one stays",
+            "go on with --resume when it can",
+        ) from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def load_checkpoint(folder: Path) -> dict[str, Any]:
+    """The folder's checkpoint; no code in it is ever run.
+
+    Raises:
+        WeightsError: there is none, or it is damaged or of another version.
+    """
+    path = folder / NAME
+    if not path.is_file():
+        raise WeightsError(f"{folder} holds no {NAME}", "train without --resume to begin there")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
+        first = str(error).partition("\n")[0]
+        raise WeightsError(
+            f"{path} is damaged ({first})", "begin again in another folder"
+        ) from error
+    if not isinstance(state, dict) or state.get("format") != FORMAT:
+        raise WeightsError(f"{path} is not a checkpoint of this version", "begin in another folder")
+    return state

@@ -1,0 +1,69 @@
+"""One process, or several that torchrun started and that share each batch."""
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+
+@dataclass(frozen=True)
+class Processes:
+    """Attributes:
+    rank: which one this is; the first alone writes and reports.
+    count: how many there are.
+    local_rank: which accelerator of its machine is its own.
+    """
+
+    rank: int = 0
+    count: int = 1
+    local_rank: int = 0
+
+    @property
+    def first(self) -> bool:
+        """Whether this is the one that writes."""
+        return self.rank == 0
+
+    def wrap(self, network: nn.Module, device: torch.device) -> Any:
+        """What averages gradients over all processes, or the network itself."""
+        if self.count == 1:
+            return network
+        devices = [device] if device.type == "cuda" else None
+        return nn.parallel.DistributedDataParallel(network, device_ids=devices)
+
+    def as_first(self, values: tuple[float, ...]) -> tuple[float, ...]:
+        """The first process's values, everywhere."""
+        if self.count == 1:
+            return values
+        tensor = torch.tensor(values, dtype=torch.float64)
+        torch.distributed.broadcast(tensor, 0)
+        return tuple(tensor.tolist())
+
+    def mean(self, value: float) -> float:
+        """The mean of all processes' values."""
+        if self.count == 1:
+            return value
+        tensor = torch.tensor(value, dtype=torch.float64)
+        torch.distributed.all_reduce(tensor)
+        return float(tensor) / self.count
+
+    def wait(self) -> None:
+        """Until all are here."""
+        self.as_first((0.0,))
+
+    def close(self) -> None:
+        """Leave the group."""
+        if self.count > 1:
+            torch.distributed.destroy_process_group()
+
+
+def join(device_type: str) -> Processes:
+    """The group that torchrun set up (RANK, WORLD_SIZE, LOCAL_RANK), or one process alone."""
+    count = int(os.environ.get("WORLD_SIZE", "1"))
+    if count == 1:
+        return Processes()
+    # Numbers that steer the loop go through gloo, so that they never wait for an accelerator.
+    backend = "cpu:gloo,cuda:nccl" if device_type == "cuda" else "gloo"
+    torch.distributed.init_process_group(backend)
+    return Processes(torch.distributed.get_rank(), count, int(os.environ.get("LOCAL_RANK", "0")))

@@ -1,0 +1,150 @@
+"""Everything that a training step changes: network, optimiser, running average."""
+
+import copy
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from upres.inference.device import cpu_has_bfloat16
+from upres.networks import Network
+from upres.training.recipe import OptimiserRecipe, Recipe
+
+
+def _charbonnier(a: Tensor, b: Tensor) -> Tensor:
+    """Mean of sqrt(d^2 + 1e-6) (Lai et al. 2017)."""
+    return torch.sqrt((a - b) ** 2 + 1e-6).mean()
+
+
+LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "l1": F.l1_loss,
+    "l2": F.mse_loss,
+    "charbonnier": _charbonnier,
+}
+
+
+def training_dtype(precision: str, device: torch.device) -> torch.dtype:
+    """The type of the network's arithmetic; weights, loss and optimiser are always float32."""
+    if precision == "fp32":
+        return torch.float32
+    native = torch.cuda.is_bf16_supported() if device.type == "cuda" else cpu_has_bfloat16()
+    return torch.bfloat16 if precision == "bf16" or native else torch.float32
+
+
+class Learner:
+    """A network that learns from batches.
+
+    Args:
+        network: float32; moved to the device, channels last.
+        recipe: see there.
+        device: where it learns.
+
+    Attributes:
+        network: the weights being trained.
+        kept: the weights that count: their running average, or the same ones.
+    """
+
+    def __init__(self, network: Network, recipe: Recipe, device: torch.device) -> None:
+        self.recipe, self.device = recipe, device
+        self.dtype = training_dtype(recipe.precision, device)
+        self.network = network.to(device)
+        for parameter in self.network.parameters():
+            if parameter.ndim == 4:
+                parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+        self.network.train().requires_grad_()
+        averaged = recipe.optimiser.average > 0
+        self.kept = copy.deepcopy(self.network) if averaged else self.network
+        self.kept.requires_grad_(requires_grad=not averaged)
+        self.optimiser = _optimiser(recipe.optimiser, self.network, device)
+        self.loss = LOSSES[recipe.loss]
+        # What computes gradients; several processes put their wrapper here.
+        self.forward: Callable[[Tensor, int], Tensor] = self.network
+
+    def gradients(self, low: Tensor, high: Tensor, scale: int) -> Tensor:
+        """Set the gradients of a batch, computed in ``accumulate`` parts; its mean loss."""
+        self.optimiser.zero_grad(set_to_none=True)
+        parts = self.recipe.data.accumulate
+        total = torch.zeros((), device=self.device)
+        chunks = zip(low.chunk(parts), high.chunk(parts), strict=True)
+        for number, (some, truth) in enumerate(chunks, 1):
+            with self._shared_only_at_end(last=number == parts):
+                with torch.autocast(
+                    self.device.type, self.dtype, enabled=self.dtype != torch.float32
+                ):
+                    picture = self.forward(some, scale)
+                loss = self.loss(picture.float(), truth) / parts
+                loss.backward()  # type: ignore[no-untyped-call]
+            total += loss.detach()
+        return total
+
+    def update(self, rate: float, step: int) -> None:
+        """Clip the gradients, take an optimiser step at this rate, move the average along."""
+        settings = self.recipe.optimiser
+        if settings.clip > 0:
+            nn.utils.clip_grad_norm_(self.network.parameters(), settings.clip)
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
+        self.optimiser.step()
+        if self.kept is not self.network:
+            # Early on the average follows quickly: the first weights are not worth remembering.
+            decay = min(settings.average, (1 + step) / (10 + step))
+            with torch.no_grad():
+                torch._foreach_lerp_(
+                    list(self.kept.parameters()), list(self.network.parameters()), 1 - decay
+                )
+                for average, now in zip(self.kept.buffers(), self.network.buffers(), strict=True):
+                    average.copy_(now)
+
+    def finite(self) -> bool:
+        """Whether every weight is a number."""
+        return all(bool(torch.isfinite(p).all()) for p in self.network.parameters())
+
+    def state(self) -> dict[str, Any]:
+        """Everything that must survive, as ``load_state`` takes it."""
+        state = {
+            "network": self.network.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+        }
+        if self.kept is not self.network:
+            state["average"] = self.kept.state_dict()
+        return state
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Go back, or on, to a state.
+
+        Raises:
+            KeyError, ValueError, RuntimeError: it belongs to another network or recipe.
+        """
+        self.network.load_state_dict(state["network"])
+        if self.kept is not self.network:
+            self.kept.load_state_dict(state["average"])
+        # torch keeps the tensors it is given here, and would go on to change them.
+        self.optimiser.load_state_dict(copy.deepcopy(state["optimiser"]))
+
+    @contextmanager
+    def _shared_only_at_end(self, *, last: bool) -> Iterator[None]:
+        """Several processes exchange gradients once a batch, not once a part."""
+        waits = getattr(self.forward, "no_sync", None)
+        if last or waits is None:
+            yield
+        else:
+            with waits():
+                yield
+
+
+def _optimiser(
+    settings: OptimiserRecipe, network: nn.Module, device: torch.device
+) -> torch.optim.Optimizer:
+    kind: type[torch.optim.Adam] = (
+        torch.optim.Adam if settings.kind == "adam" else torch.optim.AdamW
+    )
+    return kind(
+        network.parameters(),
+        lr=settings.rate,
+        betas=(settings.betas[0], settings.betas[1]),
+        weight_decay=settings.weight_decay,
+        fused=device.type in ("cpu", "cuda"),
+    )

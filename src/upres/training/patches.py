@@ -1,0 +1,96 @@
+"""Patches cut, flipped and turned from prepared pictures, on the device that trains.
+
+Cropping is one indexed read of pixels, so it is the same code on a CPU, where the files are
+mapped into memory, and on an accelerator that holds them whole.
+"""
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from upres.data.prepare import Prepared
+
+# MATLAB rgb2ycbcr (BT.601 studio range), for values in 0..1.
+_LUMA = (65.481 / 255, 128.553 / 255, 24.966 / 255)
+_LUMA_OFFSET = 16 / 255
+
+
+class PatchStore:
+    """Prepared pictures' pixels as tensors.
+
+    Args:
+        prepared: the folder.
+        scales: whose low-resolution partners are used.
+        versions: degraded versions of each picture; 0 for none.
+        patch: side in low-resolution pixels.
+        colour: "rgb", or "y" for networks that know only luma.
+        device: where patches are wanted.
+    """
+
+    def __init__(
+        self,
+        prepared: Prepared,
+        *,
+        scales: tuple[int, ...],
+        versions: int,
+        patch: int,
+        colour: Literal["rgb", "y"],
+        device: torch.device,
+    ) -> None:
+        self.patch, self.colour, self.device = patch, colour, device
+        high = torch.from_numpy(prepared.high())
+        low = {s: torch.from_numpy(prepared.low(s, "bicubic")) for s in scales}
+        degraded = {
+            s: torch.from_numpy(prepared.low(s, f"photo{versions}")) for s in scales if versions
+        }
+        size = sum(t.numel() for t in (high, *low.values(), *degraded.values()))
+        self.resident = device.type == "cuda" and size < torch.cuda.mem_get_info(device)[0] // 2
+        if self.resident:
+            high = high.to(device)
+            low = {s: t.to(device) for s, t in low.items()}
+            degraded = {s: t.to(device) for s, t in degraded.items()}
+        self.high, self.low, self.degraded = high, low, degraded
+
+    def cut(self, places: Tensor, scale: int) -> tuple[Tensor, Tensor]:
+        """The patches of a batch.
+
+        Args:
+            places: 6 x N int64, ``Batch.as_array``, on the device if the pictures are resident.
+            scale: of the batch.
+
+        Returns:
+            N x C x p x p and N x C x scale*p x scale*p, float32 in 0..1, channels last.
+        """
+        low_start, low_stride, high_start, high_stride, turn, degraded = places
+        low = _cut(self.low[scale], low_start, low_stride, turn, self.patch, 1 - degraded)
+        if self.degraded:
+            bad = _cut(self.degraded[scale], low_start, low_stride, turn, self.patch, degraded)
+            low = torch.where(degraded.view(-1, 1, 1, 1) == 1, bad, low)
+        high = _cut(self.high, high_start, high_stride, turn, self.patch * scale, None)
+        return self._values(low), self._values(high)
+
+    def _values(self, pixels: Tensor) -> Tensor:
+        values = pixels.to(self.device).float().div_(255.0)
+        if self.colour == "y":
+            weights = torch.tensor(_LUMA, device=values.device)
+            values = (values @ weights + _LUMA_OFFSET).unsqueeze(-1)
+        # N x H x W x C in memory is what torch calls channels last.
+        return values.permute(0, 3, 1, 2)
+
+
+def _cut(
+    store: Tensor, start: Tensor, stride: Tensor, turn: Tensor, side: int, used: Tensor | None
+) -> Tensor:
+    """N x side x side x 3 uint8. Where ``used`` is 0 the patch is arbitrary."""
+    at = torch.arange(side, device=start.device)
+    rows, columns = at.view(1, -1, 1), at.view(1, 1, -1)
+    bits = turn.view(-1, 1, 1)
+    r = torch.where(bits & 4 != 0, columns, rows)
+    c = torch.where(bits & 4 != 0, rows, columns)
+    r = torch.where(bits & 1 != 0, side - 1 - r, r)
+    c = torch.where(bits & 2 != 0, side - 1 - c, c)
+    index = start.view(-1, 1, 1) + r * stride.view(-1, 1, 1) + c
+    if used is not None:
+        index = index * used.view(-1, 1, 1)
+    return store[index]

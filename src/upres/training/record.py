@@ -1,0 +1,155 @@
+"""What stays of a run besides its weights: metrics.jsonl, TensorBoard, pictures, curves."""
+
+import importlib.util
+import json
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from upres.model import Model
+from upres.training.validation import Pair, Quality, measure
+
+METRICS = "metrics.jsonl"
+_SHOWN = 4  # validation pictures that are kept side by side
+
+
+class View(Protocol):
+    """What people see of a run while it goes on."""
+
+    def steps(self, facts: Mapping[str, Any]) -> None:
+        """Some steps were made."""
+        ...
+
+    def validated(self, step: int, quality: Sequence[Quality]) -> None:
+        """The weights were measured."""
+        ...
+
+    def note(self, text: str) -> None:
+        """Something that people want to know."""
+        ...
+
+
+class Record:
+    """Keeps what happens in a run's folder, and shows it.
+
+    Args:
+        folder: of the run.
+        pairs: validation pictures; without any, nothing is measured.
+        view: who is told.
+    """
+
+    def __init__(self, folder: Path, pairs: Sequence[Pair], view: View) -> None:
+        self.folder, self.pairs, self.view = folder, tuple(pairs), view
+        self.metrics = (folder / METRICS).open("a", encoding="utf-8")
+        self.board = _tensorboard(folder)
+
+    def steps(self, facts: Mapping[str, Any]) -> None:
+        """See ``trainer.Watch``."""
+        self._write("steps", facts)
+        self.view.steps(facts)
+        if self.board is not None:
+            for key in ("loss", "rate", "patches_per_second"):
+                self.board.add_scalar(key, facts[key], facts["step"])
+
+    def event(self, name: str, facts: Mapping[str, Any]) -> None:
+        """See ``trainer.Watch``."""
+        self._write(name, facts)
+        if name == "setback":
+            self.view.note(
+                f"the loss was not finite before step {facts['step']}: back to step "
+                f"{facts['back_to']}, with {facts['rate_factor']:g} of the rate"
+            )
+
+    def look(self, step: int, model: Model, dtype: torch.dtype) -> None:
+        """See ``trainer.Watch``."""
+        self.measure(step, model, dtype)
+
+    def measure(self, step: int, model: Model, dtype: torch.dtype) -> tuple[Quality, ...]:
+        """Measure, keep side by side what the pictures look like, and tell."""
+        if not self.pairs:
+            return ()
+        quality, made = measure(model, self.pairs, dtype)
+        for one in quality:
+            self._write("validation", {"step": step, **asdict(one)})
+            if self.board is not None:
+                self.board.add_scalar(f"psnr/x{one.scale}", one.psnr, step)
+                self.board.add_scalar(f"ssim/x{one.scale}", one.ssim, step)
+        side_by_side(self.pairs[:_SHOWN], made, self.folder / "validation" / f"{step:07d}.png")
+        self.view.validated(step, quality)
+        return quality
+
+    def close(self) -> None:
+        """Finish the files; draw the curves if matplotlib is there."""
+        self.metrics.close()
+        if self.board is not None:
+            self.board.close()
+        draw_curves(self.folder)
+
+    def _write(self, name: str, facts: Mapping[str, Any]) -> None:
+        event = {"event": name, "time": round(time.time(), 3), **facts}
+        self.metrics.write(json.dumps(event) + "\n")
+        self.metrics.flush()
+
+
+def side_by_side(pairs: Sequence[Pair], made: Sequence[NDArray[np.uint8]], path: Path) -> None:
+    """A PNG with a row for each picture: bicubic, upscaled, truth."""
+    rows = []
+    width = max(pair.high.shape[1] for pair in pairs)
+    for pair, picture in zip(pairs, made, strict=False):
+        wide = [
+            np.pad(p, ((0, 4), (0, width - p.shape[1] + 4), (0, 0)), constant_values=255)
+            for p in (pair.bicubic, picture, pair.high)
+        ]
+        rows.append(np.concatenate(wide, axis=1))
+    path.parent.mkdir(exist_ok=True)
+    Image.fromarray(np.concatenate(rows)).save(path)
+
+
+def draw_curves(folder: Path) -> Path | None:
+    """curve.png: loss, and PSNR beside bicubic's, over steps. None without matplotlib."""
+    if importlib.util.find_spec("matplotlib") is None:
+        return None
+    from matplotlib.figure import Figure
+
+    events = [json.loads(line) for line in (folder / METRICS).read_text("utf-8").splitlines()]
+    steps = [e for e in events if e["event"] == "steps"]
+    looks = [e for e in events if e["event"] == "validation"]
+    figure = Figure(figsize=(9, 7), layout="constrained")
+    loss, psnr = figure.subplots(2, 1, sharex=True)
+    loss.plot([e["step"] for e in steps], [e["loss"] for e in steps], linewidth=0.8)
+    loss.set(ylabel="loss", yscale="log" if steps else "linear")
+    for scale in sorted({e["scale"] for e in looks}):
+        some = [e for e in looks if e["scale"] == scale]
+        at = [e["step"] for e in some]
+        (line,) = psnr.plot(at, [e["psnr"] for e in some], marker=".", label=f"x{scale}")
+        psnr.axhline(
+            some[-1]["bicubic_psnr"],
+            color=line.get_color(),
+            linestyle=":",
+            label=f"bicubic x{scale}",
+        )
+    psnr.set(xlabel="step", ylabel="validation PSNR, dB (Y channel)")
+    if looks:
+        psnr.legend()
+    path = folder / "curve.png"
+    figure.savefig(path, dpi=110)
+    return path
+
+
+def _tensorboard(folder: Path) -> Any:
+    """A writer, if TensorBoard is installed and works."""
+    if importlib.util.find_spec("tensorboard") is None:
+        return None
+    with suppress(ImportError):
+        from torch.utils.tensorboard import SummaryWriter
+
+        return SummaryWriter(str(folder / "tensorboard"))
+    return None

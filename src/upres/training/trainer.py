@@ -1,0 +1,271 @@
+"""The training loop, on one page."""
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from copy import deepcopy
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+
+from upres.data.patches import Sampler
+from upres.errors import ResourceError, WeightsError
+from upres.model import Model
+from upres.training.checkpoint import load_checkpoint, save_checkpoint
+from upres.training.distributed import Processes
+from upres.training.learner import Learner
+from upres.training.patches import PatchStore
+from upres.training.recipe import Recipe
+from upres.training.schedule import rate_factor
+
+# After so many losses in a row that are not finite, a lower rate will not help.
+SETBACKS = 3
+_SLOWER = 0.5
+
+
+class Watch(Protocol):
+    """Who looks on. Only the first process calls it."""
+
+    def steps(self, facts: Mapping[str, Any]) -> None:
+        """Some steps were made: step, loss, rate, progress, speed."""
+        ...
+
+    def event(self, name: str, facts: Mapping[str, Any]) -> None:
+        """Something else happened: a checkpoint, a setback."""
+        ...
+
+    def look(self, step: int, model: Model, dtype: torch.dtype) -> None:
+        """Time to measure the weights as they would be kept now."""
+        ...
+
+
+@dataclass
+class Run:
+    """What is trained, on what, for how long.
+
+    Attributes:
+        recipe: how.
+        model: untrained or warm; its network is trained in place.
+        sampler, store: where patches come from.
+        folder: where last.pt goes.
+        minutes: how long, or None to make ``recipe.steps`` steps.
+        resume: go on from the folder's checkpoint.
+        stop: asked before every step; a true answer saves and ends.
+        report_every: steps between reports.
+        look_every, save_every: seconds between measurements and between checkpoints.
+    """
+
+    recipe: Recipe
+    model: Model
+    sampler: Sampler
+    store: PatchStore
+    folder: Path
+    device: torch.device
+    processes: Processes
+    watch: Watch
+    minutes: float | None = None
+    resume: bool = False
+    stop: Callable[[], bool] = lambda: False
+    report_every: int = 50
+    look_every: float = 300.0
+    save_every: float = 120.0
+
+
+@dataclass(frozen=True)
+class Position:
+    """How far a run is. Patches depend on nothing else, so it is their position as well.
+
+    Attributes:
+        step: steps made.
+        seconds: time spent on them, measurements included.
+        slowed: what setbacks multiplied the rate with.
+        setbacks: how many there were since the last good report.
+    """
+
+    step: int = 0
+    seconds: float = 0.0
+    slowed: float = 1.0
+    setbacks: int = 0
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Attributes:
+    kept: the network with the weights that count.
+    position: where the run ended.
+    finished: whether that was the end, or ``stop``.
+    dtype: of the network's arithmetic in training.
+    """
+
+    kept: Model
+    position: Position
+    finished: bool
+    dtype: torch.dtype
+
+
+def train(run: Run) -> Outcome:
+    """Train to the end, or until ``stop``; the folder then holds the last state.
+
+    Raises:
+        ResourceError: the loss was not finite too often, or the disk is full.
+        WeightsError: the checkpoint to resume is missing, damaged, or of another recipe.
+    """
+    recipe, processes = run.recipe, run.processes
+    learner = Learner(run.model.network, recipe, run.device)
+    kept = replace(run.model, network=learner.kept)
+    position = _resumed(run, learner) if run.resume else Position()
+    learner.forward = processes.wrap(learner.network, run.device)
+    whole = recipe.data.batch * processes.count
+    share = slice(recipe.data.batch * processes.rank, recipe.data.batch * (processes.rank + 1))
+    good = (position, deepcopy(learner.state()))
+    meter = _Meter(run.device)
+    started = time.monotonic() - position.seconds
+    looked = saved = time.monotonic()
+
+    while True:
+        position = replace(position, seconds=time.monotonic() - started)
+        progress, stopped = processes.as_first((_progress(run, position), float(run.stop())))
+        if progress >= 1.0 or stopped:
+            break
+
+        with meter.data():
+            batch = run.sampler.batch(position.step, whole, share)
+            places = torch.from_numpy(batch.as_array())
+            places = places.to(run.device) if run.store.resident else places
+            low, high = run.store.cut(places, batch.scale)
+        rate = recipe.optimiser.rate * position.slowed
+        rate *= rate_factor(recipe.schedule, progress, position.step)
+        meter.loss += learner.gradients(low, high, batch.scale)
+        learner.update(rate, position.step)
+        position = replace(position, step=position.step + 1)
+        meter.count += 1
+
+        if position.step % run.report_every == 0:
+            loss = processes.mean(float(meter.loss) / meter.count)
+            if not (math.isfinite(loss) and learner.finite()):
+                position = _set_back(run, learner, good, position)
+                started = time.monotonic() - position.seconds
+            else:
+                position = replace(position, setbacks=0)
+                good = (position, deepcopy(learner.state()))
+                if processes.first:
+                    run.watch.steps(
+                        {
+                            "step": position.step,
+                            "loss": loss,
+                            "rate": rate,
+                            "progress": progress,
+                            "seconds": position.seconds,
+                            **meter.speed(whole),
+                        }
+                    )
+            meter = _Meter(run.device)
+        if processes.first and time.monotonic() - saved > run.save_every:
+            _save(run, *good)
+            saved = time.monotonic()
+        if processes.first and time.monotonic() - looked > run.look_every:
+            run.watch.look(position.step, kept, learner.dtype)
+            looked = time.monotonic()
+            meter = _Meter(run.device)
+
+    if meter.count and not (math.isfinite(float(meter.loss)) and learner.finite()):
+        position = _set_back(run, learner, good, position)
+    if processes.first:
+        _save(run, position, learner.state())
+    processes.wait()
+    return Outcome(kept, position, bool(progress >= 1.0), learner.dtype)
+
+
+class _Meter:
+    """Loss and speed since it was made."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.loss = torch.zeros((), device=device)
+        self.count, self.seconds_in_data = 0, 0.0
+        self.begun = time.monotonic()
+
+    def data(self) -> "_DataTime":
+        """Counts a block as time that went to data."""
+        return _DataTime(self)
+
+    def speed(self, patches: int) -> dict[str, float]:
+        seconds = time.monotonic() - self.begun
+        return {
+            "steps_per_second": self.count / seconds,
+            "patches_per_second": self.count * patches / seconds,
+            "data_share": self.seconds_in_data / seconds,
+        }
+
+
+class _DataTime:
+    def __init__(self, meter: _Meter) -> None:
+        self.meter = meter
+
+    def __enter__(self) -> None:
+        self.begun = time.monotonic()
+
+    def __exit__(self, *_: object) -> None:
+        self.meter.seconds_in_data += time.monotonic() - self.begun
+
+
+def _progress(run: Run, position: Position) -> float:
+    if run.minutes is not None:
+        return position.seconds / (60 * run.minutes)
+    return position.step / run.recipe.steps
+
+
+def _set_back(
+    run: Run, learner: Learner, good: tuple[Position, dict[str, Any]], now: Position
+) -> Position:
+    """Return to the last good state with a lower rate, or give up."""
+    then, state = good
+    learner.load_state(state)
+    position = replace(
+        then, slowed=then.slowed * _SLOWER ** (now.setbacks + 1), setbacks=now.setbacks + 1
+    )
+    if run.processes.first:
+        run.watch.event(
+            "setback",
+            {"step": now.step, "back_to": then.step, "rate_factor": position.slowed},
+        )
+        if position.setbacks > SETBACKS:
+            _save(run, then, state)
+    if position.setbacks > SETBACKS:
+        raise ResourceError(
+            f"the loss was not finite {SETBACKS + 1} times in a row around step {now.step}, with "
+            f"ever lower rates; the state of step {then.step} is saved",
+            "lower the rate (--rate), clip gradients (--set optimiser.clip=0.5), or use "
+            "--set precision=fp32",
+        )
+    return position
+
+
+def _save(run: Run, position: Position, state: Mapping[str, Any]) -> None:
+    save_checkpoint(
+        run.folder,
+        {
+            "recipe": run.recipe.to_mapping(),
+            "facts": run.model.facts.to_mapping(),
+            "position": asdict(position),
+            "seed": run.sampler.seed,
+            "random": torch.get_rng_state(),
+            **state,
+        },
+    )
+    run.watch.event("checkpoint", {"step": position.step})
+
+
+def _resumed(run: Run, learner: Learner) -> Position:
+    state = load_checkpoint(run.folder)
+    try:
+        learner.load_state(state)
+        torch.set_rng_state(state["random"])
+        return Position(**state["position"])
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        first = str(error).partition("\n")[0]
+        raise WeightsError(
+            f"the checkpoint in {run.folder} does not fit this recipe ({first})",
+            "resume with the recipe and options that it was begun with",
+        ) from error

@@ -1,0 +1,151 @@
+"""Beginning from other weights: those of a lower scale, or of a narrower network.
+
+Weights of another scale fit everywhere but in the upsampler; the upsampler is derived from the one
+that is there, so that the new network begins near the old one's pictures. Weights of a narrower
+network are embedded: the old channels keep their weights and hear nothing of the new ones at
+first (Chen et al. 2016, "Net2Net", with zeros in place of copies), so that the new network begins
+by giving the very same pictures.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from upres.errors import WeightsError
+from upres.networks import Network
+
+_UPSAMPLER = "up."
+
+
+@dataclass(frozen=True)
+class WarmStart:
+    """Attributes:
+    state: a whole state dict of the new network.
+    taken: tensors taken as they were.
+    derived: tensors made from ones that were there.
+    new: tensors that begin at random.
+    """
+
+    state: dict[str, Tensor]
+    taken: tuple[str, ...]
+    derived: tuple[str, ...]
+    new: tuple[str, ...]
+
+    def __str__(self) -> str:
+        parts = [f"{len(self.taken)} tensors taken"]
+        for what, names in (("derived", self.derived), ("new", self.new)):
+            if names:
+                shown = ", ".join(sorted({name.rpartition(".")[0] for name in names})[:4])
+                parts.append(f"{len(names)} {what} ({shown})")
+        return ", ".join(parts)
+
+
+def warm_start(network: Network, source: Mapping[str, Tensor], *, grow: bool) -> WarmStart:
+    """What ``network`` begins with, given another network's state dict.
+
+    Args:
+        network: freshly built; its own values are what stays new.
+        source: of the same architecture, at any scale; narrower only if ``grow``.
+
+    Raises:
+        WeightsError: they differ in more than that.
+    """
+    state = {name: value.clone() for name, value in network.state_dict().items()}
+    taken, derived, new = [], [], []
+    for name, value in state.items():
+        old = source.get(name)
+        if old is not None and old.shape == value.shape:
+            value.copy_(old)
+            taken.append(name)
+        elif old is not None and grow and _fits_inside(old, value):
+            _embed(value, old)
+            derived.append(name)
+        elif name.startswith(_UPSAMPLER) and not grow:
+            made = _upsampler(name, value, source)
+            if made is None:
+                new.append(name)
+            else:
+                value.copy_(made)
+                derived.append(name)
+        elif name.startswith("pre."):  # MDSR's, one for each scale: a new scale learns its own
+            new.append(name)
+        else:
+            reason = (
+                "is missing there"
+                if old is None
+                else f"is {tuple(old.shape)} there and {tuple(value.shape)} here"
+            )
+            raise WeightsError(
+                f"the weights to start from do not fit: {name} {reason}",
+                "start from weights of the same architecture and width"
+                + ("" if grow else ", or from narrower ones with --set network.grow=true"),
+            )
+    left = sorted(n for n in set(source) - set(state) if not n.startswith((_UPSAMPLER, "pre.")))
+    if left:
+        raise WeightsError(
+            f"the weights to start from do not fit: {left[0]} has no place here",
+            "start from weights of the same architecture and depth",
+        )
+    return WarmStart(state, tuple(taken), tuple(derived), tuple(new))
+
+
+def _fits_inside(old: Tensor, new: Tensor) -> bool:
+    return old.ndim == new.ndim and all(a <= b for a, b in zip(old.shape, new.shape, strict=True))
+
+
+def _embed(value: Tensor, old: Tensor) -> None:
+    """Put ``old`` into ``value`` in place; old outputs must not hear new inputs.
+
+    An upsampling convolution's outputs come in groups of scale * scale for each channel, so a
+    narrower one's are the first of them, and nothing else is needed.
+    """
+    outputs = old.shape[0]
+    if value.ndim == 4:
+        inputs = old.shape[1]
+        value[:outputs, inputs:] = 0
+        value[:outputs, :inputs] = old
+    else:
+        value[:outputs] = old
+
+
+def _upsampler(name: str, value: Tensor, source: Mapping[str, Tensor]) -> Tensor | None:
+    """Weights or biases of an upsampling convolution, from those of another scale.
+
+    x3 from x2: each of 3 x 3 phases from the nearest phases of 2 x 2. x4 from x2: the first stage
+    is taken, and the second enlarges each channel linearly.
+    """
+    stem, _, kind = name.rpartition(".")
+    prefix, _, stage = stem.rpartition(".")
+    first = source.get(f"{prefix}.0.{kind}")
+    if stage == "1" and kind == "weight":
+        channels = value.shape[1]
+        taps = torch.tensor([[0.25, 0.75, 0.0], [0.0, 0.75, 0.25]])
+        phases = torch.einsum("ia,jb->ijab", taps, taps).reshape(4, 3, 3)
+        linear = torch.zeros_like(value)
+        for channel in range(channels):
+            linear[4 * channel : 4 * channel + 4, channel] = phases
+        return linear
+    if stage == "1":
+        return torch.zeros_like(value)
+    weight = source.get(f"{prefix}.0.weight")
+    if first is None or weight is None:
+        return None
+    if kind == "weight" and weight.shape[1] != value.shape[1]:
+        return None
+    width = weight.shape[1]
+    old_side, new_side = (round((n / width) ** 0.5) for n in (weight.shape[0], value.shape[0]))
+    if old_side**2 * width != first.shape[0] or new_side**2 * width != value.shape[0]:
+        return None
+    # Where the centre of each new phase lies among the old ones, clamped to their centres.
+    at = ((torch.arange(new_side) + 0.5) * old_side / new_side - 0.5).clamp(0, old_side - 1)
+    below = at.floor().long()
+    above = (below + 1).clamp(max=old_side - 1)
+    share = at - below
+    mix = torch.zeros(new_side, old_side)
+    mix[torch.arange(new_side), below] += 1 - share
+    mix[torch.arange(new_side), above] += share
+    phases = first.float().view(width, old_side, old_side, -1)
+    made = torch.einsum("ia,jb,cabk->cijk", mix, mix, phases)
+    return made.reshape(value.shape)

@@ -1,0 +1,654 @@
+"""`upres train`: recipes, warm starts, the loop, and that no work is ever lost."""
+
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+from upres.data.folders import find_pictures
+from upres.errors import OutputError, ResourceError, UsageError, WeightsError
+from upres.imaging.metrics import Protocol, mod_crop, psnr
+from upres.imaging.resize import imresize
+from upres.model import load
+from upres.networks import ARCHITECTURES, EDSR, MDSR, SRCNN
+from upres.training import checkpoint, session, trainer
+from upres.training.patches import PatchStore
+from upres.training.recipe import build_recipe, load_recipe, parse_change, shipped
+from upres.training.schedule import rate_factor
+from upres.training.session import Order, run_order
+from upres.training.warmstart import warm_start
+from upres.weights.header import read_facts, read_training
+from upres.weights.manifest import load_manifest
+from upres.weights.store import local_path
+
+TINY = """
+description = "for tests"
+steps = 12
+precision = "fp32"
+
+[network]
+architecture = "edsr"
+numbers = { blocks = 1, channels = 4 }
+
+[data]
+patch = 12
+batch = 4
+held_out = 1
+
+[optimiser]
+rate = 1e-3
+clip = 0.5
+average = 0.9
+
+[schedule]
+kind = "cosine"
+warmup = 3
+"""
+
+
+@pytest.fixture
+def pictures(tmp_path, photo):
+    """Eleven pictures, so that one is held out."""
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for i in range(11):
+        piece = photo[10 * i : 10 * i + 96, 20 * i : 20 * i + 96]
+        Image.fromarray(piece).save(folder / f"{i}.png")
+    return folder
+
+
+@pytest.fixture
+def tiny(tmp_path):
+    path = tmp_path / "tiny.toml"
+    path.write_text(TINY)
+    return path
+
+
+class View:
+    """Remembers what it is told."""
+
+    def __init__(self):
+        self.notes, self.looks, self.facts, self.titles = [], [], [], []
+
+    def preparing(self, what, done, total):
+        pass
+
+    def begins(self, title, recipe, minutes):
+        self.titles.append(title)
+
+    def steps(self, facts):
+        self.facts.append(facts)
+
+    def validated(self, step, quality):
+        self.looks.append((step, quality))
+
+    def note(self, text):
+        self.notes.append(text)
+
+
+@pytest.fixture
+def order(tmp_path, pictures, tiny):
+    """Make an order: what does not matter here is chosen."""
+
+    def make(folder="run", **changes):
+        options = {
+            "data": (("pictures", find_pictures(pictures)),),
+            "recipe": str(tiny),
+            "folder": tmp_path / folder,
+            "cache": tmp_path / "cache",
+            "changes": {},
+            "device": "cpu",
+        }
+        return Order(**options | changes)
+
+    return make
+
+
+def never():
+    return False
+
+
+def after(steps):
+    """Asks to stop before step number ``steps`` + 1."""
+    left = iter(range(steps))
+    return lambda: next(left, None) is None
+
+
+def weights(path):
+    return load_file(path / "model.safetensors")
+
+
+def same(a, b):
+    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+
+
+def events(folder):
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+# Recipes
+
+
+@pytest.mark.parametrize("name", shipped())
+def test_every_shipped_recipe_trains(name, order, tmp_path):
+    """Its own network, loss, optimiser and schedule; small patches, for time's sake."""
+    recipe = load_recipe(name)
+    changes = {"data.patch": 8, "data.batch": 2, "data.versions": 1, "steps": 2}
+    if recipe.network.numbers.get("channels") == 256:
+        changes["network.numbers"] = recipe.network.numbers | {"blocks": 1}
+    view = View()
+    (result,) = run_order(order(recipe=name, changes=changes, init="none"), view, never)
+    assert result.finished
+    assert read_facts(result.path).architecture == recipe.network.architecture
+    assert read_facts(result.path).name == name
+    assert {q.scale for q in result.quality} == set(recipe.network.scales)
+
+
+@pytest.mark.parametrize("name", shipped())
+@pytest.mark.parametrize("scale", [2, 3, 4])
+def test_every_shipped_recipe_holds_at_every_scale(name, scale):
+    recipe = load_recipe(name, scale=scale)
+    assert recipe.description
+    assert recipe.name == name
+    assert build_recipe(recipe.to_mapping()) == recipe
+
+
+def test_a_recipe_is_frozen():
+    with pytest.raises(AttributeError):
+        load_recipe("edsr-light").steps = 1
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("data.pach=3", "unknown key data.pach"),
+        ("stepz=3", "unknown key stepz"),
+        ("data.patch=4", "data.patch must be 8 to 512, not 4"),
+        ("data.patch=big", "data.patch must be a whole number, not 'big'"),
+        ("data.patch=true", "data.patch must be a whole number, not True"),
+        ("data.accumulate=3", "data.accumulate must be a divisor of data.batch"),
+        ("data=3", "data must be a table"),
+        ("loss=l3", "loss must be one of l1, l2, charbonnier, not 'l3'"),
+        ("optimiser.rate=0", "optimiser.rate must be over 0 and up to 1"),
+        ("optimiser.rate=nan", "optimiser.rate must be over 0"),
+        ("optimiser.betas=[0.9]", "optimiser.betas must be two numbers"),
+        ("schedule.milestones=[1.5]", "schedule.milestones must be fractions"),
+        ("data.sizes=[]", "data.sizes must be numbers from 0.1 to 1"),
+        ("network.architecture=edsrr", "no architecture is called 'edsrr'"),
+        ("network.numbers={blocks = 0.5, channels = 4}", "cannot be built"),
+        ("network.numbers=3", "network.numbers must be a table"),
+    ],
+)
+def test_impossible_recipes_are_refused(order, change, message):
+    key, value = parse_change(change)
+    with pytest.raises((UsageError, WeightsError)) as caught:
+        run_order(order(changes={key: value}), View(), never)
+    assert message in str(caught.value)
+
+
+def test_unknown_recipes_are_refused(tmp_path):
+    with pytest.raises(UsageError, match=r"no recipe is called 'edsr-heavy'.*edsr-light"):
+        load_recipe("edsr-heavy")
+    with pytest.raises(UsageError, match="cannot be read"):
+        load_recipe(str(tmp_path / "none.toml"))
+    (tmp_path / "bad.toml").write_text("steps = ")
+    with pytest.raises(UsageError, match="is not TOML"):
+        load_recipe(str(tmp_path / "bad.toml"))
+    (tmp_path / "short.toml").write_text("steps = 3\ndescription = 'x'")
+    with pytest.raises(UsageError, match="network is missing"):
+        load_recipe(str(tmp_path / "short.toml"))
+
+
+def test_schedules():
+    light = load_recipe("edsr-light").schedule
+    assert rate_factor(light, 0.0, 0) == pytest.approx(1 / 200)
+    assert rate_factor(light, 0.5, 1000) == pytest.approx(0.5)
+    assert rate_factor(light, 1.0, 1000) == pytest.approx(0.0)
+    paper = load_recipe("edsr-paper").schedule
+    assert [rate_factor(paper, p, 10**5) for p in (0.0, 0.6, 0.7)] == [1.0, 1.0, 0.5]
+    assert rate_factor(load_recipe("srresnet").schedule, 0.9, 10) == 1.0
+
+
+# Warm starts
+
+
+def picture():
+    return torch.rand(1, 3, 9, 10, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize("scale", [2, 3, 4])
+def test_a_grown_network_begins_with_the_same_pictures(scale):
+    torch.manual_seed(0)
+    narrow, wide = EDSR(scale, blocks=3, channels=6), EDSR(scale, blocks=3, channels=10)
+    warm = warm_start(wide, narrow.state_dict(), grow=True)
+    wide.load_state_dict(warm.state)
+    assert torch.allclose(wide(picture(), scale), narrow(picture(), scale), atol=1e-6)
+    # And every new weight is heard of by the loss, at once or after the first step.
+    wide(picture(), scale).square().mean().backward()
+    assert wide.tail.weight.grad[:, 6:].abs().min() > 0
+
+
+def test_a_higher_scale_takes_all_but_the_upsampler():
+    torch.manual_seed(0)
+    low, high = EDSR(2, blocks=2, channels=6), EDSR(3, blocks=2, channels=6)
+    warm = warm_start(high, low.state_dict(), grow=False)
+    assert warm.derived == ("up.0.weight", "up.0.bias")
+    assert warm.new == ()
+    assert torch.equal(warm.state["body.1.conv2.weight"], low.body[1].conv2.weight)
+    # The outer of three phases are x2's two, the middle one is their mean.
+    old = low.up[0].weight.view(6, 2, 2, -1)
+    new = warm.state["up.0.weight"].view(6, 3, 3, -1)
+    assert torch.allclose(new[:, 0, 2], old[:, 0, 1])
+    assert torch.allclose(new[:, 1, 1], old.mean((1, 2)), atol=1e-6)
+
+
+@pytest.mark.parametrize("scale", [3, 4])
+def test_a_higher_scale_begins_near_bicubic(scale, photo):
+    """Weights of x2 say enough about x3 and x4 to begin with a picture, not with noise."""
+    (entry,) = load_manifest().family("edsr-light-x2")
+    start = load_file(local_path(entry))
+    high = EDSR(scale, channels=32)
+    high.load_state_dict(warm_start(high, start, grow=False).state)
+    truth = mod_crop(photo, scale)
+    low = imresize(truth, 1 / scale)
+    with torch.no_grad():
+        made = high(torch.tensor(low).permute(2, 0, 1)[None] / 255, scale)[0].clamp(0, 1)
+    pixels = (made * 255).round().byte().permute(1, 2, 0).numpy()
+    protocol = Protocol("y", scale)
+    bicubic = psnr(truth, imresize(low, scale), protocol)
+    assert psnr(truth, pixels, protocol) > bicubic - 1.0
+
+
+def test_mdsr_takes_a_new_scale():
+    torch.manual_seed(0)
+    old, new = MDSR((2,), blocks=1, channels=4), MDSR((2, 3), blocks=1, channels=4)
+    warm = warm_start(new, old.state_dict(), grow=False)
+    assert all(".x3." in name for name in warm.new)
+    assert len(warm.taken) == len(old.state_dict())
+
+
+def test_srcnn_x4_takes_everything():
+    warm = warm_start(SRCNN(4), SRCNN(2).state_dict(), grow=False)
+    assert not warm.new
+    assert not warm.derived
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        (EDSR(2, blocks=1, channels=8), r"head\.weight is \(8, 3, 3, 3\) there"),
+        (EDSR(2, blocks=3, channels=4), "body.2.conv1.bias has no place here"),
+        (EDSR(2, blocks=1, channels=4), "body.1.conv1.weight is missing there"),
+        (SRCNN(2), "is missing there"),
+    ],
+)
+def test_weights_that_do_not_fit_are_refused(other, message):
+    with pytest.raises(WeightsError, match=message):
+        warm_start(EDSR(2, blocks=2, channels=4), other.state_dict(), grow=False)
+
+
+def test_narrower_weights_are_only_grown_when_asked():
+    with pytest.raises(WeightsError, match=r"--set network\.grow=true"):
+        warm_start(EDSR(2, channels=8), EDSR(2, channels=4).state_dict(), grow=False)
+    with pytest.raises(WeightsError, match="do not fit"):
+        warm_start(EDSR(2, channels=4), EDSR(2, channels=8).state_dict(), grow=True)
+
+
+def test_init_of_another_architecture_is_a_usage_error(order):
+    with pytest.raises(UsageError, match="is edsr, the recipe trains srcnn"):
+        run_order(order(recipe="srcnn", init="edsr-light-x2"), View(), never)
+
+
+# The loop
+
+
+def test_a_run_learns_and_leaves_everything_behind(order, tmp_path):
+    view = View()
+    asked = order(changes={"steps": 150}, name="mine", licence="CC0-1.0", trained_by="me", seed=5)
+    (result,) = run_order(asked, view, never)
+    assert result.finished
+    losses = [e["loss"] for e in events(tmp_path / "run") if e["event"] == "steps"]
+    assert len(losses) == 3
+    assert losses[-1] < 0.75 * losses[0]
+    facts, story = read_facts(result.path), read_training(result.path)
+    assert (facts.name, facts.licence, facts.trained_by) == ("mine", "CC0-1.0", "me")
+    assert facts.trained_on == "10 pictures (pictures)"
+    assert story["steps"] == 150
+    assert story["seed"] == 5
+    assert story["recipe"]["data"]["patch"] == 12
+    assert len(story["data"]["sha256"]) == 64
+    assert story["validation"][0]["psnr"] == result.quality[0].psnr
+    names = {p.name for p in (tmp_path / "run").iterdir()}
+    assert {"model.safetensors", "last.pt", "metrics.jsonl", "validation"} <= names
+    kinds = [e["event"] for e in events(tmp_path / "run")]
+    assert kinds[0] == "start"
+    assert kinds[-1] == "end"
+    assert "x2 starts from nothing (seed 5)" in view.notes
+    (shown,) = (tmp_path / "run" / "validation").iterdir()
+    assert np.asarray(Image.open(shown)).shape == (96 + 4, 3 * (96 + 4), 3)
+
+
+def test_the_reported_quality_is_what_the_program_gives(order, pictures):
+    """Measured again with the public interface and the same protocol."""
+    import upres
+    from upres.data.prepare import gather
+
+    (result,) = run_order(order(changes={"steps": 60}), View(), never)
+    (held_out,) = gather([find_pictures(pictures)], 1).validation
+    truth = np.asarray(Image.open(held_out.path))
+    upscaler = upres.load(str(result.path), scale=2, precision="fp32", device="cpu")
+    made = upscaler.upscale(imresize(truth, 1 / 2))
+    assert result.quality[0].psnr == pytest.approx(psnr(truth, made, Protocol("y", 2)), abs=2e-3)
+    bicubic = imresize(imresize(truth, 1 / 2), 2)
+    expected = psnr(truth, bicubic, Protocol("y", 2))
+    assert result.quality[0].bicubic_psnr == pytest.approx(expected, abs=1e-3)
+
+
+@pytest.mark.parametrize("at", [1, 5, 11])
+def test_an_interrupted_run_ends_as_an_uninterrupted_one(order, tmp_path, at):
+    run_order(order("whole"), View(), never)
+    (half,) = run_order(order("parts"), View(), after(at))
+    assert not half.finished
+    assert not same(weights(tmp_path / "parts"), weights(tmp_path / "whole"))
+    (rest,) = run_order(order("parts", resume=True), View(), never)
+    assert rest.finished
+    assert same(weights(tmp_path / "parts"), weights(tmp_path / "whole"))
+    old, new = (
+        torch.load(tmp_path / name / "last.pt", weights_only=True) for name in ("whole", "parts")
+    )
+    assert same(old["network"], new["network"])
+    assert old["position"]["step"] == new["position"]["step"] == 12
+
+
+def test_another_seed_gives_other_weights(order, tmp_path):
+    run_order(order("a", seed=1), View(), never)
+    run_order(order("b", seed=2), View(), never)
+    assert not same(weights(tmp_path / "a"), weights(tmp_path / "b"))
+
+
+def test_minutes_end_a_run_and_its_schedule(order, tmp_path):
+    changes = {"steps": 10**6, "data.patch": 24}
+    (half,) = run_order(order(minutes=0.05, changes=changes), View(), after(20))
+    assert not half.finished
+    before = torch.load(tmp_path / "run/last.pt", weights_only=True)["position"]
+    begun = time.monotonic()
+    (rest,) = run_order(order(minutes=0.05, changes=changes, resume=True), View(), never)
+    assert rest.finished
+    position = torch.load(tmp_path / "run/last.pt", weights_only=True)["position"]
+    assert position["seconds"] >= 3.0
+    assert position["step"] > before["step"] == 20
+    assert time.monotonic() - begun > 3.0 - before["seconds"]
+
+
+def test_accumulating_changes_nothing_but_memory(order, tmp_path):
+    run_order(order("whole", changes={"optimiser.clip": 0.0}), View(), never)
+    parts = {"data.accumulate": 4, "optimiser.clip": 0.0}
+    run_order(order("parts", changes=parts), View(), never)
+    a, b = weights(tmp_path / "whole"), weights(tmp_path / "parts")
+    assert all(torch.allclose(a[k], b[k], atol=1e-5) for k in a)
+
+
+def test_one_folder_for_each_of_several_scales(order, tmp_path):
+    view = View()
+    results = run_order(order(scales=(2, 4)), view, never)
+    assert [r.path for r in results] == [
+        tmp_path / "run" / f"x{s}" / "model.safetensors" for s in (2, 4)
+    ]
+    assert read_facts(results[1].path).scales == (4,)
+    assert any("x4 starts from" in n and "x2/model.safetensors" in n for n in view.notes)
+    assert view.titles == ["tiny x2", "tiny x4"]
+
+
+def test_a_shared_network_learns_its_scales_together(order, tmp_path):
+    changes = {"network.architecture": "mdsr", "network.scales": [2, 3], "steps": 20}
+    (result,) = run_order(order(changes=changes), View(), never)
+    assert read_facts(result.path).scales == (2, 3)
+    before = ARCHITECTURES["mdsr"]((2, 3), blocks=1, channels=4).state_dict()
+    assert weights(tmp_path / "run").keys() == before.keys()
+    assert [q.scale for q in result.quality] == [2, 3]
+
+
+def test_photo_recipes_are_validated_on_degraded_pictures(order):
+    clean = run_order(order("a"), View(), never)[0].quality[0]
+    changes = {"data.degradation": "photo", "data.versions": 1}
+    photo = run_order(order("b", changes=changes), View(), never)[0].quality[0]
+    assert photo.bicubic_psnr < clean.bicubic_psnr - 1
+
+
+class Faulty(PatchStore):
+    """Its pictures hold a NaN at some steps."""
+
+    bad: tuple[int, ...] = ()
+    calls = 0
+
+    def cut(self, places, scale):
+        low, high = super().cut(places, scale)
+        Faulty.calls += 1
+        if Faulty.calls in self.bad:
+            high = high * float("nan")
+        return low, high
+
+
+def test_a_bad_loss_goes_back_and_slower(order, tmp_path, monkeypatch):
+    monkeypatch.setattr(session, "PatchStore", Faulty)
+    Faulty.calls, Faulty.bad = 0, (70,)
+    view = View()
+    (result,) = run_order(order(changes={"steps": 200}), view, never)
+    assert result.finished
+    (setback,) = [e for e in events(tmp_path / "run") if e["event"] == "setback"]
+    assert (setback["step"], setback["back_to"], setback["rate_factor"]) == (100, 50, 0.5)
+    assert any("back to step 50, with 0.5 of the rate" in note for note in view.notes)
+    assert all(torch.isfinite(v).all() for v in weights(tmp_path / "run").values())
+    last = torch.load(tmp_path / "run/last.pt", weights_only=True)["position"]
+    assert last == last | {"step": 200, "slowed": 0.5, "setbacks": 0}
+
+
+def test_a_loss_that_stays_bad_gives_up_with_the_last_good_state(order, tmp_path, monkeypatch):
+    monkeypatch.setattr(session, "PatchStore", Faulty)
+    Faulty.calls, Faulty.bad = 0, tuple(range(60, 10**4))
+    with pytest.raises(ResourceError, match=r"not finite 4 times in a row.*step 50 is saved"):
+        run_order(order(changes={"steps": 200}), View(), never)
+    state = torch.load(tmp_path / "run/last.pt", weights_only=True)
+    assert state["position"]["step"] == 50
+    assert all(torch.isfinite(v).all() for v in state["network"].values())
+    factors = [e["rate_factor"] for e in events(tmp_path / "run") if e["event"] == "setback"]
+    assert factors == [0.5, 0.25, 0.125, 0.0625]
+
+
+def test_a_bad_loss_at_the_very_end_is_not_kept(order, tmp_path, monkeypatch):
+    monkeypatch.setattr(session, "PatchStore", Faulty)
+    Faulty.calls, Faulty.bad = 0, (60,)
+    run_order(order(changes={"steps": 60}), View(), never)
+    assert all(torch.isfinite(v).all() for v in weights(tmp_path / "run").values())
+
+
+def test_a_full_disk_leaves_the_old_checkpoint(order, tmp_path, monkeypatch):
+    run_order(order(), View(), after(4))
+    before = (tmp_path / "run/last.pt").read_bytes()
+
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(checkpoint.os, "fsync", full)
+    with pytest.raises(ResourceError, match=r"disk is full.*--resume"):
+        run_order(order(resume=True), View(), never)
+    assert (tmp_path / "run/last.pt").read_bytes() == before
+    assert not list((tmp_path / "run").glob(".upres*"))
+
+
+def test_a_checkpoint_of_another_network_is_refused(order, tmp_path):
+    run_order(order(), View(), after(2))
+    other = {"network.numbers": {"blocks": 2, "channels": 4}}
+    with pytest.raises(WeightsError, match="does not fit this recipe"):
+        run_order(order(resume=True, changes=other), View(), never)
+    assert (tmp_path / "run/last.pt").is_file()
+
+
+def test_a_damaged_checkpoint_is_refused(order, tmp_path):
+    run_order(order(), View(), after(2))
+    path = tmp_path / "run/last.pt"
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(WeightsError, match=r"last\.pt is damaged"):
+        run_order(order(resume=True), View(), never)
+
+
+def test_a_checkpoint_runs_no_code(order, tmp_path):
+    class Evil:
+        def __reduce__(self):
+            return os.system, ("touch pwned",)
+
+    (tmp_path / "run").mkdir()
+    torch.save({"format": 1, "network": Evil()}, tmp_path / "run/last.pt")
+    with pytest.raises(WeightsError, match="damaged"):
+        run_order(order(resume=True), View(), never)
+    assert not os.path.exists("pwned")  # noqa: PTH110
+
+
+def test_a_folder_with_a_run_is_not_begun_again(order, tmp_path):
+    run_order(order(), View(), never)
+    with pytest.raises(OutputError, match=r"already holds a run.*--resume"):
+        run_order(order(), View(), never)
+    before = weights(tmp_path / "run")
+    run_order(order(overwrite=True, seed=9), View(), never)
+    assert not same(before, weights(tmp_path / "run"))
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError, match="is a file"):
+        run_order(order("file"), View(), never)
+
+
+# The command
+
+
+def command(pictures, tiny, *more):
+    return ("train", "--data", pictures, "--recipe", tiny, "--device", "cpu", *more)
+
+
+def test_train_then_use_show_and_list(upres, pictures, tiny, tmp_path, small):
+    done = upres(*command(pictures, tiny, "-o", "run"))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.decode() == "run/model.safetensors\n"
+    said = done.stderr.decode()
+    assert "validation  model" in said
+    assert "upres photo.jpg --scale 2 --model run/model.safetensors" in said
+    used = upres(small, "--scale", "2", "--model", "run/model.safetensors", "-o", "out.png")
+    assert used.returncode == 0, used.stderr
+    assert np.asarray(Image.open(tmp_path / "out.png")).shape == (80, 96, 3)
+    shown = upres("models", "show", "run/model.safetensors").stdout.decode()
+    for words in ("tiny", "12 steps", "10 pictures", "seed 0", "bicubic"):
+        assert words in shown
+
+
+def test_the_default_folder_says_what_was_trained(upres, pictures, tiny, tmp_path):
+    done = upres(*command(pictures, tiny, "--scale", "3", "--steps", "1", "--json"))
+    assert done.returncode == 0, done.stderr
+    lines = [json.loads(line) for line in done.stdout.decode().splitlines()]
+    assert lines[-1]["event"] == "result"
+    assert lines[-1]["path"] == "runs/tiny-x3/model.safetensors"
+    assert {"begin", "validation", "result"} <= {line["event"] for line in lines}
+
+
+@pytest.mark.parametrize(("sign", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_saves_first(pictures, tiny, tmp_path, sign, code):
+    arguments = command(pictures, tiny, "-o", "run", "--steps", "100000")
+    process = subprocess.Popen(
+        [sys.executable, "-W", "error", "-m", "upres", *map(str, arguments)],
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    metrics = tmp_path / "run" / "metrics.jsonl"
+    deadline = time.monotonic() + 60
+    while not (metrics.is_file() and '"event": "steps"' in metrics.read_text()):
+        assert process.poll() is None, process.stderr.read()
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    process.send_signal(sign)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == code
+    assert b"stopped and saved; the same command with --resume goes on" in said
+    state = torch.load(tmp_path / "run/last.pt", weights_only=True)
+    assert state["position"]["step"] >= 50
+    assert load(tmp_path / "run/model.safetensors").facts.name == "tiny"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (("--data", "none"), 3, "neither a folder nor a known set"),
+        (("--data", "empty"), 3, "holds no pictures"),
+        (("--data", "pictures", "--recipe", "nope"), 2, "no recipe is called 'nope'"),
+        (("--data", "pictures", "--patch", "500"), 3, "no picture is as large as a patch"),
+        (("--data", "pictures", "--set", "data.size=1"), 2, "unknown key data.size"),
+        (("--data", "pictures", "--set", "rate"), 2, "--set takes KEY=VALUE"),
+        (("--data", "pictures", "--steps", "5", "--minutes", "5"), 2, "exclude each other"),
+        (("--data", "pictures", "--minutes", "0"), 2, "--minutes must be over 0"),
+        (("--data", "pictures", "--scale", "5"), 2, "--scale takes 2, 3, 4"),
+        (("--data", "pictures", "--init", "no.safetensors"), 5, "no.safetensors cannot be read"),
+        (("--data", "pictures", "--resume", "--overwrite"), 2, "exclude each other"),
+        (("--recipe", "edsr-light"), 2, "--data"),
+    ],
+)
+def test_bad_input_is_one_line_and_a_code(upres, pictures, tmp_path, arguments, code, words):
+    (tmp_path / "empty").mkdir()
+    done = upres("train", *arguments)
+    lines = done.stderr.decode().splitlines()
+    assert done.returncode == code, lines
+    assert lines[-1].startswith("upres: ")
+    assert words in lines[-1]
+    assert not done.stdout
+
+
+# Several processes
+
+
+def test_two_processes_are_one_with_the_batch_doubled(pictures, tiny, tmp_path, upres):
+    common = ("--set", "optimiser.clip=0", "--steps", "10", "--threads", "1")
+    done = upres(*command(pictures, tiny, "-o", "one", "--batch", "8", *common))
+    assert done.returncode == 0, done.stderr
+    arguments = command(pictures, tiny, "-o", "two", "--batch", "4", *common)
+    pair = subprocess.run(
+        [
+            *(sys.executable, "-m", "torch.distributed.run", "--standalone"),
+            *("--nproc-per-node", "2", "-m", "upres", *map(str, arguments)),
+        ],
+        cwd=tmp_path,
+        capture_output=True,
+        timeout=120,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        check=False,
+    )
+    assert pair.returncode == 0, pair.stderr.decode()
+    assert pair.stdout.decode().splitlines() == ["two/model.safetensors"]
+    a, b = weights(tmp_path / "one"), weights(tmp_path / "two")
+    assert all(torch.allclose(a[k], b[k], atol=1e-5) for k in a)
+    ended = [e for e in events(tmp_path / "two") if e["event"] == "end"]
+    assert len(ended) == 1  # the first process alone writes
+    assert read_training(tmp_path / "two/model.safetensors")["processes"] == 2
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA")
+def test_training_on_cuda_learns_and_resumes(order, tmp_path):
+    asked = order(device="cuda", changes={"steps": 100, "precision": "bf16"})
+    (half,) = run_order(asked, View(), after(60))
+    (result,) = run_order(replace(asked, resume=True), View(), never)
+    assert not half.finished
+    assert result.finished
+    losses = [e["loss"] for e in events(tmp_path / "run") if e["event"] == "steps"]
+    assert losses[-1] < losses[0]
+
+
+def test_trainer_reads_on_one_page():
+    """The loop itself stays short enough to be read at once."""
+    import inspect
+
+    assert len(inspect.getsource(trainer.train).splitlines()) < 90

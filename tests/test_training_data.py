@@ -1,0 +1,549 @@
+"""From folders of pictures to patches: layouts, preparing, downloads, the law of patches."""
+
+import errno
+import hashlib
+import io
+import shutil
+import zipfile
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from tests.hub import Hub
+from upres.data import catalog, download
+from upres.data.catalog import Archive, TrainingSet, fetch_set, training_pictures
+from upres.data.folders import find_pictures
+from upres.data.patches import Sampler
+from upres.data.prepare import detail_map, gather, prepare
+from upres.errors import InputError, ResourceError, WeightsError
+from upres.imaging.degrade import Degradation, light_photo, through_jpeg
+from upres.imaging.metrics import Protocol, psnr
+from upres.imaging.resize import imresize
+from upres.training.patches import PatchStore
+
+
+def silent(*_):
+    """Progress that nobody watches."""
+
+
+def save(path, pixels):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+@pytest.fixture
+def pictures(tmp_path, photo):
+    """A folder of five pictures of different sizes, two of them in a folder below."""
+    folder = tmp_path / "pictures"
+    for i, (height, width) in enumerate([(80, 100), (64, 64), (71, 90), (100, 65), (66, 67)]):
+        name = f"{i}.png" if i < 3 else f"below/{i}.png"
+        save(folder / name, photo[20 * i : 20 * i + height, 30 * i : 30 * i + width])
+    return folder
+
+
+def ready(folder, tmp_path, **changes):
+    options = {"sizes": [1.0], "scales": [2], "versions": 0, "progress": silent, "threads": 2}
+    found = gather([find_pictures(folder)], 0)
+    return prepare(found, tmp_path / "cache", **options | changes)
+
+
+# Folders
+
+
+def test_a_tree_of_pictures(pictures):
+    (pictures / ".hidden").mkdir()
+    shutil.copy(pictures / "0.png", pictures / ".hidden" / "x.png")
+    (pictures / "notes.txt").write_text("no picture")
+    found = find_pictures(pictures)
+    assert [f.name for f in found.train] == [
+        "0.png",
+        "1.png",
+        "2.png",
+        "below/3.png",
+        "below/4.png",
+    ]
+    assert found.validation == ()
+
+
+def test_the_layout_of_div2k(tmp_path, photo):
+    high = photo[:64, :64]
+    for kind, number in (("train", "0001"), ("valid", "0801")):
+        save(tmp_path / f"DIV2K_{kind}_HR" / f"{number}.png", high)
+        low = tmp_path / f"DIV2K_{kind}_LR_bicubic" / "X2" / f"{number}x2.png"
+        save(low, imresize(high, 1 / 2))
+    found = find_pictures(tmp_path)
+    assert [f.name for f in found.train] == ["DIV2K_train_HR/0001.png"]
+    assert found.train[0].low_at(2).name == "0001x2.png"
+    assert found.train[0].low_at(3) is None
+    assert [f.name for f in found.validation] == ["DIV2K_valid_HR/0801.png"]
+
+
+def test_pairs_of_hr_and_lr(tmp_path, photo):
+    save(tmp_path / "HR" / "a.png", photo[:66, :66])
+    save(tmp_path / "LR_bicubic" / "X3" / "a.png", photo[:22, :22])
+    (only,) = find_pictures(tmp_path).train
+    assert only.low_at(3).read_bytes() == (tmp_path / "LR_bicubic/X3/a.png").read_bytes()
+
+
+@pytest.mark.parametrize("make", [lambda p: None, lambda p: p.mkdir(), lambda p: p.write_text("")])
+def test_no_pictures(tmp_path, make):
+    make(tmp_path / "empty")
+    with pytest.raises(InputError, match="empty"):
+        find_pictures(tmp_path / "empty")
+
+
+# Preparing
+
+
+def test_prepared_pixels_are_the_pictures_and_matlabs_resize(pictures, tmp_path):
+    prepared = ready(pictures, tmp_path, scales=[2, 3])
+    by_hash = {
+        hashlib.sha256(p.read_bytes()).hexdigest(): np.asarray(Image.open(p))
+        for p in pictures.rglob("*.png")
+    }
+    starts = {2: 0, 3: 0}
+    for entry in prepared.entries:
+        truth = by_hash[entry.sha256]
+        high = prepared.high()[entry.start : entry.start + entry.pixels]
+        assert np.array_equal(high.reshape(truth.shape), truth)
+        for scale in (2, 3):
+            h, w = entry.low(scale)
+            low = prepared.low(scale, "bicubic")[starts[scale] : starts[scale] + h * w]
+            starts[scale] += h * w
+            expected = imresize(truth[: h * scale, : w * scale], 1 / scale)
+            assert np.array_equal(low.reshape(h, w, 3), expected)
+
+
+def test_gray_alpha_and_16_bits_become_rgb(tmp_path, photo):
+    folder = tmp_path / "odd"
+    gray = photo[:40, :40, 0]
+    save(folder / "gray.png", gray)
+    save(folder / "rgba.png", np.dstack([photo[:40, :40], gray]))
+    save(folder / "deep.png", gray.astype(np.uint16) * 257)
+    prepared = ready(folder, tmp_path)
+    # The three have one size; two of them are the same gray.
+    planes = {bytes(prepared.high()[e.start : e.start + e.pixels]) for e in prepared.entries}
+    assert planes == {np.repeat(gray[..., None], 3, 2).tobytes(), photo[:40, :40].tobytes()}
+
+
+def test_prepared_files_are_used_again(pictures, tmp_path):
+    told = []
+    ready(pictures, tmp_path, progress=lambda *a: told.append(a[0]))
+    assert {"decoding", "shrinking to 1/2"} <= set(told)
+    told.clear()
+    ready(pictures, tmp_path, progress=lambda *a: told.append(a[0]))
+    assert told == []
+    ready(pictures, tmp_path, scales=[3], progress=lambda *a: told.append(a[0]))
+    assert set(told) == {"shrinking to 1/3"}
+
+
+def test_smaller_sizes_are_pictures_of_their_own(pictures, tmp_path):
+    prepared = ready(pictures, tmp_path, sizes=[1.0, 0.5])
+    sizes = {(e.height, e.width) for e in prepared.entries}
+    assert {(80, 100), (40, 50)} <= sizes
+    assert len(prepared.entries) == 10
+
+
+def test_low_resolution_files_are_taken_as_they_are(tmp_path, photo):
+    low = photo[100:132, 100:132]  # not what shrinking would give
+    save(tmp_path / "d/HR/a.png", photo[:64, :64])
+    save(tmp_path / "d/LR_bicubic/X2/a.png", low)
+    prepared = ready(tmp_path / "d", tmp_path)
+    assert prepared.low(2, "bicubic").tobytes() == low.tobytes()
+
+
+def test_low_resolution_files_that_do_not_fit_are_an_error(tmp_path, photo):
+    save(tmp_path / "d/HR/a.png", photo[:64, :64])
+    save(tmp_path / "d/LR_bicubic/X2/a.png", photo[:31, :32])
+    with pytest.raises(InputError, match=r"32 x 31 pixels.*needs 32 x 32 at x2"):
+        ready(tmp_path / "d", tmp_path)
+    assert not list((tmp_path / "cache").rglob("low*"))
+
+
+def test_damaged_pictures_are_skipped_and_named(pictures, tmp_path):
+    (pictures / "no.png").write_bytes(b"not a picture")
+    whole = (pictures / "2.png").read_bytes()
+    (pictures / "half.png").write_bytes(whole[: len(whole) // 2])
+    prepared = ready(pictures, tmp_path)
+    assert len(prepared.entries) == 5
+    assert sorted(s.partition(" ")[0] for s in prepared.skipped) == ["half.png", "no.png"]
+    assert ready(pictures, tmp_path).skipped == prepared.skipped  # also the second time
+
+
+def test_only_damaged_pictures_is_an_error(tmp_path):
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d/no.png").write_bytes(b"not a picture")
+    with pytest.raises(InputError, match=r"none of the pictures can be read: no\.png"):
+        ready(tmp_path / "d", tmp_path)
+
+
+def test_a_disk_without_room_is_found_out_before(pictures, tmp_path, monkeypatch):
+    usage = shutil.disk_usage(tmp_path)._replace(free=10**6)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
+    with pytest.raises(ResourceError, match=r"takes 0\.0 GB.*--cache"):
+        ready(pictures, tmp_path)
+
+
+def test_held_out_pictures_depend_on_their_content_alone(tmp_path, photo):
+    folder = tmp_path / "many"
+    for i in range(30):
+        save(folder / f"{i}.png", photo[i : i + 16, i : i + 16])
+    found = gather([find_pictures(folder)], 12)
+    assert len(found.validation) == 3  # a tenth
+    assert len(found.train) == 27
+    chosen = {f.path.read_bytes() for f in found.validation}
+    for path in sorted(folder.iterdir()):
+        path.rename(folder / f"renamed-{path.name}")
+    shutil.copy(folder / "renamed-0.png", folder / "double.png")
+    again = gather([find_pictures(folder)], 12)
+    assert {f.path.read_bytes() for f in again.validation} == chosen
+    assert len(again.train) == 27
+    assert again.fingerprint == found.fingerprint
+
+
+def test_detail_is_where_the_gradients_are(photo):
+    pixels = np.full((96, 192, 3), 128, np.uint8)
+    pixels[:, 96:] = photo[100:196, 100:196]
+    detail = detail_map(pixels)
+    assert detail.shape == (6, 12)
+    assert detail[:, :3].max() == 0
+    assert detail[:, 9:].min() > 1
+
+
+# Patches
+
+
+def sampler(prepared, **changes):
+    options = {"patch": 16, "scales": [2], "seed": 3}
+    return Sampler(prepared.entries, prepared.detail(), **options | changes)
+
+
+def test_a_step_is_a_pure_function_of_seed_and_step(pictures, tmp_path):
+    prepared = ready(pictures, tmp_path)
+    one, other = sampler(prepared), sampler(prepared)
+    assert np.array_equal(one.batch(7, 8).as_array(), other.batch(7, 8).as_array())
+    assert not np.array_equal(one.batch(7, 8).as_array(), one.batch(8, 8).as_array())
+    other = sampler(prepared, seed=4)
+    assert not np.array_equal(one.batch(7, 8).as_array(), other.batch(7, 8).as_array())
+
+
+def test_shares_make_up_the_batch(pictures, tmp_path):
+    law = sampler(ready(pictures, tmp_path), focus=0.5)
+    shares = [law.batch(5, 8, slice(i, i + 4)).as_array() for i in (0, 4)]
+    assert np.array_equal(np.concatenate(shares, 1), law.batch(5, 8).as_array())
+
+
+@pytest.mark.parametrize("scale", [2, 3, 4])
+def test_patches_are_the_pictures_turned_alike(pictures, tmp_path, scale):
+    """High-resolution patches shrink to their low-resolution partners, away from the border."""
+    prepared = ready(pictures, tmp_path, scales=[scale])
+    patch = 14
+    law = sampler(prepared, patch=patch, scales=[scale])
+    store = PatchStore(
+        prepared,
+        scales=(scale,),
+        versions=0,
+        patch=patch,
+        colour="rgb",
+        device=torch.device("cpu"),
+    )
+    turns = set()
+    for step in range(4):
+        batch = law.batch(step, 16)
+        turns |= set(batch.turn.tolist())
+        low, high = store.cut(torch.from_numpy(batch.as_array()), scale)
+        assert low.shape == (16, 3, patch, patch)
+        assert high.shape == (16, 3, scale * patch, scale * patch)
+        assert low.is_contiguous(memory_format=torch.channels_last)
+        for one, truth in zip(low, high, strict=True):
+            pixels = (truth * 255).round().byte().permute(1, 2, 0).numpy()
+            shrunk = imresize(pixels, 1 / scale)[3:-3, 3:-3].astype(int)
+            given = (one * 255).round().byte().permute(1, 2, 0).numpy()[3:-3, 3:-3].astype(int)
+            assert np.abs(shrunk - given).max() <= 1  # rounding in the other order, when turned
+    assert turns == set(range(8))
+
+
+@given(patch=st.integers(8, 16), step=st.integers(0, 10**9), scale=st.sampled_from([2, 3, 4]))
+def test_patches_lie_within_their_pictures(tmp_path_factory, photo, patch, step, scale):
+    folder = tmp_path_factory.mktemp("inside")
+    sides = [(64, 97), (71, 66)]
+    for i, (h, w) in enumerate(sides):
+        save(folder / f"d/{i}.png", photo[i : i + h, i : i + w])
+    prepared = ready(folder / "d", folder, scales=[scale])
+    law = sampler(prepared, patch=patch, scales=[scale], focus=0.5)
+    batch = law.batch(step, 64)
+    spans = [(e.start, e.start + e.pixels, e.width) for e in prepared.entries]
+    for start, stride in zip(batch.high_start, batch.high_stride, strict=True):
+        first, end, width = next(s for s in spans if s[0] <= start < s[1])
+        assert stride == width
+        assert (start - first) % width + scale * patch <= width
+        assert start + (scale * patch - 1) * width + scale * patch <= end
+
+
+def test_focus_prefers_detail(tmp_path, photo):
+    pixels = np.full((256, 256, 3), 128, np.uint8)
+    pixels[:, 128:] = photo[:256, 100:228]
+    save(tmp_path / "d/half.png", pixels)
+    prepared = ready(tmp_path / "d", tmp_path)
+
+    def right(focus):
+        batch = sampler(prepared, focus=focus).batch(0, 2000)
+        return float(np.mean(batch.high_start % 256 + 16 > 128))
+
+    assert 0.4 < right(0.0) < 0.6
+    assert right(1.0) > 0.8
+
+
+def test_pictures_smaller_than_a_patch_are_left_out(pictures, tmp_path):
+    prepared = ready(pictures, tmp_path)
+    law = sampler(prepared, patch=36)  # 72 pixels: none but the first are as high and as wide
+    (large,) = [e for e in prepared.entries if min(e.low(2)) >= 36]
+    starts = law.batch(0, 50).high_start
+    assert ((starts >= large.start) & (starts < large.start + large.pixels)).all()
+    with pytest.raises(InputError, match="no picture is as large as a patch: 200 x 200"):
+        sampler(prepared, patch=100)
+
+
+# Degradation
+
+
+def test_degraded_versions_are_mixed_with_clean_ones(pictures, tmp_path):
+    prepared = ready(pictures, tmp_path, versions=2)
+    store = PatchStore(
+        prepared, scales=(2,), versions=2, patch=16, colour="rgb", device=torch.device("cpu")
+    )
+    clean_store = PatchStore(
+        prepared, scales=(2,), versions=0, patch=16, colour="rgb", device=torch.device("cpu")
+    )
+    law = sampler(prepared, versions=2, clean=0.4)
+    clean = sampler(prepared)
+    batch = law.batch(0, 400)
+    assert 0.5 < batch.degraded.mean() < 0.7
+    low, _ = store.cut(torch.from_numpy(batch.as_array()), 2)
+    truth, _ = clean_store.cut(torch.from_numpy(clean.batch(0, 400).as_array()), 2)
+    del truth
+    # Where it is not degraded it is a piece of the clean file.
+    whole = prepared.low(2, "bicubic")
+    for i in np.flatnonzero(batch.degraded == 0)[:20]:
+        start, stride = batch.low_start[i], batch.low_stride[i]
+        piece = np.stack([whole[start + r * stride :][:16] for r in range(16)])
+        got = (low[i] * 255).round().byte().permute(1, 2, 0).numpy()
+        assert sorted(map(tuple, got.reshape(-1, 3))) == sorted(map(tuple, piece.reshape(-1, 3)))
+
+
+def test_degraded_versions_do_not_depend_on_the_other_pictures(pictures, tmp_path, photo):
+    first = ready(pictures, tmp_path, versions=2)
+    save(pictures / "more.png", photo[:50, :50])
+    second = ready(pictures, tmp_path, versions=2)
+
+    def versions(prepared):
+        start, found = 0, {}
+        for entry in prepared.entries:
+            h, w = entry.low(2)
+            found[entry.sha256] = prepared.low(2, "photo2")[start : start + 2 * h * w].tobytes()
+            start += 2 * h * w
+        return found
+
+    assert versions(first).items() <= versions(second).items()
+
+
+def test_a_degradation_does_what_it_says(photo):
+    random = np.random.default_rng(0)
+    clean = Degradation().apply(photo[:, :450], 2, random)
+    assert np.array_equal(clean, imresize(photo[:, :450], 1 / 2))
+    noisy = Degradation(noise=5).apply(photo[:, :450], 2, random)
+    assert np.std(noisy.astype(float) - clean) == pytest.approx(5, rel=0.1)
+    grain = Degradation(noise=5, gray_noise=True).apply(photo[:, :450], 2, random)
+    middle = (clean > 30).all(-1) & (clean < 220).all(-1)
+    difference = (grain.astype(float) - clean)[middle]
+    assert np.ptp(difference, axis=-1).max() == 0
+    protocol = Protocol("rgb", 0)
+    losses = [psnr(clean, through_jpeg(clean, q), protocol) for q in (50, 75, 95)]
+    assert losses == sorted(losses)
+    blurred = Degradation(blur=0.5).apply(photo[:, :450], 2, random)
+    assert (
+        np.abs(np.diff(blurred.astype(int), axis=1)).mean()
+        < np.abs(np.diff(clean.astype(int), axis=1)).mean()
+    )
+
+
+def test_the_light_photo_degradation_is_light(photo):
+    random = np.random.default_rng(1)
+    drawn = [light_photo(random) for _ in range(500)]
+    assert max(d.blur for d in drawn) <= 0.5
+    assert max(d.noise for d in drawn) <= 6
+    qualities = [d.quality for d in drawn if d.quality is not None]
+    assert min(qualities) >= 50
+    assert max(qualities) <= 95
+    for degradation in drawn[:5]:
+        assert degradation.apply(photo[:300, :300], 4, random).shape == (75, 75, 3)
+
+
+# Downloads
+
+
+def zipped(folder, files):
+    data = io.BytesIO()
+    with zipfile.ZipFile(data, "w") as archive:
+        for name, content in files.items():
+            archive.writestr(f"{folder}/{name}", content)
+    return data.getvalue()
+
+
+def png(pixels):
+    data = io.BytesIO()
+    Image.fromarray(pixels).save(data, "PNG")
+    return data.getvalue()
+
+
+@pytest.fixture
+def archives(photo):
+    """Two small archives in DIV2K's layout."""
+    return {
+        "/DIV2K_train_HR.zip": zipped(
+            "DIV2K_train_HR", {f"{i:04}.png": png(photo[i : i + 90, :120]) for i in (1, 2, 3)}
+        ),
+        "/DIV2K_valid_HR.zip": zipped("DIV2K_valid_HR", {"0801.png": png(photo[:90, 200:320])}),
+    }
+
+
+def known(hub, archives, **wrong):
+    return TrainingSet(
+        "DIV2K",
+        tuple(
+            Archive(
+                hub.url + path,
+                wrong.get("size", len(data)),
+                wrong.get("sha256", hashlib.sha256(data).hexdigest()),
+                path[1:-4],
+            )
+            for path, data in archives.items()
+        ),
+        "for academic research only",
+    )
+
+
+def test_a_set_is_downloaded_verified_unpacked_and_found(archives, tmp_path, monkeypatch):
+    notes, moved = [], []
+    with Hub(archives) as hub:
+        monkeypatch.setattr(catalog, "TRAINING_SETS", {"DIV2K": known(hub, archives)})
+
+        def told(text):
+            notes.append((text, len(hub.log)))
+
+        name, found = training_pictures(
+            "div2k", tmp_path, note=told, progress=lambda *a: moved.append(a)
+        )
+        assert name == "DIV2K"
+        assert [f.path.name for f in found.train] == ["0001.png", "0002.png", "0003.png"]
+        assert [f.path.name for f in found.validation] == ["0801.png"]
+        assert notes[0] == ("for academic research only", 0)  # before the first byte
+        size = len(archives["/DIV2K_train_HR.zip"])
+        assert ("DIV2K_train_HR.zip", size, size) in moved
+        requests = len(hub.log)
+        training_pictures("DIV2K", tmp_path, note=told, progress=silent)
+        assert len(hub.log) == requests
+    assert sorted(p.name for p in (tmp_path / "DIV2K").iterdir()) == [
+        "DIV2K_train_HR",
+        "DIV2K_valid_HR",
+    ]
+
+
+@pytest.fixture
+def large():
+    return np.random.default_rng(0).bytes(5_000_000)
+
+
+def get(hub, data, folder, **changes):
+    options = {
+        "size": len(data),
+        "sha256": hashlib.sha256(data).hexdigest(),
+        "progress": silent,
+        "pause": 0.0,
+    }
+    return download.download(f"{hub.url}/big.zip", folder, **options | changes)
+
+
+@pytest.mark.parametrize("ranges", [True, False])
+def test_a_download_that_is_cut_goes_on(large, tmp_path, ranges):
+    with Hub({"/big.zip": large}) as hub:
+        hub.cut_at, hub.cuts, hub.ranges = 2_000_000, 2, ranges
+        path = get(hub, large, tmp_path)
+        assert path.read_bytes() == large
+        ranged = [r for _, _, r in hub.log if r]
+        assert ranged[0] == "bytes=2000000-"
+    assert [p.name for p in tmp_path.iterdir()] == ["big.zip"]
+
+
+def test_a_download_goes_on_in_another_process(large, tmp_path):
+    (tmp_path / "big.zip.part").write_bytes(large[:3_000_000])
+    with Hub({"/big.zip": large}) as hub:
+        assert get(hub, large, tmp_path).read_bytes() == large
+        assert [r for _, _, r in hub.log] == ["bytes=3000000-"]
+
+
+def test_a_download_that_brings_nothing_gives_up_and_keeps_what_there_is(large, tmp_path):
+    with Hub({"/big.zip": large}) as hub:
+        hub.cut_at, hub.cuts = 1_000_000, 1
+        hub_status = hub._answer
+
+        def then_fail(handler):
+            hub.status = 503 if hub.cuts == 0 else None
+            hub_status(handler)
+
+        hub._answer = then_fail
+        with pytest.raises(WeightsError, match=r"HTTP 503\); 1 MB are kept"):
+            get(hub, large, tmp_path)
+    assert (tmp_path / "big.zip.part").stat().st_size == 1_000_000
+
+
+def test_a_download_that_is_not_there_is_an_error_at_once(large, tmp_path):
+    with Hub({}) as hub:
+        with pytest.raises(WeightsError, match="HTTP 404"):
+            get(hub, large, tmp_path)
+        assert len(hub.log) == 1
+
+
+def test_another_file_than_published_is_not_used(large, tmp_path):
+    with Hub({"/big.zip": large}) as hub:
+        hub.corrupt = True
+        with pytest.raises(WeightsError, match="published was"):
+            get(hub, large, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_no_room_is_found_out_before_the_first_byte(large, tmp_path, monkeypatch):
+    usage = shutil.disk_usage(tmp_path)._replace(free=10**6)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
+    with Hub({"/big.zip": large}) as hub:
+        with pytest.raises(ResourceError, match=r"takes 0\.01 GB more.*UPRES_DATA"):
+            get(hub, large, tmp_path)
+        assert hub.log == []
+
+
+def test_a_disk_that_fills_up_keeps_what_arrived(large, tmp_path, monkeypatch):
+    def full(url, part, start, progress):
+        part.write_bytes(large[:1000])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(download, "_append", full)
+    with Hub({"/big.zip": large}) as hub, pytest.raises(ResourceError, match="disk is full"):
+        get(hub, large, tmp_path)
+    assert (tmp_path / "big.zip.part").stat().st_size == 1000
+
+
+def test_an_archive_with_something_else_is_refused(tmp_path, photo):
+    data = {"/DIV2K_train_HR.zip": zipped("elsewhere", {"0001.png": png(photo)})}
+    with Hub(data) as hub, pytest.raises(WeightsError, match=r"elsewhere/0001\.png"):
+        fetch_set(known(hub, data), tmp_path, note=silent, progress=silent)
+    assert not (tmp_path / "elsewhere").exists()
+
+
+def test_neither_folder_nor_set(tmp_path):
+    with pytest.raises(InputError, match=r"neither a folder nor a known set.*DIV2K"):
+        training_pictures("DIV3K", tmp_path, note=silent, progress=silent)
