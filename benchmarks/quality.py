@@ -1,10 +1,12 @@
 """PSNR and SSIM of models on folders of high-resolution pictures.
 
     python benchmarks/quality.py --data DIR [--sets Set5 Set14] [--scale 2 3 4] [--models ...]
+        [--jpeg 75]
 
 DIR holds a folder for each set, with the pictures in it or in HR/. Protocol: pictures cropped to a
 multiple of the scale, shrunk by MATLAB's imresize (bit-exact), upscaled to 8 bits, compared on the
-Y channel with ``scale`` pixels shaved. Gray pictures are expanded to RGB first.
+Y channel with ``scale`` pixels shaved. Gray pictures are expanded to RGB first. With --jpeg, the
+shrunk picture goes through JPEG (4:2:0) of that quality before it is upscaled.
 """
 
 import argparse
@@ -14,6 +16,7 @@ import numpy as np
 from PIL import Image
 
 import upres
+from upres.imaging.degrade import through_jpeg
 from upres.imaging.metrics import Protocol, mod_crop, psnr, ssim
 from upres.imaging.resize import imresize
 
@@ -25,6 +28,22 @@ def pictures(folder: Path) -> list[np.ndarray]:
     return [np.asarray(Image.open(file).convert("RGB")) for file in files]
 
 
+def measure(
+    upscaler: upres.Upscaler, originals: list[np.ndarray], scale: int, jpeg: int | None = None
+) -> list[tuple[float, float]]:
+    """PSNR and SSIM of each picture."""
+    protocol = Protocol("y", scale)
+    found = []
+    for original in originals:
+        whole = mod_crop(original, scale)
+        small = imresize(whole, 1 / scale)
+        if jpeg is not None:
+            small = through_jpeg(small, jpeg)
+        result = upscaler.upscale(small)
+        found.append((psnr(whole, result, protocol), ssim(whole, result, protocol)))
+    return found
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True)
@@ -33,21 +52,16 @@ def main() -> None:
     parser.add_argument("--models", nargs="*", default=["bicubic", "edsr-light"])
     parser.add_argument("--precision", default="auto")
     parser.add_argument("--ensemble", action="store_true")
+    parser.add_argument("--jpeg", type=int)
     options = parser.parse_args()
     for name in options.sets:
         originals = pictures(options.data / name)
         for scale in options.scale:
-            protocol = Protocol("y", scale)
             for model in options.models:
                 upscaler = upres.load(
                     model, scale=scale, precision=options.precision, ensemble=options.ensemble
                 )
-                figures = []
-                for original in originals:
-                    whole = mod_crop(original, scale)
-                    result = upscaler.upscale(imresize(whole, 1 / scale))
-                    figures.append((psnr(whole, result, protocol), ssim(whole, result, protocol)))
-                mean = np.mean(figures, axis=0)
+                mean = np.mean(measure(upscaler, originals, scale, options.jpeg), axis=0)
                 print(
                     f"{name:<8} x{scale}  {model:<14} {mean[0]:7.3f} dB  {mean[1]:.4f}", flush=True
                 )

@@ -151,7 +151,10 @@ def test_impossible_facts_are_refused(change, why):
 
 GOOD = """
 format = 1
+[auto]
 default = ["tiny"]
+fast = ["tiny"]
+photo = []
 [tiny]
 architecture = "edsr"
 numbers = { blocks = 1 }
@@ -174,7 +177,9 @@ measured = [{ set = "set5", psnr = 1.0, ssim = 0.5 }]
     ("old", "new", "why"),
     [
         ("format = 1", "format = 2", "format must be 1"),
-        ('default = ["tiny"]', 'default = ["no"]', "default must list"),
+        ('default = ["tiny"]', 'default = ["no"]', "auto.default must list"),
+        ('fast = ["tiny"]', "", "auto must be a table"),
+        ('fast = ["tiny"]', "fast = []", "must each list"),
         ("size = 5", "sise = 5", "unknown key 'sise'"),
         ("size = 5", "size = -5", "size must be"),
         ('licence = "Apache-2.0"', 'license = "Apache-2.0"', "unknown key 'license'"),

@@ -22,12 +22,15 @@ from upres.inference.sizes import Goal, steps_to
 from upres.model import Model, load_published
 from upres.model import load as load_model
 from upres.weights.header import read_facts
-from upres.weights.manifest import WeightsEntry, load_manifest
+from upres.weights.known import known_models
+from upres.weights.manifest import WeightsEntry
 from upres.weights.store import fetch
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+# JPEG files of a lower quality get a model that undoes its traces, if "auto" may choose.
+PHOTO_BELOW = 90
 KERNELS: tuple[Kernel, ...] = ("bicubic", "lanczos")
 # The name of what is downloaded, bytes so far, bytes in all.
 DownloadProgress = Callable[[str, int, int], None]
@@ -45,6 +48,7 @@ class Upscaler:
         precision: "auto", "fp32", "bf16" or "fp16".
         tile: side of a tile's core in input pixels, 0 for no tiles, None to choose.
         ensemble: average over the eight flips and rotations: eight times the time for about 0.1 dB.
+        fast: with "auto", the best of the small models.
         on_download: told of the bytes that arrive.
 
     Raises:
@@ -58,9 +62,10 @@ class Upscaler:
     precision: Precision = "auto"
     tile: int | None = None
     ensemble: bool = False
+    fast: bool = False
     on_download: DownloadProgress | None = None
     _models: dict[tuple[str, int], Model] = field(default_factory=dict, init=False, repr=False)
-    _steps: dict[tuple[str, tuple[int, ...], bool], Steps] = field(
+    _steps: dict[tuple[tuple[tuple[str, int], ...], bool], Steps] = field(
         default_factory=dict, init=False, repr=False
     )
 
@@ -72,7 +77,7 @@ class Upscaler:
             self._path = Path(self.model)
             read_facts(self._path)
         elif self.model not in ("auto", *KERNELS):
-            load_manifest().family(self.model)
+            known_models().family(self.model)
 
     def check_device(self) -> None:
         """Find out before any picture whether the device and number format are there.
@@ -82,62 +87,75 @@ class Upscaler:
         """
         choose(self.device, self.precision, deep=False)
 
-    def name_for(self, factor: float) -> str:
-        """The model that serves this factor: for "auto", the first default one that has weights
-        for it, rounded up to a whole number."""
-        if self.model != "auto":
-            return self.model
-        manifest = load_manifest()
-        for name in manifest.default:
-            if math.ceil(factor) in self._available(name):
-                return name
-        return manifest.default[0]
+    def pipeline(self, pixels: NDArray[Any], *, jpeg_quality: int | None = None) -> Pipeline:
+        """Everything made ready to enlarge H x W x C pixels.
 
-    def pipeline(self, pixels: NDArray[Any]) -> Pipeline:
-        """Everything made ready to enlarge H x W x C pixels."""
+        Args:
+            jpeg_quality: which quality a JPEG was saved at, if they come from one; "auto" takes a
+                model that undoes JPEG's traces for those below 90.
+        """
         height, width = pixels.shape[:2]
         wide, high = self.goal.size(width, height)
-        factor = max(wide / width, high / height)
-        if self.goal.scale is not None:
-            factor = self.goal.scale
-        elif self.goal == Goal():
-            factor = 4.0
-        else:  # a side that was rounded up by less than a pixel asks for no larger model
-            factor = max(1.0, factor - 1.0 / max(width, height))
-        return Pipeline(
-            self._steps_for(factor, deep=pixels.dtype != np.uint8), pixels, (high, wide)
-        )
+        # A side that was rounded up by less than a pixel asks for no larger model.
+        exact = max(1.0, max(wide / width, high / height) - 1.0 / max(width, height))
+        chain = self._chain(self.goal.fixed or exact)
+        remarks: tuple[str, ...] = ()
+        if jpeg_quality is not None and jpeg_quality < PHOTO_BELOW:
+            chain, remarks = self._for_photo(chain, jpeg_quality)
+        steps = self._steps_for(chain, deep=pixels.dtype != np.uint8)
+        return Pipeline(steps, pixels, (high, wide), remarks)
 
-    def _steps_for(self, factor: float, *, deep: bool) -> Steps:
-        kernel: Kernel = "lanczos" if self.model == "lanczos" else "bicubic"
-        name = self.name_for(factor)
-        scales: tuple[int, ...] = ()
-        if name not in KERNELS:
-            scales = steps_to(factor, self._available(name))
-        key = (name, scales, deep)
+    def _chain(self, factor: float) -> tuple[tuple[str, int], ...]:
+        """Models and scales, in the order they are applied; none for a kernel."""
+        if self.model in KERNELS:
+            return ()
+        name = self.model
+        if name == "auto":
+            manifest = known_models()
+            listed = manifest.fast if self.fast else manifest.default
+            fitting = [n for n in listed if math.ceil(factor) in self._available(n)]
+            name = (fitting or list(listed))[0]
+        return tuple((name, scale) for scale in steps_to(factor, self._available(name)))
+
+    def _for_photo(
+        self, chain: tuple[tuple[str, int], ...], quality: int
+    ) -> tuple[tuple[tuple[str, int], ...], tuple[str, ...]]:
+        """The same chain with a first model that undoes JPEG's traces, where "auto" may choose."""
+        if self.model != "auto":
+            return chain, ()
+        (usual, scale), *later = chain
+        for name in known_models().photo:
+            if scale in self._available(name):
+                remark = (
+                    f"JPEG of quality {quality}: model {name} (--model {usual} for clean input)"
+                )
+                return ((name, scale), *later), (remark,)
+        return chain, ()
+
+    def _steps_for(self, chain: tuple[tuple[str, int], ...], *, deep: bool) -> Steps:
+        key = (chain, deep)
         if key not in self._steps:
             # Kernels are computed by numpy, always there and always in this format.
-            kernel_only = not scales
             target = choose(
-                "cpu" if kernel_only else self.device,
-                "fp32" if kernel_only else self.precision,
-                deep=deep,
+                self.device if chain else "cpu", self.precision if chain else "fp32", deep=deep
             )
-            networks = [(self._model(name, s).as_rgb(), s) for s in scales]
-            self._steps[key] = Steps(networks, kernel, target, self.tile, self.ensemble)
+            networks = [(self._model(name, scale).as_rgb(), scale) for name, scale in chain]
+            kernel: Kernel = "lanczos" if self.model == "lanczos" else "bicubic"
+            names = " then ".join(dict.fromkeys(name for name, _ in chain)) or kernel
+            self._steps[key] = Steps(networks, kernel, target, self.tile, self.ensemble, names)
         return self._steps[key]
 
     def _available(self, name: str) -> set[int]:
         if self._path is not None:
             return set(read_facts(self._path).scales)
-        return {s for entry in load_manifest().family(name) for s in entry.facts.scales}
+        return {s for entry in known_models().family(name) for s in entry.facts.scales}
 
     def _model(self, name: str, scale: int) -> Model:
         if (name, scale) not in self._models:
             if self._path is not None:
                 self._models[name, scale] = load_model(self._path)
             else:
-                entry = next(e for e in load_manifest().family(name) if scale in e.facts.scales)
+                entry = next(e for e in known_models().family(name) if scale in e.facts.scales)
                 self._models[name, scale] = self._fetched(entry)
         return self._models[name, scale]
 
@@ -219,12 +237,8 @@ class Upscaler:
 
     def picture(self, picture: Picture) -> Picture:
         """Enlarge a picture and keep everything else about it."""
-        return enlarged(picture, self.pipeline(picture.pixels).run())
-
-
-def enlarged(picture: Picture, pixels: NDArray[Any]) -> Picture:
-    """The same picture with other pixels."""
-    return replace(picture, pixels=pixels)
+        pipeline = self.pipeline(picture.pixels, jpeg_quality=picture.jpeg_quality)
+        return replace(picture, pixels=pipeline.run())
 
 
 def load(
@@ -235,6 +249,7 @@ def load(
     precision: Precision = "auto",
     tile: int | None = None,
     ensemble: bool = False,
+    fast: bool = False,
 ) -> Upscaler:
     """A model, ready to enlarge pictures: ``upres.load("edsr-light", scale=4).upscale(x)``.
 
@@ -243,8 +258,8 @@ def load(
     """
     goal = Goal(scale=scale)
     goal.size(10**6, 10**6)  # refuses an impossible factor now rather than later
-    upscaler = Upscaler(model, goal, device, precision, tile, ensemble)
-    upscaler._steps_for(float(scale), deep=False)
+    upscaler = Upscaler(model, goal, device, precision, tile, ensemble, fast)
+    upscaler._steps_for(upscaler._chain(float(scale)), deep=False)
     return upscaler
 
 
@@ -259,6 +274,7 @@ def upscale_file(
     quality: int | None = None,
     overwrite: bool = False,
     max_pixels: int = DEFAULT_MAX_PIXELS,
+    fast: bool = False,
 ) -> Path:
     """Enlarge a file, metadata included, and return where the result was written.
 
@@ -273,19 +289,14 @@ def upscale_file(
     """
     path = Path(source)
     picture = read_picture(path, max_pixels=max_pixels)
-    target = Path(output) if output else default_output(path, f"x{scale:g}")
+    target = Path(output) if output else path.with_stem(f"{path.stem}-x{scale:g}")
     kind = format_of(target) if output else picture.format
     check_target(target, overwrite=overwrite, source=path)
-    upscaler = load(model, scale=scale, device=device, precision=precision)
+    upscaler = load(model, scale=scale, device=device, precision=precision, fast=fast)
     check_size(kind, *upscaler.goal.size(picture.width, picture.height))
     result = upscaler.picture(picture)
     write_file(target, encode(result, kind, quality)[0], overwrite=overwrite)
     return target
-
-
-def default_output(source: Path, label: str) -> Path:
-    """photo.jpg becomes photo-x4.jpg, beside it."""
-    return source.with_name(f"{source.stem}-{label}{source.suffix}")
 
 
 __all__ = ["Upscaler", "load", "upscale_file"]

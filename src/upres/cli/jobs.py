@@ -1,5 +1,6 @@
 """What the options of ``upscale`` and ``batch`` mean: pictures to do, and how."""
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -8,6 +9,7 @@ from upres.errors import UsageError
 
 if TYPE_CHECKING:
     from upres.api import Upscaler
+    from upres.inference.sizes import Goal
 
 STREAM = "-"
 
@@ -29,6 +31,13 @@ class Job:
     kind: str | None = None
     named_by_size: bool = False
     data: bytes | None = None
+
+    @property
+    def contents(self) -> Path | bytes:
+        """What the picture is read from."""
+        if self.data is not None:
+            return self.data
+        return sys.stdin.buffer.read() if self.source is None else self.source
 
     @property
     def name(self) -> str:
@@ -61,6 +70,7 @@ class ModelOptions:
     long_side: int | None
     megapixels: float | None
     model: str
+    fast: bool
     ensemble: bool
     device: Literal["auto", "cpu", "cuda", "mps"]
     precision: Literal["auto", "fp32", "bf16", "fp16"]
@@ -68,12 +78,17 @@ class ModelOptions:
     threads: int | None
 
     @property
+    def goal(self) -> "Goal":
+        """The size that is asked for."""
+        from upres.inference.sizes import Goal
+
+        return Goal(self.scale, self.width, self.height, self.long_side, self.megapixels)
+
+    @property
     def label(self) -> str | None:
         """The end of a default name, where it does not depend on the picture."""
-        sizes = (self.width, self.height, self.long_side, self.megapixels)
-        if any(size is not None for size in sizes):
-            return None
-        return f"x{4 if self.scale is None else self.scale:g}"
+        fixed = self.goal.fixed
+        return None if fixed is None else f"x{fixed:g}"
 
     def check(self) -> None:
         """Refuse before torch is imported what no picture could make right.
@@ -82,33 +97,39 @@ class ModelOptions:
             UsageError: goals exclude each other, or are impossible.
             WeightsError: there is no such model.
         """
-        from upres.inference.sizes import Goal
         from upres.weights.header import read_facts
-        from upres.weights.manifest import load_manifest
+        from upres.weights.known import known_models
 
-        goal = Goal(self.scale, self.width, self.height, self.long_side, self.megapixels)
+        if self.fast and self.model != "auto":
+            raise UsageError("--fast and --model exclude each other", "give one of them")
+        goal = self.goal
         for name, value in vars(goal).items():
             if value is not None and not value > 0:
                 raise UsageError(f"--{name.replace('_', '-')} {value:g}", "give a positive number")
-        if self.label is not None:
+        if goal.fixed is not None:
             goal.size(10**6, 10**6)
         elif sum(v is not None for v in vars(goal).values()) > 1:
             goal.size(1, 1)
         if self.model.endswith(".safetensors"):
             read_facts(Path(self.model))
         elif self.model not in ("auto", "bicubic", "lanczos"):
-            load_manifest().family(self.model)
+            known_models().family(self.model)
 
     def upscaler(self, on_download: Any) -> "Upscaler":
         """The model, ready."""
         import torch
 
         from upres.api import Upscaler
-        from upres.inference.sizes import Goal
 
         if self.threads:
             torch.set_num_threads(self.threads)
-        goal = Goal(self.scale, self.width, self.height, self.long_side, self.megapixels)
         return Upscaler(
-            self.model, goal, self.device, self.precision, self.tile, self.ensemble, on_download
+            self.model,
+            self.goal,
+            self.device,
+            self.precision,
+            self.tile,
+            self.ensemble,
+            self.fast,
+            on_download,
         )

@@ -1,4 +1,5 @@
-"""``upres models``: what there is, where it is, whether it is whole. Knows no torch."""
+"""``upres models``: what there is, where it is, whether it is whole, what is added. Knows no
+torch."""
 
 from collections.abc import Callable
 from functools import partial
@@ -12,10 +13,11 @@ from upres.cli.groups import UpresCommand, UpresGroup
 from upres.cli.output import Output
 from upres.errors import UsageError, VerificationError, WeightsError
 from upres.weights.header import read_facts, read_training
-from upres.weights.manifest import WeightsEntry, load_manifest
+from upres.weights.known import known_models
+from upres.weights.manifest import WeightsEntry
 from upres.weights.store import fetch, local_path, verify
 
-_HELP = "List, inspect, download and verify weights; alone, it lists them."
+_HELP = "List, inspect, download, verify, add and publish weights; alone, it lists them."
 
 
 class _ModelsGroup(UpresGroup):
@@ -31,7 +33,7 @@ Name = Annotated[str, typer.Argument(metavar="NAME", help="A model, or one file 
 def list_(json: options.Json = False) -> None:
     """All models, what is measured of them, and where they are."""
     output = Output(json=json)
-    manifest = load_manifest()
+    manifest = known_models()
     if json:
         for entry in manifest.entries:
             output.value("", **_facts(entry))
@@ -62,7 +64,7 @@ def show(name: Name, json: options.Json = False) -> None:
         training = read_training(Path(name))
         _print(output, facts | ({"training": training} if training else {}))
         return
-    for entry in load_manifest().family(name):
+    for entry in known_models().family(name):
         _print(output, _facts(entry))
 
 
@@ -77,7 +79,7 @@ def pull(
     if (name is None) == (not everything):
         raise UsageError("pull takes a model's name or --all", "'upres models' lists them")
     output = Output(json=json, quiet=quiet)
-    manifest = load_manifest()
+    manifest = known_models()
     entries = manifest.entries if name is None else manifest.family(name)
     with output.progress() as progress:
         for entry in entries:
@@ -92,7 +94,7 @@ def verify_(
 ) -> None:
     """Compare the files on this machine with the SHA-256 in weights.toml."""
     output = Output(json=json)
-    manifest = load_manifest()
+    manifest = known_models()
     wrong: list[str] = []
     for entry in manifest.entries if name is None else manifest.family(name):
         path = local_path(entry)
@@ -116,7 +118,7 @@ def verify_(
 def path(name: Name) -> None:
     """Print where the files of a model are; fails where they are not."""
     output = Output()
-    for entry in load_manifest().family(name):
+    for entry in known_models().family(name):
         found = local_path(entry)
         if found is None:
             raise WeightsError(
@@ -125,11 +127,59 @@ def path(name: Name) -> None:
         output.value(str(found))
 
 
+@app.command(cls=UpresCommand)
+def add(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A .safetensors file of upres.")],
+    name: Annotated[
+        str, typer.Option(metavar="NAME", help="What to call it.  [default: as the file says]")
+    ] = "",
+    overwrite: options.Overwrite = False,
+    json: options.Json = False,
+) -> None:
+    """Copy weights where --model finds them by name."""
+    from upres.weights import added
+
+    entry = added.add(file, name, overwrite=overwrite)
+    Output(json=json).value(entry.name, **_facts(entry))
+
+
+@app.command(cls=UpresCommand)
+def remove(name: Name, json: options.Json = False) -> None:
+    """Forget a model that was added."""
+    from upres.weights import added
+
+    for entry in added.remove(name):
+        Output(json=json).value(entry.name, model=entry.name, state="removed")
+
+
+@app.command(cls=UpresCommand)
+def publish(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A .safetensors file of upres.")],
+    repository: Annotated[str, typer.Argument(metavar="OWNER/NAME", help="On the Hub.")],
+    private: Annotated[
+        bool, typer.Option("--private", help="For you alone, if it is new.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the model card, and stop.")
+    ] = False,
+) -> None:
+    """Upload weights to the Hugging Face Hub, with a model card made from their facts."""
+    from upres.weights.publish import model_card
+    from upres.weights.publish import publish as upload
+
+    output = Output()
+    if dry_run:
+        output.value(model_card(file))
+        return
+    from huggingface_hub import CommitOperationAdd, HfApi
+
+    read_facts(file)
+    output.value(upload(file, repository, private=private, api=HfApi(), add=CommitOperationAdd))
+
+
 def _facts(entry: WeightsEntry) -> dict[str, Any]:
     found = local_path(entry)
-    source = (
-        {"bundled": entry.file} if entry.hub is None else {**vars(entry.hub), "file": entry.file}
-    )
+    source = {_where(entry): entry.file} if entry.hub is None else vars(entry.hub)
     return {
         "id": entry.name,
         **entry.facts.to_mapping(),
@@ -145,7 +195,7 @@ def _figure(entry: WeightsEntry, dataset: str) -> str:
 
 def _where(entry: WeightsEntry) -> str:
     if entry.hub is None:
-        return "bundled"
+        return "bundled" if entry.local is None else "added"
     return "downloaded" if local_path(entry) else "Hub"
 
 

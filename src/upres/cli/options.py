@@ -15,9 +15,9 @@ def _tile(text: str) -> int | None:
 
 
 def _model_names(incomplete: str) -> list[str]:
-    from upres.weights.manifest import load_manifest
+    from upres.weights.known import known_models
 
-    names = ["auto", "bicubic", "lanczos", *load_manifest().names]
+    names = ["auto", "bicubic", "lanczos", *known_models().names]
     return [name for name in names if name.startswith(incomplete)]
 
 
@@ -56,6 +56,14 @@ ModelName = Annotated[
         help="A name from 'upres models', bicubic, lanczos, or a .safetensors file.",
         rich_help_panel=_MODEL,
         autocompletion=_model_names,
+    ),
+]
+Fast = Annotated[
+    bool,
+    typer.Option(
+        "--fast",
+        help="The small model instead of the best one.",
+        rich_help_panel=_MODEL,
     ),
 ]
 Ensemble = Annotated[

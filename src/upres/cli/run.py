@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from upres.cli.jobs import STREAM, Job, ModelOptions, Settings
@@ -39,7 +40,7 @@ def run(
         try:
             # Pipes are read here, in the main thread, where an interrupt ends it.
             jobs = [replace(jobs[0], data=_piped(jobs[0]))]
-            _check(jobs[0], settings)
+            _check_early(jobs[0], settings)
         except UpresError as error:
             _report_failure(jobs[0], error, output)
             raise
@@ -112,31 +113,33 @@ def _outcome(future: "Future[None]") -> UpresError | None:
     return None
 
 
-def _check(job: Job, settings: Settings) -> None:
+def _check_early(job: Job, settings: Settings) -> None:
     """What can be known before torch is imported, which takes a second."""
     from upres.imaging.reader import read_size
+
+    if not job.named_by_size:
+        _check_target(job, job.target, settings)
+    read_size(job.contents, max_pixels=settings.max_pixels)
+
+
+def _check_target(job: Job, target: Path | None, settings: Settings) -> None:
     from upres.imaging.writer import check_target
 
-    if job.target is not None and not job.named_by_size:
+    if target is not None:
         check_target(
-            job.target,
+            target,
             overwrite=settings.overwrite,
             source=job.source,
             folder_comes=settings.folders_come,
         )
-    source = job.source if job.data is None else job.data
-    if source is not None:
-        read_size(source, max_pixels=settings.max_pixels)
 
 
 def _read(job: Job, settings: Settings) -> "Picture":
     from upres.imaging.reader import read_picture
 
-    _check(job, settings)
-    source = job.source if job.data is None else job.data
-    if source is None:
-        source = sys.stdin.buffer.read()
-    return read_picture(source, max_pixels=settings.max_pixels)
+    if not job.named_by_size:
+        _check_target(job, job.target, settings)
+    return read_picture(job.contents, max_pixels=settings.max_pixels)
 
 
 def _piped(job: Job) -> bytes | None:
@@ -160,8 +163,7 @@ def _compute(
     advanced: Callable[[float, int], None],
 ) -> Callable[[], None]:
     """Everything up to the pixels; returns what is left to do: encode, write, report."""
-    from upres.api import enlarged
-    from upres.imaging.writer import check_size, check_target, encode, write_file
+    from upres.imaging.writer import check_size, encode, write_file
 
     began = time.perf_counter()
     wide, high = upscaler.goal.size(picture.width, picture.height)
@@ -170,20 +172,14 @@ def _compute(
     target = job.target
     if target is not None and job.named_by_size:
         target = target.with_stem(f"{target.stem}-{wide}x{high}")
-        check_target(
-            target,
-            overwrite=settings.overwrite,
-            source=job.source,
-            folder_comes=settings.folders_come,
-        )
-    pipeline = upscaler.pipeline(picture.pixels)
-    factor = max(wide / picture.width, high / picture.height)
+        _check_target(job, target, settings)
+    pipeline = upscaler.pipeline(picture.pixels, jpeg_quality=picture.jpeg_quality)
     facts = {
         "input": job.name,
         "output": STREAM if target is None else str(target),
         "input_size": [picture.width, picture.height],
         "output_size": [wide, high],
-        "model": upscaler.name_for(factor),
+        "model": pipeline.steps.name,
         "scales": [scale for _, scale in pipeline.steps.networks],
         "device": pipeline.steps.target.device.type,
         "precision": pipeline.steps.target.precision,
@@ -201,7 +197,7 @@ def _compute(
         raise ResourceError(f"{job.name}: memory is full", "use smaller tiles") from error
 
     def finish() -> None:
-        data, notes = encode(enlarged(picture, pixels), kind, settings.quality)
+        data, notes = encode(replace(picture, pixels=pixels), kind, settings.quality)
         facts["notes"] = [*picture.notes, *pipeline.notes, *notes]
         if target is None:
             output.raw(data)

@@ -17,6 +17,7 @@ class Picture:
         exif: the EXIF block with its original orientation and dimensions, or None.
         xmp: the XMP packet, or None.
         dpi: horizontal and vertical resolution, or None.
+        jpeg_quality: about which quality (1 to 100) a JPEG was saved at, else None.
         lossless: whether a WebP file was compressed without loss.
         notes: what reading changed, for people.
     """
@@ -27,6 +28,7 @@ class Picture:
     exif: bytes | None = None
     xmp: bytes | None = None
     dpi: tuple[float, float] | None = None
+    jpeg_quality: int | None = None
     lossless: bool = False
     notes: tuple[str, ...] = ()
 

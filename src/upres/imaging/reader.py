@@ -26,6 +26,7 @@ from PIL import (
 )
 
 from upres.errors import InputError, ResourceError, UpresError
+from upres.imaging import filefacts
 from upres.imaging.metadata import orientation
 from upres.imaging.picture import Picture
 
@@ -78,7 +79,9 @@ def read_size(source: Path | bytes, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> 
     """
     with _opened(source, max_pixels) as (image, _):
         # Pillow's TIFF reader says the upright size from the start.
-        turned = image.format != "TIFF" and orientation(_exif(image), _xmp(image)) >= 5
+        turned = (
+            image.format != "TIFF" and orientation(filefacts.exif(image), filefacts.xmp(image)) >= 5
+        )
         return (image.height, image.width) if turned else (image.width, image.height)
 
 
@@ -112,6 +115,7 @@ def _opened(source: Path | bytes, max_pixels: int) -> Iterator[tuple[Image.Image
     except MemoryError as error:
         raise ResourceError(f"{name} does not fit into memory", "free some") from error
     except Exception as error:
+        # Decoders raise whatever they stumble over: SyntaxError, struct.error, IndexError, ...
         detail = " ".join(str(error).split()) or type(error).__name__
         raise InputError(
             f"{name} is damaged and cannot be decoded ({detail})", "get it again from its source"
@@ -146,20 +150,20 @@ def _decode(image: Image.Image, name: str) -> Picture:
     frames = getattr(image, "n_frames", 1)
     if frames > 1:
         notes.append(f"only the first of {frames} frames is read")
-    if _depth(image) > 8 and image.mode not in ("I;16", "I;16B", "I;16L"):
+    if filefacts.bit_depth(image) > 8 and image.mode not in ("I;16", "I;16B", "I;16L"):
         notes.append("more than 8 bits a channel are read as 8")
     icc, dpi = image.info.get("icc_profile"), image.info.get("dpi")
     if kind == "TIFF" and 282 not in getattr(image, "tag_v2", {}):
         dpi = None  # Pillow makes one up where the file says nothing
-    lossless = kind == "WEBP" and _is_lossless_webp(image)
+    lossless = kind == "WEBP" and filefacts.is_lossless_webp(image)
     # Pillow's TIFF reader turns the pixels itself when it loads them, and takes the tag away; a
     # PNG may carry EXIF and XMP after the pixels. So look on both sides of loading.
-    before = _exif(image)
+    before = filefacts.exif(image)
     image.load()
-    exif, xmp = before or _exif(image), _xmp(image)
+    exif, xmp = before or filefacts.exif(image), filefacts.xmp(image)
     turn = _UPRIGHT.get(orientation(exif, xmp))
     already = image.format == "TIFF" and 0x0112 not in image.getexif()
-    if left_out := _left_out(image):
+    if left_out := filefacts.left_out(image):
         notes.append(f"not carried over: {', '.join(left_out)}")
     plain, icc = _plain(image, icc, name, notes)
     if icc and icc[16:20] != _SPACES[len(plain.getbands())]:
@@ -173,8 +177,9 @@ def _decode(image: Image.Image, name: str) -> Picture:
         icc=icc,
         exif=exif,
         xmp=xmp,
-        dpi=_dpi(dpi, turned=orientation(exif, xmp) >= 5),
+        dpi=filefacts.resolution(dpi, turned=orientation(exif, xmp) >= 5),
         lossless=lossless,
+        jpeg_quality=filefacts.jpeg_quality(image),
         notes=tuple(notes),
     )
 
@@ -251,92 +256,6 @@ def _array(image: Image.Image) -> NDArray[Any]:
     if image.mode.startswith("I;16"):
         pixels = pixels.astype(np.uint16)
     return np.ascontiguousarray(pixels if pixels.ndim == 3 else pixels[..., None])
-
-
-def _exif(image: Image.Image) -> bytes | None:
-    """The block as it stands in the file; TIFF keeps its tags in the file's own structure."""
-    raw = image.info.get("exif")
-    if raw is None and image.format == "TIFF":
-        exif = image.getexif()
-        kept = {t: v for t, v in exif.items() if t in _TIFF_KEPT}
-        if not kept and not exif.get_ifd(0x8769) and not exif.get_ifd(0x8825):
-            return None
-        fresh = Image.Exif()
-        for tag, value in kept.items():
-            fresh[tag] = value
-        for pointer in (0x8769, 0x8825):
-            if part := exif.get_ifd(pointer):
-                fresh.get_ifd(pointer).update(part)
-        return fresh.tobytes()
-    return raw if isinstance(raw, bytes) and raw else None
-
-
-# Description, maker, model, orientation, software, date, artist, copyright: what a TIFF says about
-# the picture rather than about its own layout.
-_TIFF_KEPT = {0x010E, 0x010F, 0x0110, 0x0112, 0x0131, 0x0132, 0x013B, 0x8298}
-
-
-def _xmp(image: Image.Image) -> bytes | None:
-    raw = image.info.get("xmp") or image.info.get("XML:com.adobe.xmp")
-    return raw.encode() if isinstance(raw, str) else raw if isinstance(raw, bytes) else None
-
-
-def _left_out(image: Image.Image) -> list[str]:
-    """Metadata that is in the file and that no writer here takes."""
-    texts = set(getattr(image, "text", ())) - {"XML:com.adobe.xmp", "Raw profile type exif"}
-    tags = getattr(image, "tag_v2", {})
-    found = {
-        "IPTC": (image.format != "TIFF" and "photoshop" in image.info) or 33723 in tags,
-        "a comment": bool(image.info.get("comment")),
-        "text chunks": bool(texts),
-        "gamma": "gamma" in image.info and "icc_profile" not in image.info,
-    }
-    return [name for name, there in found.items() if there]
-
-
-def _dpi(raw: Any, *, turned: bool) -> tuple[float, float] | None:
-    try:
-        x, y = (float(v) for v in raw)
-    except (TypeError, ValueError, ZeroDivisionError):
-        return None
-    if not (0 < x < 1e6 and 0 < y < 1e6):
-        return None
-    return (y, x) if turned else (x, y)
-
-
-def _depth(image: Image.Image) -> int:
-    """Bits a channel in the file, where Pillow might reduce them without a word."""
-    if image.format == "PNG":
-        # The chunk IHDR comes first; its ninth byte of data is the bit depth.
-        header = _peek(image, 26)
-        return header[24] if header[12:16] == b"IHDR" else 8
-    if image.format == "TIFF":
-        bits = getattr(image, "tag_v2", {}).get(258, (8,))
-        return max(bits) if isinstance(bits, tuple) else int(bits)
-    if image.format in ("JPEG2000", "AVIF"):
-        # The marker SIZ of JPEG 2000 has the first component's depth, less 1, at byte 40; the box
-        # "pixi" of AVIF has it after a version, flags and the number of channels.
-        head = _peek(image, 4096)
-        for mark, place, mask, less in ((b"\xff\x51", 40, 0x7F, 1), (b"pixi", 9, 0xFF, 0)):
-            at = head.find(mark)
-            if 0 <= at < len(head) - place:
-                return (head[at + place] & mask) + less
-    return 8
-
-
-def _is_lossless_webp(image: Image.Image) -> bool:
-    return b"VP8L" in _peek(image, 64)
-
-
-def _peek(image: Image.Image, count: int) -> bytes:
-    file: Any = getattr(image, "fp", None)
-    if file is None:
-        return b""
-    place = file.tell()
-    file.seek(0)
-    data: bytes = file.read(count)
-    file.seek(place)
-    return data
 
 
 def from_pil(image: Image.Image) -> Picture:

@@ -102,6 +102,7 @@ def encode(picture: Picture, kind: str, quality: int | None = None) -> tuple[byt
     except MemoryError as error:
         raise ResourceError("the encoder ran out of memory", "write a smaller picture") from error
     except Exception as error:
+        # Encoders raise whatever they stumble over: ValueError, struct.error, SystemError, ...
         raise OutputError(f"{kind} cannot hold this picture ({error})", "write .png") from error
     return buffer.getvalue(), notes
 
@@ -144,7 +145,7 @@ def _image(picture: Picture, kind: str, notes: list[str]) -> Image.Image:
             image.putalpha(image.getchannel("A").point([0] * 128 + [255] * 128))
         else:
             image = image.quantize(256, Image.Quantize.MEDIANCUT)
-    if kind in ("WEBP", "BMP", "AVIF", "JPEG2000") and image.mode == "LA":
+    if kind in ("WEBP", "AVIF", "JPEG2000") and image.mode == "LA":
         image = image.convert("RGBA")
     return image
 

@@ -40,6 +40,7 @@ class Steps:
     Attributes:
         networks: each with its scale, in order; none means the kernel does it all.
         kernel: of the last resize, where one is needed.
+        name: of the models, for people.
     """
 
     networks: Sequence[tuple[Network, int]]
@@ -47,6 +48,7 @@ class Steps:
     target: Target
     tile: int | None = None
     ensemble: bool = False
+    name: str = ""
     _executors: dict[int, Executor] = field(default_factory=dict, init=False, repr=False)
 
     def executor(self, index: int) -> Executor:
@@ -64,11 +66,13 @@ class Pipeline:
     Args:
         source: H x W x C, uint8, uint16 or float in 0..1; an even C has alpha last.
         size: height and width of the result.
+        remarks: what people should know about the choice of steps.
     """
 
     steps: Steps
     source: Pixels
     size: tuple[int, int]
+    remarks: tuple[str, ...] = ()
     models: list[ModelStage] = field(default_factory=list, init=False)
 
     def __post_init__(self) -> None:
@@ -130,8 +134,8 @@ class Pipeline:
 
     @property
     def notes(self) -> list[str]:
-        """Why tiles are smaller than usual, where they are."""
-        return [m.plan.note for m in self.models if m.plan.note]
+        """Remarks, and why tiles are smaller than usual, where they are."""
+        return [*self.remarks, *(m.plan.note for m in self.models if m.plan.note)]
 
     def strips(
         self, progress: Progress | None = None, on_note: Callable[[str], None] | None = None

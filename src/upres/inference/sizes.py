@@ -26,6 +26,14 @@ class Goal:
     long_side: int | None = None
     megapixels: float | None = None
 
+    @property
+    def fixed(self) -> float | None:
+        """The factor where it does not depend on the picture, else None."""
+        sizes = (self.width, self.height, self.long_side, self.megapixels)
+        if any(size is not None for size in sizes):
+            return None
+        return 4.0 if self.scale is None else self.scale
+
     def size(self, width: int, height: int) -> tuple[int, int]:
         """Width and height of the result for a picture of this size.
 
@@ -63,7 +71,7 @@ class Goal:
             return self.long_side / max(width, height)
         if self.megapixels is not None:
             return sqrt(max(0.0, self.megapixels) * 1e6 / (width * height))
-        return 4.0 if self.scale is None else self.scale
+        return self.fixed or 0.0
 
 
 def steps_to(factor: float, available: Iterable[int]) -> tuple[int, ...]:

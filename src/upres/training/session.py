@@ -25,7 +25,7 @@ from upres.training.validation import Quality, make_pairs
 from upres.training.warmstart import warm_start
 from upres.version import __version__
 from upres.weights.facts import ModelFacts
-from upres.weights.manifest import load_manifest
+from upres.weights.known import known_models
 from upres.weights.store import fetch
 
 RESULT = "model.safetensors"
@@ -253,7 +253,7 @@ def _model(order: Order, recipe: Recipe, scales: tuple[int, ...], start: str) ->
 def _weights(name: str) -> Model:
     if name.endswith(".safetensors"):
         return load(Path(name))
-    entries = load_manifest().family(name)
+    entries = known_models().family(name)
     if len(entries) > 1:
         raise UsageError(
             f"{name} has several files", f"name one: {', '.join(e.name for e in entries)}"

@@ -36,7 +36,8 @@ class WeightsEntry:
         file: its name, in ``upres/weights/bundled`` or in the Hub repository.
         sha256: of the file as published.
         size: bytes, or None where the publisher's page does not say.
-        hub: where it is downloaded from, or None when it is bundled.
+        hub: where it is downloaded from, or None when it is bundled or added.
+        local: where the user added it, or None.
     """
 
     facts: ModelFacts
@@ -44,6 +45,7 @@ class WeightsEntry:
     sha256: str
     size: int | None
     hub: Hub | None
+    local: Path | None = None
 
     @property
     def name(self) -> str:
@@ -53,9 +55,17 @@ class WeightsEntry:
 
 @dataclass(frozen=True)
 class Manifest:
-    """All entries, and which model is meant when none is named: the first that serves a scale."""
+    """All entries, and which model is meant when none is named: the first that serves a scale.
+
+    Attributes:
+        default: the best ones.
+        fast: small ones, for ``--fast``.
+        photo: ones that undo what JPEG does, for JPEG files of low quality.
+    """
 
     default: tuple[str, ...]
+    fast: tuple[str, ...]
+    photo: tuple[str, ...]
     entries: tuple[WeightsEntry, ...]
 
     @property
@@ -73,6 +83,11 @@ class Manifest:
         if not found:
             raise WeightsError(f"no model is called {name!r}", "'upres models' lists them")
         return found
+
+
+def is_model_name(text: str) -> bool:
+    """Lower-case letters and digits, in parts joined by "-"."""
+    return re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", text) is not None
 
 
 def manifest_path() -> Path:
@@ -109,16 +124,21 @@ def read_manifest(path: Path) -> Manifest:
 def _manifest(raw: dict[str, Any]) -> Manifest:
     if raw.pop("format", None) != 1:
         raise FactsError("format must be 1")
-    default = raw.pop("default", None)
+    auto = raw.pop("auto", None)
     entries: list[WeightsEntry] = []
     for name, family in raw.items():
-        if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name) or not isinstance(family, dict):
+        if not is_model_name(name) or not isinstance(family, dict):
             raise FactsError(f"{name!r} is no model name with a table")
         entries += _family(name, family)
     names = {e.facts.name for e in entries}
-    if not isinstance(default, list) or not default or not set(default) <= names:
-        raise FactsError(f"default must list models of this file, not {default!r}")
-    return Manifest(tuple(default), tuple(entries))
+    if not isinstance(auto, dict) or set(auto) != {"default", "fast", "photo"}:
+        raise FactsError("auto must be a table with default, fast and photo")
+    for key, listed in auto.items():
+        if not isinstance(listed, list) or not set(listed) <= names:
+            raise FactsError(f"auto.{key} must list models of this file, not {listed!r}")
+    if not auto["default"] or not auto["fast"]:
+        raise FactsError("auto.default and auto.fast must each list a model at least")
+    return Manifest(entries=tuple(entries), **{k: tuple(v) for k, v in auto.items()})
 
 
 def _family(name: str, raw: dict[str, Any]) -> list[WeightsEntry]:

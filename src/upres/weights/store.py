@@ -54,10 +54,12 @@ def sha256_of(path: Path) -> str:
 
 def local_path(entry: WeightsEntry) -> Path | None:
     """Where the file lies on this machine, unverified and without the network, or None."""
+    if entry.local is not None:
+        return entry.local if entry.local.is_file() else None
     if entry.hub is None:
         path = Path(__file__).resolve().parent / "bundled" / entry.file
         return path if path.is_file() else None
-    found = _hub().try_to_load_from_cache(
+    found = hub().try_to_load_from_cache(
         entry.hub.repository, entry.file, revision=entry.hub.revision
     )
     return Path(found) if isinstance(found, str) else None
@@ -73,8 +75,14 @@ def verify(entry: WeightsEntry, path: Path) -> None:
     if actual != entry.sha256:
         raise WeightsError(
             f"{path} has SHA-256 {actual[:16]}..., weights.toml says {entry.sha256[:16]}...",
-            "install upres again" if entry.hub is None else f"'upres models pull {entry.name}'",
+            _remedy(entry),
         )
+
+
+def _remedy(entry: WeightsEntry) -> str:
+    if entry.local is not None:
+        return "add it again with 'upres models add --overwrite'"
+    return "install upres again" if entry.hub is None else f"'upres models pull {entry.name}'"
 
 
 def fetch(entry: WeightsEntry, progress: Progress | None = None) -> Path:
@@ -87,7 +95,7 @@ def fetch(entry: WeightsEntry, progress: Progress | None = None) -> Path:
     path = local_path(entry)
     if entry.hub is None:
         if path is None:
-            raise WeightsError(f"{entry.file} is missing from the package", "install upres again")
+            raise WeightsError(f"{entry.file} is missing", _remedy(entry))
         verify(entry, path)
         return path
     if path is not None and sha256_of(path) == entry.sha256:
@@ -99,10 +107,10 @@ def fetch(entry: WeightsEntry, progress: Progress | None = None) -> Path:
 
 
 def _download(entry: WeightsEntry, progress: Progress | None, *, again: bool) -> Path:
-    hub = _hub()
+    library = hub()
     assert entry.hub is not None
     where = f"{entry.hub.repository}/{entry.file}"
-    if hub.constants.HF_HUB_OFFLINE:
+    if library.constants.HF_HUB_OFFLINE:
         state = "is damaged in the cache" if again else "is not in the cache"
         raise WeightsError(
             f"{where} {state} and HF_HUB_OFFLINE forbids to download it",
@@ -110,7 +118,7 @@ def _download(entry: WeightsEntry, progress: Progress | None, *, again: bool) ->
         )
     try:
         return Path(
-            hub.hf_hub_download(
+            library.hf_hub_download(
                 entry.hub.repository,
                 entry.file,
                 revision=entry.hub.revision,
@@ -118,7 +126,7 @@ def _download(entry: WeightsEntry, progress: Progress | None, *, again: bool) ->
                 tqdm_class=_progress_class(progress),
             )
         )
-    except (OSError, ValueError, RuntimeError, hub.errors.HTTPError) as error:
+    except (OSError, ValueError, RuntimeError, library.errors.HTTPError) as error:
         if isinstance(error, OSError) and error.errno == errno.ENOSPC:
             raise ResourceError(
                 f"the disk is full, {where} cannot be stored", "free some, or set HF_HOME"
@@ -131,7 +139,7 @@ def _download(entry: WeightsEntry, progress: Progress | None, *, again: bool) ->
         ) from error
 
 
-def _hub() -> Any:
+def hub() -> Any:
     """huggingface_hub, imported when first needed: it takes a seventh of a second."""
     # Neither is part of a download: a daily request about the program, and a second transfer
     # protocol that mirrors rarely speak and that waits minutes where it is blocked.

@@ -1,0 +1,87 @@
+"""From a training run's result to a bundled file: measured, stored small, described.
+
+    python benchmarks/release.py RUN/model.safetensors --data DIR [--jpeg 75]
+
+DIR holds Set5 and Set14, as benchmarks/quality.py takes them. The weights are stored in float16 if
+that costs less than 0.005 dB on every set, and else in float32; the file that is measured is the
+one that is written. What it says about itself comes from the run and, where weights.toml knows the
+model already, from there; the table for weights.toml is printed.
+"""
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from quality import measure, pictures
+
+import upres
+from upres.model import load
+from upres.weights.facts import Measurement
+from upres.weights.header import read_training
+from upres.weights.manifest import load_manifest
+from upres.weights.store import sha256_of
+
+BUNDLED = Path(upres.__file__).parent / "weights" / "bundled"
+ALLOWED = 0.005
+
+
+def figures(path: Path, data: Path, scale: int, jpeg: int | None) -> list[Measurement]:
+    """In float32, so that they hold on every machine."""
+    upscaler = upres.load(str(path), scale=scale, precision="fp32", device="cpu")
+    found = []
+    for name in ("Set5", "Set14"):
+        originals = pictures(data / name)
+        for quality in (None, jpeg) if jpeg else (None,):
+            psnr, ssim = np.mean(measure(upscaler, originals, scale, quality), axis=0)
+            label = name.lower() + (f"-jpeg{quality}" if quality else "")
+            found.append(Measurement(label, scale, round(float(psnr), 3), round(float(ssim), 4)))
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("result", type=Path)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--jpeg", type=int, help="measure also after JPEG of this quality")
+    options = parser.parse_args()
+    model, training = load(options.result), read_training(options.result)
+    for entry in load_manifest().entries:
+        if entry.facts.name == model.facts.name:
+            known = entry.facts
+            model = replace(
+                model,
+                facts=replace(
+                    model.facts,
+                    licence=known.licence,
+                    trained_by=known.trained_by,
+                    trained_on=known.trained_on,
+                ),
+            )
+            break
+    scales = model.facts.scales
+    stem = f"{model.facts.name}-x{'-'.join(map(str, scales))}"
+    target = BUNDLED / f"{stem}.safetensors"
+    part = target.with_name(f".{stem}.safetensors")
+    exact = [m for s in scales for m in figures(options.result, options.data, s, options.jpeg)]
+    for dtype in (torch.float16, torch.float32):
+        model.save(part, dtype=dtype, training=training)
+        kept = [m for s in scales for m in figures(part, options.data, s, options.jpeg)]
+        if max(a.psnr - b.psnr for a, b in zip(exact, kept, strict=True)) < ALLOWED:
+            break
+    described = replace(model, facts=replace(model.facts, measured=tuple(kept)))
+    described.save(part, dtype=dtype, training=training)
+    part.replace(target)
+    print(f"[{model.facts.name}.x{scales[0]}]")
+    print(f'file = "{target.name}"')
+    print(f'sha256 = "{sha256_of(target)}"')
+    print(f"size = {target.stat().st_size}")
+    print("measured = [")
+    for m in kept:
+        print(f'  {{ set = "{m.set}", psnr = {m.psnr:.3f}, ssim = {m.ssim:.4f} }},')
+    print("]")
+
+
+if __name__ == "__main__":
+    main()

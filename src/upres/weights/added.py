@@ -1,0 +1,102 @@
+"""Models that the user added: copies in ``home()/models``, each with a JSON of what it is."""
+
+import json
+import secrets
+import shutil
+from contextlib import suppress
+from pathlib import Path
+
+from upres.errors import OutputError, WeightsError
+from upres.weights.facts import FactsError, ModelFacts
+from upres.weights.header import read_facts
+from upres.weights.manifest import WeightsEntry, is_model_name, load_manifest
+from upres.weights.store import home, sha256_of
+
+
+def folder() -> Path:
+    """Where added models are."""
+    return home() / "models"
+
+
+def added() -> tuple[WeightsEntry, ...]:
+    """All added models, by name.
+
+    Raises:
+        WeightsError: a description there cannot be read.
+    """
+    return tuple(_entry(path) for path in sorted(folder().glob("*.json")))
+
+
+def _entry(path: Path) -> WeightsEntry:
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+        facts = ModelFacts.from_mapping(raw["facts"])
+        weights = path.with_suffix(".safetensors")
+        return WeightsEntry(facts, weights.name, raw["sha256"], raw["size"], None, weights)
+    except (OSError, ValueError, KeyError, TypeError, FactsError) as error:
+        raise WeightsError(
+            f"{path} is damaged ({error})", "remove it, and add the model again"
+        ) from error
+
+
+def add(source: Path, name: str = "", *, overwrite: bool = False) -> WeightsEntry:
+    """Copy a weights file of ours where ``--model NAME`` finds it.
+
+    Args:
+        name: what it is called from now on; "" for what the file says.
+
+    Raises:
+        WeightsError: it is no weights file of ours, or its name is impossible or taken.
+        OutputError: it cannot be copied.
+    """
+    facts = read_facts(source)
+    chosen = name or facts.name
+    if not is_model_name(chosen):
+        raise WeightsError(
+            f"{chosen!r} is no model name", "use lower-case letters, digits and -, with --name"
+        )
+    if chosen in load_manifest().names:
+        raise WeightsError(f"{chosen} comes with upres already", "choose another --name")
+    facts = ModelFacts.from_mapping({**facts.to_mapping(), "name": chosen})
+    digest, size = sha256_of(source), source.stat().st_size
+    stem = WeightsEntry(facts, "", digest, size, None).name
+    weights, description = folder() / f"{stem}.safetensors", folder() / f"{stem}.json"
+    if weights.exists() and not overwrite:
+        raise WeightsError(f"{stem} is added already", "choose another --name, or --overwrite it")
+    text = json.dumps({"facts": facts.to_mapping(), "sha256": digest, "size": size}, indent=1)
+    part = folder() / f".upres-{secrets.token_hex(8)}.part"
+    try:
+        folder().mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, part)
+        part.replace(weights)
+        part.write_text(text, encoding="utf-8")
+        part.replace(description)
+    except OSError as error:
+        raise OutputError(
+            f"{folder()} cannot be written ({error.strerror})", "set UPRES_HOME to another folder"
+        ) from error
+    finally:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
+    return _entry(description)
+
+
+def remove(name: str) -> tuple[WeightsEntry, ...]:
+    """Forget all files of an added model, or the one file of that name.
+
+    Raises:
+        WeightsError: no added model has that name.
+        OutputError: it cannot be removed.
+    """
+    found = tuple(e for e in added() if name in (e.facts.name, e.name))
+    if not found:
+        raise WeightsError(f"no model called {name!r} was added", "'upres models' lists them")
+    try:
+        for entry in found:
+            (folder() / f"{entry.name}.json").unlink()
+            (folder() / f"{entry.name}.safetensors").unlink(missing_ok=True)
+    except OSError as error:
+        raise OutputError(
+            f"{name} cannot be removed ({error.strerror})", "check the folder's permissions"
+        ) from error
+    return found

@@ -1,0 +1,126 @@
+"""Uploading weights to the Hugging Face Hub, with a model card made from their facts."""
+
+from pathlib import Path
+from typing import Any, Protocol
+
+from upres.errors import WeightsError
+from upres.weights.facts import ModelFacts
+from upres.weights.header import read_facts, read_training
+from upres.weights.store import hub, sha256_of
+
+_CARD = """---
+license: {licence}
+library_name: upres
+pipeline_tag: image-to-image
+tags:
+- super-resolution
+- {architecture}
+---
+
+# {name}
+
+{architecture} ({numbers}) for {scales}, {colour}.
+
+```
+upres models add {file}
+upres photo.jpg --scale {scale} --model {name}
+```
+
+- Trained by: {trained_by}
+- Trained on: {trained_on}
+- SHA-256: `{sha256}`
+{story}
+{measured}"""
+
+
+class Api(Protocol):
+    """The part of ``huggingface_hub.HfApi`` that is used."""
+
+    def create_repo(self, repo_id: str, *, private: bool, exist_ok: bool) -> Any:
+        """Make a model repository, unless it is there."""
+        ...
+
+    def create_commit(self, repo_id: str, operations: Any, *, commit_message: str) -> Any:
+        """Upload files in one commit."""
+        ...
+
+
+def model_card(path: Path) -> str:
+    """README.md for the Hub, from what the file says about itself.
+
+    Raises:
+        WeightsError: not a weights file of ours.
+    """
+    facts, training = read_facts(path), read_training(path)
+    return _CARD.format(
+        licence=facts.licence.lower() if " " not in facts.licence else "other",
+        architecture=facts.architecture,
+        name=facts.name,
+        numbers=", ".join(f"{key} {value}" for key, value in facts.numbers) or "usual numbers",
+        scales=", ".join(f"x{s}" for s in facts.scales),
+        scale=facts.scales[0],
+        colour="RGB" if facts.colour == "rgb" else "luma only",
+        file=path.name,
+        trained_by=facts.trained_by,
+        trained_on=facts.trained_on,
+        sha256=sha256_of(path),
+        story=_story(training) if training else "",
+        measured=_measured(facts),
+    )
+
+
+def _story(training: dict[str, Any]) -> str:
+    data = training["data"]
+    lines = [
+        f"- Recipe: {training['recipe']['name']}, seed {training['seed']}",
+        f"- Steps: {training['steps']:,} in {training['hours']} hours on {training['device']}",
+        f"- With: upres {training['version']}",
+        f"- Started from: {training['start']}",
+        f"- Data: {data['pictures']} pictures, {data['megapixels']} megapixels",
+        f"- SHA-256 of the pictures' SHA-256: `{data['sha256']}`",
+    ]
+    lines += [
+        f"- Held-out pictures x{q['scale']}: {q['psnr']:.2f} dB / {q['ssim']:.4f}, bicubic "
+        f"{q['bicubic_psnr']:.2f} / {q['bicubic_ssim']:.4f} (Y channel, {q['scale']} pixels shaved)"
+        for q in training["validation"]
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _measured(facts: ModelFacts) -> str:
+    if not facts.measured:
+        return ""
+    rows = [f"| {m.set} | x{m.scale} | {m.psnr:.2f} | {m.ssim:.4f} |" for m in facts.measured]
+    head = ["| set | scale | PSNR, dB (Y, scale shaved) | SSIM |", "|---|---|---|---|"]
+    return "\n".join([*head, *rows]) + "\n"
+
+
+def publish(path: Path, repository: str, *, private: bool, api: Api, add: Any) -> str:
+    """Upload a weights file and its card in one commit.
+
+    Args:
+        repository: "owner/name"; made if it is not there.
+        api: ``huggingface_hub.HfApi()``.
+        add: ``huggingface_hub.CommitOperationAdd``.
+
+    Returns:
+        The address of the commit.
+
+    Raises:
+        WeightsError: not a weights file of ours, or the Hub refuses.
+    """
+    card = model_card(path)
+    try:
+        api.create_repo(repository, private=private, exist_ok=True)
+        commit = api.create_commit(
+            repository,
+            [add(path.name, str(path)), add("README.md", card.encode())],
+            commit_message=f"upres: {read_facts(path).name}",
+        )
+    except (OSError, ValueError, RuntimeError, hub().errors.HTTPError) as error:
+        first = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise WeightsError(
+            f"{repository} cannot be published ({first})",
+            "log in with 'hf auth login', and check the name",
+        ) from error
+    return str(commit.commit_url)

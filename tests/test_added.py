@@ -1,0 +1,297 @@
+"""Models of one's own: added by name, published with a card; and which model "auto" means."""
+
+import io
+import json
+
+import pytest
+import torch
+from PIL import Image
+
+import upres.api
+from upres.errors import WeightsError
+from upres.imaging.reader import read_picture
+from upres.model import build
+from upres.weights.added import add, added, remove
+from upres.weights.facts import Measurement, ModelFacts
+from upres.weights.known import known_models
+from upres.weights.manifest import read_manifest
+from upres.weights.publish import model_card, publish
+from upres.weights.store import home
+
+
+def facts(name="mine", scale=2, **changes):
+    return ModelFacts.from_mapping(
+        {
+            "name": name,
+            "architecture": "edsr",
+            "numbers": {"blocks": 1, "channels": 4},
+            "scales": [scale],
+            "colour": "rgb",
+            "licence": "CC0-1.0",
+            "trained_by": "me",
+            "trained_on": "two pictures",
+        }
+        | changes
+    )
+
+
+TRAINING = {
+    "version": "0.1.0",
+    "recipe": {"name": "edsr-light"},
+    "steps": 1234,
+    "hours": 0.5,
+    "device": "2 CPU threads",
+    "seed": 7,
+    "start": "nothing (seed 7)",
+    "data": {"names": ["d"], "pictures": 2, "megapixels": 1.5, "sha256": "ab" * 32},
+    "validation": [
+        {"scale": 2, "psnr": 33.1, "ssim": 0.9, "bicubic_psnr": 30.2, "bicubic_ssim": 0.8}
+    ],
+}
+
+
+@pytest.fixture
+def weights(tmp_path):
+    """Make a small weights file."""
+
+    def make(name="mine", scale=2, file="w.safetensors", **changes):
+        torch.manual_seed(scale)
+        path = tmp_path / file
+        build(facts(name, scale, **changes)).save(path, training=TRAINING)
+        return path
+
+    return make
+
+
+# Adding
+
+
+def test_added_models_are_used_listed_verified_and_removed(upres, weights, small, tmp_path):
+    path = weights()
+    done = upres("models", "add", path)
+    assert (done.returncode, done.stdout) == (0, b"mine-x2\n"), done.stderr
+    path.unlink()
+    listed = upres("models").stdout.decode()
+    (row,) = [line for line in listed.splitlines() if line.startswith("mine ")]
+    assert row.split()[-1] == "added"
+    assert upres("models", "verify", "mine").stdout == b"mine-x2: ok\n"
+    used = upres(small, "-s", "2", "-m", "mine", "-o", "out.png")
+    assert used.returncode == 0, used.stderr
+    assert b"mine x2" in used.stderr
+    assert upres("models", "remove", "mine").stdout == b"mine-x2\n"
+    assert upres(small, "-s", "2", "-m", "mine").returncode == 5
+    assert list((home() / "models").iterdir()) == []
+
+
+def test_scales_of_one_name_make_one_model(weights):
+    add(weights(scale=2))
+    add(weights(scale=4))
+    assert [e.name for e in known_models().family("mine")] == ["mine-x2", "mine-x4"]
+    remove("mine-x2")
+    assert [e.name for e in added()] == ["mine-x4"]
+
+
+def test_names_can_be_chosen_and_are_not_taken_twice(weights):
+    path = weights("Mine Own")
+    with pytest.raises(WeightsError, match="'Mine Own' is no model name"):
+        add(path)
+    assert add(path, "own").name == "own-x2"
+    with pytest.raises(WeightsError, match="own-x2 is added already"):
+        add(path, "own")
+    add(path, "own", overwrite=True)
+    with pytest.raises(WeightsError, match="edsr-light comes with upres already"):
+        add(path, "edsr-light")
+    with pytest.raises(WeightsError, match="no model called 'other' was added"):
+        remove("other")
+
+
+def test_what_is_not_ours_is_not_added(tmp_path):
+    (tmp_path / "x.safetensors").write_bytes(b"no")
+    with pytest.raises(WeightsError, match="is not a safetensors file"):
+        add(tmp_path / "x.safetensors")
+    assert added() == ()
+
+
+def test_a_changed_or_missing_file_is_noticed(upres, weights, small):
+    add(weights())
+    file = home() / "models" / "mine-x2.safetensors"
+    data = file.read_bytes()
+    file.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    done = upres(small, "-s", "2", "-m", "mine", "-o", "out.png")
+    assert done.returncode == 5
+    assert b"add it again" in done.stderr
+    file.unlink()
+    assert b"missing" in upres(small, "-s", "2", "-m", "mine", "-o", "out.png").stderr
+    (home() / "models" / "mine-x2.json").write_text("{")
+    done = upres("models")
+    assert done.returncode == 5
+    assert b"mine-x2.json is damaged" in done.stderr
+
+
+# Publishing
+
+
+class FakeHub:
+    """What HfApi would have done."""
+
+    def __init__(self, refuses=None):
+        self.repositories, self.commits, self.refuses = {}, [], refuses
+
+    def create_repo(self, repo_id, *, private, exist_ok):
+        if self.refuses:
+            raise self.refuses
+        assert exist_ok
+        self.repositories[repo_id] = private
+
+    def create_commit(self, repo_id, operations, *, commit_message):
+        self.commits.append((repo_id, list(operations), commit_message))
+
+        class Info:
+            commit_url = f"https://hub/{repo_id}/commit/1"
+
+        return Info()
+
+
+def test_publishing_uploads_the_file_and_its_card(weights):
+    path, hub = weights(), FakeHub()
+    url = publish(path, "me/mine", private=True, api=hub, add=lambda name, data: (name, data))
+    assert url == "https://hub/me/mine/commit/1"
+    assert hub.repositories == {"me/mine": True}
+    ((repository, operations, message),) = hub.commits
+    assert (repository, message) == ("me/mine", "upres: mine")
+    files = dict(operations)
+    assert files.pop("w.safetensors") == str(path)
+    assert files == {"README.md": model_card(path).encode()}
+
+
+def test_real_operations_take_what_is_uploaded(weights):
+    from huggingface_hub import CommitOperationAdd
+
+    path, hub = weights(), FakeHub()
+    publish(path, "me/mine", private=False, api=hub, add=CommitOperationAdd)
+    operations = hub.commits[0][1]
+    assert [o.path_in_repo for o in operations] == ["w.safetensors", "README.md"]
+    assert operations[0].upload_info.size == path.stat().st_size
+
+
+def test_the_card_says_what_is_known(weights):
+    path = weights(measured=[vars(Measurement("set5", 2, 36.5, 0.95))])
+    card = model_card(path)
+    from huggingface_hub import ModelCard
+
+    assert ModelCard(card).data.license == "cc0-1.0"
+    for words in (
+        "edsr (blocks 1, channels 4) for x2, RGB",
+        "upres photo.jpg --scale 2 --model mine",
+        "1,234 in 0.5 hours on 2 CPU threads",
+        "33.10 dB / 0.9000, bicubic 30.20 / 0.8000",
+        "| set5 | x2 | 36.50 | 0.9500 |",
+        "two pictures",
+    ):
+        assert words in card
+
+
+def test_the_card_can_be_seen_first(upres, weights):
+    done = upres("models", "publish", weights(), "me/mine", "--dry-run")
+    assert done.returncode == 0
+    assert b"# mine" in done.stdout
+
+
+def test_a_refusal_is_one_line(weights):
+    hub = FakeHub(OSError("401 Client Error.\nlong story"))
+    with pytest.raises(WeightsError, match=r"me/mine cannot be published \(401 Client Error"):
+        publish(weights(), "me/mine", private=False, api=hub, add=tuple)
+
+
+# Which model "auto" means
+
+
+def jpeg(pixels, quality, path):
+    Image.fromarray(pixels).save(path, quality=quality)
+    return path
+
+
+@pytest.mark.parametrize("quality", [30, 50, 75, 89, 90, 95])
+def test_the_quality_of_a_jpeg_is_known(photo, tmp_path, quality):
+    path = jpeg(photo, quality, tmp_path / "a.jpg")
+    assert read_picture(path).jpeg_quality == quality
+    data = io.BytesIO()
+    Image.fromarray(photo).save(data, "PNG")
+    assert read_picture(data.getvalue()).jpeg_quality is None
+
+
+MANIFEST = """
+format = 1
+[auto]
+default = ["large"]
+fast = ["small"]
+photo = ["photo"]
+"""
+FAMILY = """
+[{name}]
+architecture = "edsr"
+numbers = {{ blocks = 1, channels = 4 }}
+colour = "rgb"
+licence = "x"
+trained_by = "x"
+trained_on = "x"
+"""
+
+
+@pytest.fixture
+def choices(tmp_path, weights, monkeypatch):
+    """large x2 and x4, small x2, photo x4 alone; as an upscaler sees them."""
+    text, entries = MANIFEST, []
+    for name, scales in (("large", (2, 4)), ("small", (2,)), ("photo", (4,))):
+        text += FAMILY.format(name=name)
+        for scale in scales:
+            text += f'[{name}.x{scale}]\nfile = "{name}{scale}"\nsha256 = "{"0" * 64}"\n'
+            entries.append(weights(name, scale, file=f"{name}{scale}.safetensors"))
+    path = tmp_path / "weights.toml"
+    path.write_text(text)
+    manifest = read_manifest(path)
+    monkeypatch.setattr(upres.api, "known_models", lambda: manifest)
+    monkeypatch.setattr(
+        upres.api, "fetch", lambda entry, progress: tmp_path / f"{entry.file}.safetensors"
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "quality", "name"),
+    [
+        ({"scale": 4}, None, "large"),
+        ({"scale": 4}, 90, "large"),
+        ({"scale": 4}, 89, "photo"),
+        ({"scale": 2}, 50, "large"),  # there is no photo model for x2
+        ({"scale": 2, "fast": True}, None, "small"),
+        ({"scale": 4, "fast": True}, None, "small"),  # twice
+        ({"scale": 8}, 50, "large"),  # begins with x2
+        ({"scale": 4, "model": "large"}, 50, "large"),
+        ({"scale": 4, "model": "bicubic"}, 50, "bicubic"),
+    ],
+)
+def test_auto_takes_the_model_that_fits(choices, photo, options, quality, name):
+    upscaler = upres.load(device="cpu", **options)
+    pipeline = upscaler.pipeline(photo[:40, :40], jpeg_quality=quality)
+    assert pipeline.steps.name == name
+    assert pipeline.run().shape == (40 * options["scale"], 40 * options["scale"], 3)
+    said = [note for note in pipeline.notes if "quality" in note]
+    assert said == (
+        ["JPEG of quality 89: model photo (--model large for clean input)"]
+        if name == "photo"
+        else []
+    )
+
+
+def test_only_the_first_model_undoes_jpeg(choices, photo, monkeypatch):
+    monkeypatch.setattr(upres.api, "steps_to", lambda factor, available: (4, 2))
+    pipeline = upres.load(scale=8, device="cpu").pipeline(photo[:30, :30], jpeg_quality=60)
+    assert pipeline.steps.name == "photo then large"
+
+
+def test_fast_and_a_model_exclude_each_other(upres, small):
+    done = upres(small, "--fast", "-m", "edsr-light")
+    assert done.returncode == 2
+    assert b"exclude each other" in done.stderr
+    done = upres(small, "--fast", "--json", "-o", "out.png")
+    assert json.loads(done.stdout)["model"] == "edsr-light"
