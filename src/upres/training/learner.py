@@ -45,6 +45,8 @@ class Learner:
     Attributes:
         network: the weights being trained.
         kept: the weights that count: their running average, or the same ones.
+        rate, follow: the learning rate, and by how much the average moves, of the next step:
+            tensors, so that a recorded step can be replayed with other values.
     """
 
     def __init__(self, network: Network, recipe: Recipe, device: torch.device) -> None:
@@ -58,7 +60,9 @@ class Learner:
         averaged = recipe.optimiser.average > 0
         self.kept = copy.deepcopy(self.network) if averaged else self.network
         self.kept.requires_grad_(requires_grad=not averaged)
-        self.optimiser = _optimiser(recipe.optimiser, self.network, device)
+        self.rate = torch.zeros((), device=device)
+        self.follow = torch.zeros((), device=device)
+        self.optimiser = _optimiser(recipe.optimiser, self.network, self.rate)
         self.loss = LOSSES[recipe.loss]
         # What computes gradients; several processes put their wrapper here.
         self.forward: Callable[[Tensor, int], Tensor] = self.network
@@ -72,7 +76,10 @@ class Learner:
         for number, (some, truth) in enumerate(chunks, 1):
             with self._shared_only_at_end(last=number == parts):
                 with torch.autocast(
-                    self.device.type, self.dtype, enabled=self.dtype != torch.float32
+                    self.device.type,
+                    self.dtype,
+                    enabled=self.dtype != torch.float32,
+                    cache_enabled=False,  # each weight is used once, and a recorded step has none
                 ):
                     picture = self.forward(some, scale)
                 loss = self.loss(picture.float(), truth) / parts
@@ -80,21 +87,25 @@ class Learner:
             total += loss.detach()
         return total
 
-    def update(self, rate: float, step: int) -> None:
-        """Clip the gradients, take an optimiser step at this rate, move the average along."""
+    def prepare(self, rate: float, step: int) -> None:
+        """Set what the next step depends on, besides its patches."""
+        self.rate.fill_(rate)
+        # Early on the average follows quickly: the first weights are not worth remembering.
+        self.follow.fill_(1 - min(self.recipe.optimiser.average, (1 + step) / (10 + step)))
+
+    def update(self) -> None:
+        """Clip the gradients, take an optimiser step, move the average along."""
         settings = self.recipe.optimiser
         if settings.clip > 0:
             nn.utils.clip_grad_norm_(self.network.parameters(), settings.clip)
-        for group in self.optimiser.param_groups:
-            group["lr"] = rate
         self.optimiser.step()
         if self.kept is not self.network:
-            # Early on the average follows quickly: the first weights are not worth remembering.
-            decay = min(settings.average, (1 + step) / (10 + step))
+            kept: list[Tensor] = list(self.kept.parameters())
+            target: list[Tensor] = list(self.network.parameters())
             with torch.no_grad():
-                torch._foreach_lerp_(
-                    list(self.kept.parameters()), list(self.network.parameters()), 1 - decay
-                )
+                way = list(torch._foreach_sub(target, kept))
+                torch._foreach_mul_(way, self.follow)
+                torch._foreach_add_(kept, way)
                 for average, now in zip(self.kept.buffers(), self.network.buffers(), strict=True):
                     average.copy_(now)
 
@@ -123,6 +134,8 @@ class Learner:
             self.kept.load_state_dict(state["average"])
         # torch keeps the tensors it is given here, and would go on to change them.
         self.optimiser.load_state_dict(copy.deepcopy(state["optimiser"]))
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.rate
 
     @contextmanager
     def _shared_only_at_end(self, *, last: bool) -> Iterator[None]:
@@ -136,15 +149,16 @@ class Learner:
 
 
 def _optimiser(
-    settings: OptimiserRecipe, network: nn.Module, device: torch.device
+    settings: OptimiserRecipe, network: nn.Module, rate: Tensor
 ) -> torch.optim.Optimizer:
     kind: type[torch.optim.Adam] = (
         torch.optim.Adam if settings.kind == "adam" else torch.optim.AdamW
     )
     return kind(
         network.parameters(),
-        lr=settings.rate,
+        lr=rate,
         betas=(settings.betas[0], settings.betas[1]),
         weight_decay=settings.weight_decay,
-        fused=device.type in ("cpu", "cuda"),
+        fused=rate.device.type in ("cpu", "cuda"),
+        capturable=rate.device.type == "cuda",
     )

@@ -39,6 +39,7 @@ class PatchStore:
         device: torch.device,
     ) -> None:
         self.patch, self.colour, self.device = patch, colour, device
+        self.luma = torch.tensor(_LUMA, device=device)
         high = torch.from_numpy(prepared.high())
         low = {s: torch.from_numpy(prepared.low(s, "bicubic")) for s in scales}
         degraded = {
@@ -73,8 +74,7 @@ class PatchStore:
     def _values(self, pixels: Tensor) -> Tensor:
         values = pixels.to(self.device).float().div_(255.0)
         if self.colour == "y":
-            weights = torch.tensor(_LUMA, device=values.device)
-            values = (values @ weights + _LUMA_OFFSET).unsqueeze(-1)
+            values = (values @ self.luma + _LUMA_OFFSET).unsqueeze(-1)
         # N x H x W x C in memory is what torch calls channels last.
         return values.permute(0, 3, 1, 2)
 

@@ -19,6 +19,7 @@ from upres.training.learner import Learner
 from upres.training.patches import PatchStore
 from upres.training.recipe import Recipe
 from upres.training.schedule import rate_factor
+from upres.training.steps import steps_for
 
 # After so many losses in a row that are not finite, a lower rate will not help.
 SETBACKS = 3
@@ -53,7 +54,7 @@ class Run:
         minutes: how long, or None to make ``recipe.steps`` steps.
         resume: go on from the folder's checkpoint.
         stop: asked before every step; a true answer saves and ends.
-        report_every: steps between reports.
+        report_every, report_seconds: steps or seconds between reports, whichever comes first.
         look_every, save_every: seconds between measurements and between checkpoints.
     """
 
@@ -69,6 +70,7 @@ class Run:
     resume: bool = False
     stop: Callable[[], bool] = lambda: False
     report_every: int = 50
+    report_seconds: float = 20.0
     look_every: float = 300.0
     save_every: float = 120.0
 
@@ -117,6 +119,7 @@ def train(run: Run) -> Outcome:
     kept = replace(run.model, network=learner.kept)
     position = _resumed(run, learner) if run.resume else Position()
     learner.forward = processes.wrap(learner.network, run.device)
+    steps = steps_for(learner, run.store, alone=processes.count == 1)
     whole = recipe.data.batch * processes.count
     share = slice(recipe.data.batch * processes.rank, recipe.data.batch * (processes.rank + 1))
     good = (position, deepcopy(learner.state()))
@@ -126,26 +129,29 @@ def train(run: Run) -> Outcome:
 
     while True:
         position = replace(position, seconds=time.monotonic() - started)
-        progress, stopped = processes.as_first((_progress(run, position), float(run.stop())))
+        late = meter.count > 0 and time.monotonic() - meter.begun > run.report_seconds
+        progress, stopped, due = processes.as_first((_progress(run, position), run.stop(), late))
         if progress >= 1.0 or stopped:
             break
 
-        with meter.data():
-            batch = run.sampler.batch(position.step, whole, share)
-            places = torch.from_numpy(batch.as_array())
-            places = places.to(run.device) if run.store.resident else places
-            low, high = run.store.cut(places, batch.scale)
+        begun = time.monotonic()
+        batch = run.sampler.batch(position.step, whole, share)
+        places = torch.from_numpy(batch.as_array())
+        places = places.to(run.device) if run.store.resident else places
+        meter.seconds_in_data += time.monotonic() - begun - steps.seconds_in_data
         rate = recipe.optimiser.rate * position.slowed
         rate *= rate_factor(recipe.schedule, progress, position.step)
-        meter.loss += learner.gradients(low, high, batch.scale)
-        learner.update(rate, position.step)
+        learner.prepare(rate, position.step)
+        meter.loss += steps.make(places, batch.scale)
+        meter.seconds_in_data += steps.seconds_in_data
         position = replace(position, step=position.step + 1)
         meter.count += 1
 
-        if position.step % run.report_every == 0:
+        if due or position.step % run.report_every == 0:
             loss = processes.mean(float(meter.loss) / meter.count)
             if not (math.isfinite(loss) and learner.finite()):
                 position = _set_back(run, learner, good, position)
+                steps.forget()
                 started = time.monotonic() - position.seconds
             else:
                 position = replace(position, setbacks=0)
@@ -186,10 +192,6 @@ class _Meter:
         self.count, self.seconds_in_data = 0, 0.0
         self.begun = time.monotonic()
 
-    def data(self) -> "_DataTime":
-        """Counts a block as time that went to data."""
-        return _DataTime(self)
-
     def speed(self, patches: int) -> dict[str, float]:
         seconds = time.monotonic() - self.begun
         return {
@@ -197,17 +199,6 @@ class _Meter:
             "patches_per_second": self.count * patches / seconds,
             "data_share": self.seconds_in_data / seconds,
         }
-
-
-class _DataTime:
-    def __init__(self, meter: _Meter) -> None:
-        self.meter = meter
-
-    def __enter__(self) -> None:
-        self.begun = time.monotonic()
-
-    def __exit__(self, *_: object) -> None:
-        self.meter.seconds_in_data += time.monotonic() - self.begun
 
 
 def _progress(run: Run, position: Position) -> float:

@@ -1,0 +1,195 @@
+"""How fast training is, as a ratio within one run against the usual loop: float32, NCHW, eager,
+and a DataLoader that decodes PNG files.
+
+    python benchmarks/training.py [--data DIR] [--device cpu] [--rounds 5] [--steps 5] [--json FILE]
+
+Both train the same network on the same pictures (by default the photographs that come with
+scikit-image) with the same batch and patch. Each round runs both, in turn; medians over the rounds
+are printed. On CUDA the time of a step is also given as a fraction of what the measured speed of
+a large bfloat16 matrix product would take.
+"""
+
+import argparse
+import json
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch.utils.data import DataLoader, Dataset
+
+from upres.data.folders import find_pictures
+from upres.data.patches import Sampler
+from upres.data.prepare import Prepared, gather, prepare
+from upres.networks import EDSR
+from upres.training.learner import Learner
+from upres.training.patches import PatchStore
+from upres.training.recipe import load_recipe
+from upres.training.steps import steps_for
+
+Loop = Callable[[int], None]
+
+
+class Files(Dataset):
+    """Pairs of PNG files, decoded whole for every patch, as most training code does."""
+
+    def __init__(self, prepared: Prepared, folder: Path, patch: int, count: int) -> None:
+        self.pairs, self.patch, self.count = [], patch, count
+        high, low, start = prepared.high(), prepared.low(2, "bicubic"), 0
+        for i, entry in enumerate(prepared.entries):
+            h, w = entry.low(2)
+            whole = high[entry.start : entry.start + entry.pixels]
+            names = folder / f"{i}.png", folder / f"{i}x2.png"
+            Image.fromarray(whole.reshape(entry.height, entry.width, 3)).save(names[0])
+            Image.fromarray(low[start : start + h * w].reshape(h, w, 3)).save(names[1])
+            start += h * w
+            self.pairs.append(names)
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
+        random = np.random.default_rng(index)
+        files = self.pairs[random.integers(len(self.pairs))]
+        high, low = (np.asarray(Image.open(file).convert("RGB")) for file in files)
+        p = self.patch
+        top, left = (int(random.integers(side - p + 1)) for side in low.shape[:2])
+        pair = low[top : top + p, left : left + p], high[2 * top :, 2 * left :][: 2 * p, : 2 * p]
+        if random.random() < 0.5:
+            pair = tuple(x[:, ::-1] for x in pair)
+        if random.random() < 0.5:
+            pair = tuple(x[::-1] for x in pair)
+        if random.random() < 0.5:
+            pair = tuple(x.transpose(1, 0, 2) for x in pair)
+        a, b = (torch.from_numpy(x.transpose(2, 0, 1).copy()).float() / 255 for x in pair)
+        return a, b
+
+
+def usual(
+    prepared: Prepared, folder: Path, numbers: dict, batch: int, patch: int, device: torch.device
+) -> Loop:
+    network = EDSR(2, **numbers).to(device)
+    optimiser = torch.optim.Adam(network.parameters(), 1e-4)
+    files = Files(prepared, folder, patch, 10**7)
+    batches = iter(DataLoader(files, batch, num_workers=torch.get_num_threads()))
+
+    def run(steps: int) -> None:
+        for _ in range(steps):
+            low, high = (x.to(device) for x in next(batches))
+            loss = torch.nn.functional.l1_loss(network(low, 2), high)
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+        _wait(device)
+
+    return run
+
+
+def ours(prepared: Prepared, numbers: dict, batch: int, patch: int, device: torch.device) -> Loop:
+    changes = {"data.batch": batch, "data.patch": patch, "network.numbers": numbers}
+    recipe = load_recipe("edsr-baseline", scale=2, changes=changes)
+    learner = Learner(EDSR(2, **numbers), recipe, device)
+    sampler = Sampler(
+        prepared.entries, prepared.detail(), patch=patch, scales=(2,), focus=recipe.data.focus
+    )
+    store = PatchStore(prepared, scales=(2,), versions=0, patch=patch, colour="rgb", device=device)
+    making = steps_for(learner, store, alone=True)
+    done = 0
+
+    def run(steps: int) -> None:
+        nonlocal done
+        for _ in range(steps):
+            places = torch.from_numpy(sampler.batch(done, batch).as_array())
+            learner.prepare(1e-4, done)
+            making.make(places.to(device) if store.resident else places, 2)
+            done += 1
+        _wait(device)
+
+    return run
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+
+
+def matrix_ceiling() -> float:
+    """FLOP/s of a large bfloat16 matrix product on CUDA."""
+    a = torch.randn(8192, 8192, device="cuda", dtype=torch.bfloat16)
+    for _ in range(3):
+        a @ a
+    torch.cuda.synchronize()
+    begun = time.perf_counter()
+    for _ in range(20):
+        a @ a
+    torch.cuda.synchronize()
+    return 20 * 2 * 8192**3 / (time.perf_counter() - begun)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--steps", type=int, default=5, help="of each contender in a round")
+    parser.add_argument("--blocks", type=int, default=16)
+    parser.add_argument("--channels", type=int, default=64)
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--patch", type=int, default=48)
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    device = torch.device(options.device)
+    data = options.data
+    if data is None:
+        import skimage
+
+        data = Path(skimage.__file__).parent / "data"
+    numbers = {"blocks": options.blocks, "channels": options.channels}
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        (folder / "png").mkdir()
+        prepared = prepare(
+            gather([find_pictures(data)], 0),
+            folder,
+            sizes=[1.0],
+            scales=[2],
+            versions=0,
+            progress=lambda *_: None,
+            threads=torch.get_num_threads(),
+        )
+        common = (numbers, options.batch, options.patch, device)
+        contenders = {
+            "upres": ours(prepared, *common),
+            "usual": usual(prepared, folder / "png", *common),
+        }
+        for run in contenders.values():
+            run(5)
+        seconds: dict[str, list[float]] = {name: [] for name in contenders}
+        for _ in range(options.rounds):
+            for name, run in contenders.items():
+                begun = time.perf_counter()
+                run(options.steps)
+                seconds[name].append((time.perf_counter() - begun) / options.steps)
+    weights = sum(p.numel() for p in EDSR(2, **numbers).parameters() if p.ndim == 4)
+    flops = 3 * 2 * weights * options.batch * options.patch**2  # the tail's share is larger; small
+    result: dict[str, object] = {"network": numbers, "batch": options.batch, "patch": options.patch}
+    for name, times in seconds.items():
+        middle = statistics.median(times)
+        result[name] = {"ms_per_step": 1e3 * middle, "all": times}
+        print(f"{name:<6} {1e3 * middle:8.2f} ms a step  {flops / middle / 1e9:7.0f} GFLOP/s")
+        if device.type == "cuda":
+            share = flops / middle / matrix_ceiling()
+            print(f"       {100 * share:.1f} % of a large bfloat16 matrix product's speed")
+    ratio = statistics.median(seconds["usual"]) / statistics.median(seconds["upres"])
+    result["ratio"] = ratio
+    print(f"upres makes {ratio:.2f} times the steps of the usual loop")
+    if options.json:
+        options.json.write_text(json.dumps(result, indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,100 @@
+"""One training step, launched piece by piece, or on CUDA recorded once and replayed.
+
+A small network's step is hundreds of kernels of a few microseconds each; launching them from
+Python takes longer than they do. A CUDA graph launches them all at once.
+"""
+
+import time
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from upres.training.learner import Learner
+from upres.training.patches import PatchStore
+
+
+class Steps(Protocol):
+    """Makes training steps.
+
+    Attributes:
+        seconds_in_data: time spent on cutting patches, as far as it is spent apart.
+    """
+
+    seconds_in_data: float
+
+    def make(self, places: Tensor, scale: int) -> Tensor:
+        """Cut the patches, learn from them; the loss, before the step."""
+        ...
+
+    def forget(self) -> None:
+        """The learner's tensors were replaced."""
+        ...
+
+
+def steps_for(learner: Learner, store: PatchStore, *, alone: bool) -> Steps:
+    """The fastest way that this device and this number of processes allow."""
+    if alone and store.resident:
+        return RecordedSteps(learner, store)
+    return PlainSteps(learner, store)
+
+
+class PlainSteps:
+    """Every operation is launched as it comes."""
+
+    def __init__(self, learner: Learner, store: PatchStore) -> None:
+        self.learner, self.store = learner, store
+        self.seconds_in_data = 0.0
+
+    def make(self, places: Tensor, scale: int) -> Tensor:
+        """See ``Steps``."""
+        begun = time.monotonic()
+        low, high = self.store.cut(places, scale)
+        self.seconds_in_data += time.monotonic() - begun
+        loss = self.learner.gradients(low, high, scale)
+        self.learner.update()
+        return loss
+
+    def forget(self) -> None:
+        """Nothing is kept."""
+
+
+class RecordedSteps:
+    """A CUDA graph for each scale: cropping, network, loss, gradients, optimiser, average."""
+
+    # Before it is recorded a step runs a few times, so that every library has chosen its
+    # algorithms and the optimiser has its state. These are steps like any others.
+    _PLAIN = 3
+
+    def __init__(self, learner: Learner, store: PatchStore) -> None:
+        self.plain = PlainSteps(learner, store)
+        self.stream = torch.cuda.Stream(store.device)  # type: ignore[no-untyped-call]
+        self.seconds_in_data = 0.0  # cutting is part of what is recorded
+        self.made: dict[int, int] = {}
+        self.recorded: dict[int, tuple[torch.cuda.CUDAGraph, Tensor, Tensor]] = {}
+
+    def make(self, places: Tensor, scale: int) -> Tensor:
+        """See ``Steps``."""
+        made = self.made[scale] = self.made.get(scale, 0) + 1
+        if made <= self._PLAIN:
+            self.stream.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(self.stream):
+                loss = self.plain.make(places, scale)
+            torch.cuda.current_stream().wait_stream(self.stream)
+            return loss
+        if scale not in self.recorded:
+            graph, inputs = torch.cuda.CUDAGraph(), places.clone()
+            # The recorded backward pass must make the gradients anew, not add to these.
+            self.plain.learner.optimiser.zero_grad(set_to_none=True)
+            with torch.cuda.graph(graph):
+                loss = self.plain.make(inputs, scale)
+            self.recorded[scale] = graph, inputs, loss
+        graph, inputs, loss = self.recorded[scale]
+        inputs.copy_(places, non_blocking=True)
+        graph.replay()
+        return loss
+
+    def forget(self) -> None:
+        """Record again: a graph knows its tensors by their addresses."""
+        self.made.clear()
+        self.recorded.clear()
