@@ -1,5 +1,6 @@
 """``upres train`` from its options to its results: data, models, one run for each scale."""
 
+import math
 import signal
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -61,7 +62,7 @@ class Order:
         device: where to train.
         threads: for decoding.
         name, licence, trained_by: what the result says about itself.
-        look_minutes: between measurements.
+        look_minutes: between measurements; a fifth of ``minutes`` if that is less.
     """
 
     data: tuple[tuple[str, PictureFolder], ...]
@@ -344,7 +345,7 @@ def _one(
         stop=stop,
         # A report copies the state, which would cost a fast device a tenth of its time.
         report_every=50 if device.type == "cpu" else 500,
-        look_every=60 * order.look_minutes,
+        look_every=60 * min(order.look_minutes, (order.minutes or math.inf) / 5),
     )
     if record is not None:
         record.event("start", {**story, "scales": scales, "resumed": run.resume})
