@@ -31,7 +31,14 @@ def _private_folders(tmp_path_factory, monkeypatch):
     monkeypatch.setenv("UPRES_HOME", str(home / "upres"))
     monkeypatch.setenv("HF_HOME", str(home / "hf"))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    for name in ("HF_ENDPOINT", "HF_HUB_CACHE", "HF_TOKEN", "HTTP_PROXY", "http_proxy"):
+    for name in (
+        "HF_ENDPOINT",
+        "HF_HUB_CACHE",
+        "HF_TOKEN",
+        "UPRES_DATA",
+        "HTTP_PROXY",
+        "http_proxy",
+    ):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
 

@@ -56,7 +56,7 @@ class Hub:
     def _answer(self, handler):
         wanted = handler.headers.get("Range")
         self.log.append((handler.command, handler.path, wanted))
-        hit = re.fullmatch(r"/([^/]+/[^/]+)/resolve/([^/]+)/(.+)", handler.path)
+        hit = re.fullmatch(r"/((?:datasets/)?[^/]+/[^/]+)/resolve/([^/]+)/(.+)", handler.path)
         body = self.files.get(hit.groups() if hit else handler.path)
         if self.status or body is None:
             self._send(handler, self.status or 404, {"X-Error-Code": "EntryNotFound"}, b"")

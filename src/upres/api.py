@@ -79,6 +79,20 @@ class Upscaler:
         elif self.model not in ("auto", *KERNELS):
             known_models().family(self.model)
 
+    @property
+    def models(self) -> tuple[Model, ...]:
+        """Those that were loaded so far."""
+        return tuple(self._models.values())
+
+    def serves(self, scale: int) -> bool:
+        """Whether it enlarges by this factor in one step; kernels do by any."""
+        return self.model in KERNELS or [s for _, s in self._chain(scale)] == [scale]
+
+    def chosen(self, factor: float) -> str:
+        """The model that "auto" means for this factor; otherwise the one that was named."""
+        chain = self._chain(factor)
+        return chain[0][0] if chain else self.model
+
     def check_device(self) -> None:
         """Find out before any picture whether the device and number format are there.
 

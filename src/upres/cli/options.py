@@ -5,6 +5,8 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from upres.errors import UsageError
+
 
 def _tile(text: str) -> int | None:
     if text == "auto":
@@ -12,6 +14,18 @@ def _tile(text: str) -> int | None:
     if text.isascii() and text.isdigit():
         return int(text)
     raise typer.BadParameter(f"{text!r} is neither auto nor a number of pixels")
+
+
+def scales(text: str) -> tuple[int, ...]:
+    """ "2,3,4" as numbers; "" is none.
+
+    Raises:
+        UsageError: something else is among them.
+    """
+    parts = [part.strip() for part in text.split(",")] if text else []
+    if not all(part in ("2", "3", "4") for part in parts) or len(set(parts)) != len(parts):
+        raise UsageError(f"--scale takes 2, 3, 4 or several of them, not {text!r}", "try --scale 2")
+    return tuple(int(part) for part in parts)
 
 
 def _model_names(incomplete: str) -> list[str]:

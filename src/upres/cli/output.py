@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -82,11 +83,23 @@ class Output:
         """What went wrong, in one line."""
         complain(str(error))
 
-    def table(self, title: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-        """Columns on stdout, padded with spaces; plain text everywhere."""
+    def text(self, text: str) -> None:
+        """Data as it stands."""
         with _standard_output():
-            sys.stdout.write("".join(f"{line}\n" for line in _columns(title, rows)))
+            sys.stdout.write(text)
             sys.stdout.flush()
+
+    def table(self, title: Sequence[str], rows: Sequence[Sequence[str]], *, bold: str = "") -> None:
+        """Columns on stdout, padded with spaces; plain text everywhere.
+
+        Args:
+            bold: cells that end in this are shown in bold, for terminals.
+        """
+        lines = _columns(title, rows)
+        if bold:
+            marked = re.compile(rf"(\S+ / \S+?){re.escape(bold)}")
+            lines = (marked.sub("\x1b[1m\\1\x1b[0m ", line) for line in lines)
+        self.text("".join(f"{line}\n" for line in lines))
 
     def note_table(self, title: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         """The same for people, on stderr."""

@@ -170,7 +170,7 @@ def train(
     changes = dict(parse_change(text) for text in change or ())
     named = {"steps": steps, "optimiser.rate": rate, "data.batch": batch, "data.patch": patch}
     changes |= {key: value for key, value in named.items() if value is not None}
-    scales = _scales(scale)
+    scales = options.scales(scale)
     if threads is not None:
         import torch
 
@@ -208,13 +208,6 @@ def train(
     if stop.signal is not None:
         out.note("stopped and saved; the same command with --resume goes on")
         raise typer.Exit(128 + stop.signal)
-
-
-def _scales(text: str) -> tuple[int, ...]:
-    parts = [part.strip() for part in text.split(",")] if text else []
-    if not all(part in ("2", "3", "4") for part in parts) or len(set(parts)) != len(parts):
-        raise UsageError(f"--scale takes 2, 3, 4 or several of them, not {text!r}", "try --scale 2")
-    return tuple(int(part) for part in parts)
 
 
 def _run_name(recipe: str, scales: tuple[int, ...]) -> str:

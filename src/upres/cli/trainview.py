@@ -86,8 +86,7 @@ class TrainView:
         yield "patches/s", f"{facts['patches_per_second']:.0f}"
         yield "time in data", f"{100 * facts['data_share']:.1f} %"
         yield "elapsed", clock(facts["seconds"])
-        if facts["progress"] > 0:
-            yield "left", clock(facts["seconds"] * (1 / facts["progress"] - 1))
+        yield "left", clock(facts["seconds_left"])
 
     def _draw(self) -> None:
         if self.live is None:

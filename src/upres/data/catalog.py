@@ -106,13 +106,19 @@ def training_pictures(
     return known.name, find_pictures(folder)
 
 
-def fetch_set(known: TrainingSet, folder: Path, *, note: Note, progress: Progress) -> None:
+def fetch_set(
+    known: TrainingSet, folder: Path, *, note: Note, progress: Progress, only: str = ""
+) -> None:
     """Download, verify and unpack what is missing.
+
+    Args:
+        only: the one folder that is wanted, if not all are.
 
     Raises:
         WeightsError, ResourceError: see ``download``.
     """
-    missing = [a for a in known.archives if not (folder / a.holds).is_dir()]
+    wanted = [a for a in known.archives if only in ("", a.holds)]
+    missing = [a for a in wanted if not (folder / a.holds).is_dir()]
     if not missing:
         return
     size = sum(a.size for a in missing)

@@ -165,6 +165,7 @@ def train(run: Run) -> Outcome:
                             "progress": progress,
                             "seconds": position.seconds,
                             **meter.speed(whole),
+                            "seconds_left": _left(run, position, meter),
                         }
                     )
             meter = _Meter(run.device)
@@ -205,6 +206,13 @@ def _progress(run: Run, position: Position) -> float:
     if run.minutes is not None:
         return position.seconds / (60 * run.minutes)
     return position.step / run.recipe.steps
+
+
+def _left(run: Run, position: Position, meter: "_Meter") -> float:
+    """Seconds to the end, at the present speed."""
+    if run.minutes is not None:
+        return 60 * run.minutes - position.seconds
+    return (run.recipe.steps - position.step) * (time.monotonic() - meter.begun) / meter.count
 
 
 def _set_back(

@@ -6,7 +6,8 @@ from typing import Any, Protocol
 from upres.errors import WeightsError
 from upres.weights.facts import ModelFacts
 from upres.weights.header import read_facts, read_training
-from upres.weights.store import hub, sha256_of
+from upres.weights.hub import hub
+from upres.weights.store import sha256_of
 
 _CARD = """---
 license: {licence}

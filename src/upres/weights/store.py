@@ -6,19 +6,14 @@ honoured), and no byte of them is used before the whole file's SHA-256 is right.
 transfer is continued where it stopped while the command runs.
 """
 
-import errno
 import hashlib
 import os
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-from upres.errors import ResourceError, WeightsError
+from upres.errors import WeightsError
+from upres.weights.hub import Progress, download, hub
 from upres.weights.manifest import WeightsEntry
-
-# Bytes that arrived so far, and bytes in all (0 where the server does not say).
-Progress = Callable[[int, int], None]
 
 
 def home() -> Path:
@@ -101,72 +96,14 @@ def fetch(entry: WeightsEntry, progress: Progress | None = None) -> Path:
     if path is not None and sha256_of(path) == entry.sha256:
         return path
     # What the cache holds is damaged, if it holds anything: ask for all of it.
-    path = _download(entry, progress, again=path is not None)
+    path = download(
+        entry.hub.repository,
+        entry.file,
+        entry.hub.revision,
+        progress=progress,
+        again=path is not None,
+        offline_remedy=f"run 'upres models pull {entry.name}' where there is a network",
+        remedy="try again later; bundled models need no network",
+    )
     verify(entry, path)
     return path
-
-
-def _download(entry: WeightsEntry, progress: Progress | None, *, again: bool) -> Path:
-    library = hub()
-    assert entry.hub is not None
-    where = f"{entry.hub.repository}/{entry.file}"
-    if library.constants.HF_HUB_OFFLINE:
-        state = "is damaged in the cache" if again else "is not in the cache"
-        raise WeightsError(
-            f"{where} {state} and HF_HUB_OFFLINE forbids to download it",
-            f"unset it, or run 'upres models pull {entry.name}' where there is a network",
-        )
-    try:
-        return Path(
-            library.hf_hub_download(
-                entry.hub.repository,
-                entry.file,
-                revision=entry.hub.revision,
-                force_download=again,
-                tqdm_class=_progress_class(progress),
-            )
-        )
-    except (OSError, ValueError, RuntimeError, library.errors.HTTPError) as error:
-        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-            raise ResourceError(
-                f"the disk is full, {where} cannot be stored", "free some, or set HF_HOME"
-            ) from error
-        cause = error.__cause__ or error
-        reason = str(cause).strip().partition("\n")[0].rstrip(":.") or type(cause).__name__
-        raise WeightsError(
-            f"{where} cannot be downloaded ({reason})",
-            "try again later; bundled models need no network",
-        ) from error
-
-
-def hub() -> Any:
-    """huggingface_hub, imported when first needed: it takes a seventh of a second."""
-    # Neither is part of a download: a daily request about the program, and a second transfer
-    # protocol that mirrors rarely speak and that waits minutes where it is blocked.
-    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-    os.environ.setdefault("HF_HUB_DISABLE_XET", "1")
-    import huggingface_hub
-    import huggingface_hub.errors
-    import huggingface_hub.utils.logging as hub_logging
-
-    set_level: Any = hub_logging.set_verbosity_error
-    set_level()
-    return huggingface_hub
-
-
-def _progress_class(progress: Progress | None) -> type[Any]:
-    """A bar in the shape that huggingface_hub expects, which only passes numbers on."""
-    from tqdm.auto import tqdm  # type: ignore[import-untyped]
-
-    class Bar(tqdm):  # type: ignore[misc]
-        def __init__(self, *args: Any, **kwargs: Any) -> None:
-            self.arrived = int(kwargs.get("initial") or 0)
-            self.expected = int(kwargs.get("total") or 0)
-            super().__init__(*args, **{**kwargs, "disable": True})
-
-        def update(self, n: float | None = 1) -> None:
-            self.arrived += int(n or 0)
-            if progress is not None:
-                progress(self.arrived, self.expected)
-
-    return Bar

@@ -1,0 +1,195 @@
+"""``upres bench`` from its options to a report."""
+
+import os
+import platform
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from upres.api import KERNELS, Upscaler
+from upres.benchmark.quality import Row, Settings, measure_set
+from upres.benchmark.report import Report
+from upres.data.evaluation import Note, Progress, find_set
+from upres.errors import UpresError, UsageError, VerificationError
+from upres.inference.device import DeviceName, Precision
+from upres.inference.sizes import Goal
+from upres.weights.known import known_models
+
+# How far a measured figure may be from the one in weights.toml, in dB.
+TOLERANCE = 0.02
+
+
+@dataclass(frozen=True)
+class Order:
+    """What ``upres bench`` was asked for.
+
+    Attributes:
+        sets: names, folders, or HIGH:LOW pairs of folders.
+        scales: 2, 3, 4 or several of them.
+        models: names or files; bicubic comes first whether it is among them or not.
+        data_dir: where copies of sets lie already.
+        home: where downloads are kept.
+        keep_going: what fails is reported, and the rest measured all the same.
+    """
+
+    sets: tuple[str, ...]
+    scales: tuple[int, ...]
+    models: tuple[str, ...]
+    settings: Settings
+    data_dir: Path | None
+    home: Path
+    ensemble: bool = False
+    device: DeviceName = "auto"
+    precision: Precision = "auto"
+    keep_going: bool = False
+
+
+def run_order(
+    order: Order,
+    *,
+    note: Note,
+    progress: Progress,
+    counted: Note | None = None,
+) -> Report:
+    """Measure everything; a report of what was found.
+
+    Args:
+        counted: told what is measured next.
+
+    Raises:
+        UpresError: something cannot be measured, and ``keep_going`` was not asked for.
+    """
+    rows: list[Row] = []
+    failures: list[str] = []
+    for name in order.sets:
+        for scale in order.scales:
+            try:
+                models = _models(order, scale, note, progress)
+                label, truths = find_set(
+                    name,
+                    scale,
+                    data_dir=order.data_dir,
+                    home=order.home,
+                    note=note,
+                    progress=progress,
+                )
+                if counted is not None:
+                    counted(f"{label} x{scale}: {len(truths)} pictures, {len(models)} models")
+                rows += measure_set(label, truths, scale, models, order.settings)
+            except UpresError as error:
+                if not order.keep_going:
+                    raise
+                failures.append(f"{name} x{scale}: {error}")
+    return Report(order.settings, tuple(rows), tuple(failures), machine())
+
+
+def _models(order: Order, scale: int, note: Note, progress: Progress) -> list[tuple[str, Upscaler]]:
+    """Bicubic and what was asked for, as far as it serves the scale."""
+    found: dict[str, Upscaler] = {}
+    for name in ("bicubic", *order.models):
+        upscaler = Upscaler(
+            name,
+            Goal(scale=scale),
+            order.device,
+            order.precision,
+            ensemble=order.ensemble and name not in KERNELS,
+            on_download=progress,
+        )
+        if name == "auto":
+            name = upscaler.chosen(scale)
+        if not upscaler.serves(scale):
+            note(f"{name} has no weights for x{scale} and is left out there")
+            continue
+        label = Path(name).stem if name.endswith(".safetensors") else name
+        found.setdefault(label + ("+" if upscaler.ensemble else ""), upscaler)
+    return list(found.items())
+
+
+def every_model() -> tuple[str, ...]:
+    """Names of all models whose weights need no download, and Lanczos."""
+    names = [e.facts.name for e in known_models().entries if e.hub is None]
+    return ("lanczos", *dict.fromkeys(names))
+
+
+def machine() -> str:
+    """What it ran on, in a line."""
+    parts = [f"{os.cpu_count()} CPU cores ({platform.machine()})", f"torch {torch.__version__}"]
+    if torch.cuda.is_available():
+        parts.insert(0, torch.cuda.get_device_name())
+    return ", ".join(parts)
+
+
+@dataclass(frozen=True)
+class Check:
+    """A figure in weights.toml, and what was found.
+
+    Attributes:
+        measured: in dB, or None if it could not be measured.
+    """
+
+    model: str
+    set: str
+    scale: int
+    stated: float
+    measured: float | None
+
+    @property
+    def holds(self) -> bool:
+        """Whether they agree."""
+        return self.measured is None or abs(self.measured - self.stated) <= TOLERANCE
+
+
+def verify(order: Order, *, note: Note, progress: Progress) -> tuple[list[Check], list[str]]:
+    """Measure every figure of weights.toml whose weights and set can be had.
+
+    Returns:
+        The checks, and the names of models that were never measured.
+    """
+    stated: dict[tuple[str, int], list[tuple[str, float]]] = {}
+    never: list[str] = []
+    for entry in known_models().entries:
+        if not entry.facts.measured:
+            never.append(entry.name)
+        for m in entry.facts.measured:
+            stated.setdefault((m.set, m.scale), []).append((entry.facts.name, m.psnr))
+    checks: list[Check] = []
+    for (label, scale), figures in stated.items():
+        dataset, _, jpeg = label.partition("-jpeg")
+        if dataset not in order.sets:
+            continue
+        one = replace(
+            order,
+            sets=(dataset,),
+            scales=(scale,),
+            models=tuple(name for name, _ in figures),
+            settings=order.settings.with_jpeg(int(jpeg)) if jpeg else order.settings,
+        )
+        try:
+            report: Report | None = run_order(one, note=note, progress=progress)
+        except UpresError as error:
+            note(f"{label} x{scale}: {error}")
+            report = None
+        for name, psnr in figures:
+            row = None if report is None else report.row(name, (dataset, scale))
+            checks.append(Check(name, label, scale, psnr, None if row is None else row.psnr))
+    return checks, never
+
+
+def demand(checks: Sequence[Check]) -> None:
+    """Raise unless all that was measured agrees.
+
+    Raises:
+        VerificationError: a figure differs, or nothing could be measured.
+    """
+    wrong = [c for c in checks if not c.holds]
+    if wrong:
+        first = wrong[0]
+        raise VerificationError(
+            f"{first.model} x{first.scale} on {first.set} gives {first.measured:.3f} dB, "
+            f"weights.toml says {first.stated:.3f} ({len(wrong)} of {len(checks)} figures differ)",
+            "install upres again; if it stays so, please report it with 'upres doctor'",
+        )
+    if not any(c.measured is not None for c in checks):
+        raise UsageError("no figure could be measured", "give --data-dir, or allow downloads")

@@ -1,0 +1,268 @@
+"""``upres bench``: how good models are, by the field's protocol."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from upres.cli import options
+from upres.cli.output import Output
+from upres.errors import BatchError, OutputError, UsageError
+
+if TYPE_CHECKING:
+    from upres.benchmark.report import Report
+    from upres.benchmark.session import Order
+
+EXAMPLES = """
+Examples:
+  upres bench set14                              the usual model beside bicubic
+  upres bench set5,set14 --all --report all.md
+  upres bench mine/ --model a.safetensors,edsr-light --scale 2
+  upres bench HR/:LR/ --scale 4                  low-resolution pictures of one's own
+  upres bench set14 --jpeg 75                    after JPEG
+  upres bench --verify                           does this installation give the stated figures?
+
+Sets are looked for in --data-dir, then in UPRES_DATA, and downloaded if they are nowhere.
+"""
+
+_WHAT, _HOW, _OUT = "Data", "Model", "Output"
+
+
+def bench(
+    sets: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="SET", help="Known sets, folders, or HIGH:LOW folders."),
+    ] = None,
+    data_dir: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Where copies of sets lie.", rich_help_panel=_WHAT),
+    ] = None,
+    scale: Annotated[
+        str,
+        typer.Option(
+            "--scale",
+            "-s",
+            metavar="2,3,4",
+            help="One or several.  [default: 2,3,4]",
+            rich_help_panel=_WHAT,
+        ),
+    ] = "2,3,4",
+    protocol: Annotated[
+        Literal["y", "rgb", "div2k"],
+        typer.Option(
+            help="y: luma, scale shaved, as in papers; rgb; div2k: RGB, scale + 6 shaved.",
+            rich_help_panel=_WHAT,
+        ),
+    ] = "y",
+    shave: Annotated[
+        int | None,
+        typer.Option(
+            min=0, metavar="N", help="Pixels shaved, other than that.", rich_help_panel=_WHAT
+        ),
+    ] = None,
+    jpeg: Annotated[
+        int | None,
+        typer.Option(
+            min=1, max=100, metavar="Q", help="Inputs go through JPEG.", rich_help_panel=_WHAT
+        ),
+    ] = None,
+    noise: Annotated[
+        float,
+        typer.Option(
+            min=0,
+            metavar="S",
+            help="Inputs get noise of this sigma, in levels of 255.",
+            rich_help_panel=_WHAT,
+        ),
+    ] = 0.0,
+    blur: Annotated[
+        float,
+        typer.Option(
+            min=0,
+            metavar="S",
+            help="Inputs are blurred by this sigma, in pixels.",
+            rich_help_panel=_WHAT,
+        ),
+    ] = 0.0,
+    model: Annotated[
+        str,
+        typer.Option(
+            "--model",
+            "-m",
+            metavar="A,B",
+            help="Names or .safetensors files; bicubic is always measured.",
+            rich_help_panel=_HOW,
+        ),
+    ] = "auto",
+    everything: Annotated[
+        bool,
+        typer.Option("--all", help="All models that are on this machine.", rich_help_panel=_HOW),
+    ] = False,
+    ensemble: options.Ensemble = False,
+    device: options.Device = "auto",
+    precision: options.PrecisionName = "auto",
+    threads: options.Threads = None,
+    report: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="FILE",
+            help=".json, .csv or .md; can be given several times.",
+            rich_help_panel=_OUT,
+        ),
+    ] = None,
+    by_picture: Annotated[
+        bool,
+        typer.Option("--pictures", help="A line for each picture, too.", rich_help_panel=_OUT),
+    ] = False,
+    list_: Annotated[
+        bool, typer.Option("--list", help="Say which sets are known, and stop.")
+    ] = False,
+    verify: Annotated[
+        bool,
+        typer.Option(
+            "--verify", help="Compare with the figures in weights.toml; see also SET, --data-dir."
+        ),
+    ] = False,
+    keep_going: Annotated[
+        bool, typer.Option("--keep-going", help="Measure the rest when something fails.")
+    ] = False,
+    overwrite: options.Overwrite = False,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Measure PSNR and SSIM of models against bicubic, on known sets or your own pictures."""
+    output = Output(json=json, quiet=quiet)
+    if list_:
+        _list(output)
+        return
+    if not sets and not verify:
+        raise UsageError("bench takes a set", "for example 'upres bench set14'; --list names them")
+    for path in report or ():
+        _check_report(path, overwrite=overwrite)
+    if threads is not None:
+        import torch
+
+        torch.set_num_threads(threads)
+    from upres.benchmark.quality import Settings
+    from upres.benchmark.session import Order, every_model
+    from upres.imaging.degrade import Degradation
+    from upres.weights.store import data_home
+
+    order = Order(
+        sets=_words(sets or []) or ("set5", "set14"),
+        scales=options.scales(scale),
+        models=every_model() if everything else _words([model]),
+        settings=Settings(
+            protocol, shave, Degradation(blur=blur, noise=noise, quality=jpeg, subsampled=True)
+        ),
+        data_dir=data_dir,
+        home=data_home(),
+        ensemble=ensemble,
+        device=device,
+        precision=precision,
+        keep_going=keep_going,
+    )
+    if verify:
+        _verify(order, output)
+        return
+    _measure(order, output, report or [], by_picture=by_picture)
+
+
+def _measure(order: "Order", output: Output, files: list[Path], *, by_picture: bool) -> None:
+    from upres.benchmark import report as reports
+    from upres.benchmark.session import run_order
+
+    with output.progress() as progress:
+        found = run_order(order, note=output.note, progress=progress.transfer, counted=output.note)
+    if output.json:
+        output.text(reports.as_json(found))
+    elif found.rows:
+        _show(found, output, by_picture=by_picture or len(found.models) <= 2)
+    writers = {
+        ".json": reports.as_json,
+        ".csv": reports.as_csv,
+        ".md": reports.as_markdown,
+    }
+    for path in files:
+        from upres.imaging.writer import write_file
+
+        write_file(path, writers[path.suffix](found).encode(), overwrite=True)
+        output.note(f"written: {path}")
+    for failure in found.failures:
+        output.note(f"not measured: {failure}")
+    if found.failures:
+        raise BatchError(f"{len(found.failures)} parts could not be measured", "see above for each")
+
+
+def _show(found: "Report", output: Output, *, by_picture: bool) -> None:
+    from upres.benchmark import report as reports
+
+    bold = sys.stdout.isatty()
+    output.note(f"{found.settings}; {found.machine}")
+    if by_picture:
+        output.table(*reports.pictures(found))
+        output.text("\n")
+    head, rows = reports.matrix(found)
+    output.table(head, rows, bold="*" if bold else "")
+    output.text("\n")
+    output.table(*reports.details(found))
+    for gain in found.gains:
+        if gain.over != "bicubic":
+            output.text(
+                f"\n{gain.model} over {gain.over} on {gain.set} x{gain.scale}: {gain.mean:+.3f} dB "
+                f"({gain.low:+.3f} to {gain.high:+.3f}), better on {gain.won} of {gain.pictures}\n"
+            )
+
+
+def _verify(order: "Order", output: Output) -> None:
+    from upres.benchmark.session import demand, verify
+
+    with output.progress() as progress:
+        checks, never = verify(order, note=output.note, progress=progress.transfer)
+    for check in checks:
+        if check.measured is None:
+            state = "could not be measured"
+        else:
+            state = f"{check.measured:.3f} dB, " + ("ok" if check.holds else "DIFFERS")
+        output.value(
+            f"{check.model} x{check.scale} on {check.set}: stated {check.stated:.3f}, {state}",
+            **vars(check),
+            holds=check.holds,
+        )
+    for name in never:
+        output.note(f"{name}: not measured by us, nothing to compare")
+    demand(checks)
+
+
+def _list(output: Output) -> None:
+    from upres.data.evaluation import EVALUATION_SETS
+
+    rows = []
+    for known in EVALUATION_SETS.values():
+        where = "DIV2K's own host" if known.name == "div2k" else "nowhere to download"
+        if known.source is not None:
+            where = f"Hub: {known.source.repository}"
+        rows.append([known.name, str(known.pictures), where, known.licence])
+        if output.json:
+            output.value(
+                "", set=known.name, pictures=known.pictures, source=where, licence=known.licence
+            )
+    if not output.json:
+        output.table(["set", "pictures", "from", "licence"], rows)
+
+
+def _words(texts: list[str]) -> tuple[str, ...]:
+    """Commas separate as spaces do; known sets in lower case."""
+    from upres.data.evaluation import EVALUATION_SETS
+
+    words = [word.strip() for text in texts for word in text.split(",") if word.strip()]
+    return tuple(w.lower() if w.lower() in EVALUATION_SETS else w for w in words)
+
+
+def _check_report(path: Path, *, overwrite: bool) -> None:
+    if path.suffix not in (".json", ".csv", ".md"):
+        raise OutputError(f"{path} is no kind of report", "name a .json, .csv or .md file")
+    from upres.imaging.writer import check_target
+
+    check_target(path, overwrite=overwrite)

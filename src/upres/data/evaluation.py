@@ -1,0 +1,282 @@
+"""Sets of pictures that quality is measured on: copies on this machine, or downloaded."""
+
+import hashlib
+import shutil
+import tarfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from upres.data.catalog import DIV2K, fetch_set
+from upres.data.folders import SUFFIXES
+from upres.errors import InputError, ResourceError, WeightsError
+from upres.weights.hub import HubFile, fetch_file
+
+Note = Callable[[str], None]
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class EvaluationSet:
+    """Attributes:
+    name: as people write it, in lower case.
+    title: as papers write it, and as its folder is called.
+    pictures: how many there are.
+    licence: what its publisher says.
+    source: an archive of high-resolution pictures on the Hub, or None where there is none.
+    members: SHA-256 of pictures in the archive, where the archive's own is not published.
+    """
+
+    name: str
+    title: str
+    pictures: int
+    licence: str
+    source: HubFile | None = None
+    members: Mapping[str, str] = field(default_factory=dict)
+
+
+# Revisions and hashes are as the Hub shows them. It shows none for Set14's archive, but the
+# pictures in it are known.
+_SET14_MEMBERS = {
+    "baboon.png": "bf6fb300762bcbe1340098b4309c179b2007c3bb81b7afde18c38a3ae70ac8a9",
+    "barbara.png": "1ea77fe82564b55230d7c2439bef5738d18a4624280e263be48484c002b6280b",
+    "bridge.png": "c0eb089ad3dacfa96ee79d9c112216265b36aaba205e06f80846b03b21884a53",
+    "coastguard.png": "fc6c2acd5ca2116f37b1b38c0c2908ce64e2e414086fb43349c246d410669da6",
+    "comic.png": "49ccc5e33deff33992b929b07549d803f176e01bf9f41b73de6b15437bc2280d",
+    "face.png": "5cc7a1c5c013b46a7ab4850cb709974d26971550106375a36fd641c725bce9aa",
+    "flowers.png": "609e9fc9ffd6c9689c6200a11e057c19e6e4ec5d385fe0d6eb59a7b24f327894",
+    "foreman.png": "af4ad4771fd2def0a09ba0011e67225f10ad1590e85b48aab4f6820fa932b1ed",
+    "lenna.png": "72d70a7a5051c6193f02b03decb6c7b1d336abe2d024f441a2384acaee84af55",
+    "man.png": "ba7a7e45f690a542fc32fdefe1e04e0128d1cdf8c3817c1ee7b0300961636bfe",
+    "monarch.png": "ed96187293a37c931250d137553928e1a9a63e31296b82a4968dde63683bb101",
+    "pepper.png": "46339a09e2ae31d2f0513642607586a00d82feaf48dc3cc770e42be5684a11a9",
+    "ppt3.png": "a9276fa3f7fbd4257ccede14d1004f836c10fcc2bac174b2428f43fe899b8f9d",
+    "zebra.png": "af146347f19b1ab9f1da26113a88505d600e2dcb84bf91bb8e2013691e79bcc7",
+}
+
+EVALUATION_SETS: dict[str, EvaluationSet] = {
+    known.name: known
+    for known in (
+        EvaluationSet(
+            "set5",
+            "Set5",
+            5,
+            "not stated; for academic use",
+            HubFile(
+                "eugenesiow/Set5",
+                "d8b579a20afde95b4d8ed6bf6383447d33027295",
+                "data/Set5_HR.tar.gz",
+                "260fc447296333f6c2716bcd65513968c33b666f21a905537ee3330c51a1945b",
+            ),
+        ),
+        EvaluationSet(
+            "set14",
+            "Set14",
+            14,
+            "for academic use",
+            HubFile(
+                "eugenesiow/Set14",
+                "5afcf80d267dba61cdfa9a32b1a6fe4cca57b6d7",
+                "data/Set14_HR.tar.gz",
+                None,
+            ),
+            _SET14_MEMBERS,
+        ),
+        EvaluationSet(
+            "b100",
+            "B100",
+            100,
+            "Berkeley segmentation data set; for research",
+            HubFile(
+                "eugenesiow/BSD100",
+                "8fbc3a31603eba947ea6eba928d31fee0f0c31bb",
+                "data/BSD100_HR.tar.gz",
+                "333495ccded04a0db52b33361140821ea7e0d8af8dfb54b58df79a00010858d6",
+            ),
+        ),
+        EvaluationSet(
+            "urban100",
+            "Urban100",
+            100,
+            "CC BY 4.0",
+            # No hash of it is shown anywhere; the commit alone pins it.
+            HubFile(
+                "eugenesiow/Urban100",
+                "fb0d8a4c6b2471d32bd133de40bb8bb10dde69b9",
+                "data/Urban100_HR.tar.gz",
+                None,
+            ),
+        ),
+        EvaluationSet("manga109", "Manga109", 109, "on request, from its authors"),
+        EvaluationSet("div2k", "DIV2K_valid", 100, "for academic research only"),
+    )
+}
+
+
+@dataclass(frozen=True)
+class Truth:
+    """One picture of a set, at one scale.
+
+    Attributes:
+        name: of its file, without the suffix.
+        path: the high-resolution picture.
+        low: the low-resolution one, if it came with it.
+    """
+
+    name: str
+    path: Path
+    low: Path | None = None
+
+
+def find_set(
+    text: str,
+    scale: int,
+    *,
+    data_dir: Path | None,
+    home: Path,
+    note: Note,
+    progress: Progress,
+) -> tuple[str, list[Truth]]:
+    """A set's name and its pictures, in the order of their names.
+
+    Args:
+        text: a known set's name in any case; a folder of pictures; or two folders joined by ":",
+            high and low resolution.
+        scale: some copies hold other files for each.
+        data_dir: where copies may lie already, in any of the usual layouts.
+        home: where downloads are kept.
+
+    Raises:
+        InputError: there is no such set, or it cannot be had.
+        WeightsError, ResourceError: the download failed.
+    """
+    known = EVALUATION_SETS.get(text.lower())
+    if known is None:
+        return _folder(text, scale)
+    for place in (data_dir, home):
+        if place is not None and (found := _copy(known, place, scale)):
+            return known.name, found
+    if known.name == "div2k":
+        fetch_set(DIV2K, home / "DIV2K", note=note, progress=progress, only="DIV2K_valid_HR")
+    elif known.source is None:
+        raise InputError(
+            f"{known.title} cannot be downloaded ({known.licence})",
+            f"put its {known.pictures} PNG files into {home / known.title / 'HR'}",
+        )
+    else:
+        _download(known, known.source, home, progress)
+    return known.name, _copy(known, home, scale)
+
+
+def _folder(text: str, scale: int) -> tuple[str, list[Truth]]:
+    high, _, low = text.partition(":")
+    folder = Path(high)
+    if not folder.is_dir():
+        raise InputError(
+            f"{text} is neither a known set nor a folder",
+            f"known are {', '.join(EVALUATION_SETS)}; or check the path",
+        )
+    name = folder.resolve().name
+    found = _in_layout(folder, scale) or _truths(folder)
+    if not found:
+        raise InputError(f"{folder} holds no pictures", "give a folder of PNG files")
+    if not low:
+        return name, found
+    partners = {path.stem: path for path in _files(Path(low))}
+    missing = [truth.name for truth in found if truth.name not in partners]
+    if missing:
+        raise InputError(
+            f"{low} has no picture called {missing[0]}", "both folders need the same names"
+        )
+    return name, [Truth(truth.name, truth.path, partners[truth.name]) for truth in found]
+
+
+def _copy(known: EvaluationSet, place: Path, scale: int) -> list[Truth]:
+    """The set in one of the usual layouts below ``place``, or nothing."""
+    if not place.is_dir():
+        return []
+    titles = {known.title.lower(), known.name, *_ALSO.get(known.name, ())}
+    for folder in sorted(place.iterdir()):
+        title = folder.name.lower()
+        if title in titles and (found := _in_layout(folder, scale) or _truths(folder)):
+            return found
+        if title in {f"{t}_hr" for t in titles} and (found := _truths(folder)):
+            return found
+    return []
+
+
+# Names of folders that also mean a set.
+_ALSO = {"b100": ("bsd100", "bsds100"), "div2k": ("div2k_valid",)}
+
+
+def _in_layout(folder: Path, scale: int) -> list[Truth]:
+    """HR/NAME.png with LR_bicubic/X2/NAMEx2.png; image_SRF_2/NAME_SRF_2_HR.png with _LR.png;
+    DIV2K_valid_HR/ with DIV2K_valid_LR_bicubic/X2/."""
+    for high, low in (("HR", "LR_bicubic"), ("DIV2K_valid_HR", "DIV2K_valid_LR_bicubic")):
+        if found := _truths(folder / high):
+            lows = {
+                path.stem.removesuffix(f"x{scale}"): path
+                for path in _files(folder / low / f"X{scale}")
+            }
+            return [Truth(t.name, t.path, lows.get(t.name)) for t in found]
+    end = f"_SRF_{scale}_"
+    files = {path.stem: path for path in _files(folder / f"image_SRF_{scale}")}
+    return [
+        Truth(stem.removesuffix(f"{end}HR"), path, files.get(stem.removesuffix("HR") + "LR"))
+        for stem, path in files.items()
+        if stem.endswith(f"{end}HR")
+    ]
+
+
+def _truths(folder: Path) -> list[Truth]:
+    return [Truth(path.stem, path) for path in _files(folder)]
+
+
+def _files(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        return []
+    return sorted(
+        p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith(".")
+    )
+
+
+def _download(known: EvaluationSet, source: HubFile, home: Path, progress: Progress) -> None:
+    archive = fetch_file(source, lambda done, total: progress(known.title, done, total))
+    target = home / known.title
+    beside = home / f".{known.title}.part"
+    shutil.rmtree(beside, ignore_errors=True)
+    try:
+        beside.mkdir(parents=True)
+        with tarfile.open(archive) as packed:
+            packed.extractall(beside, filter="data")
+        files = [p for p in beside.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file()]
+        _verify(known, files)
+        (beside / "HR").mkdir(exist_ok=True)
+        for file in files:
+            file.replace(beside / "HR" / file.name)
+        beside.replace(target)
+    except (tarfile.TarError, EOFError) as error:
+        raise WeightsError(
+            f"{source} is no archive that can be unpacked ({error})", "try again later"
+        ) from error
+    except OSError as error:
+        raise ResourceError(
+            f"{home} cannot be written ({error.strerror})", "set UPRES_DATA to another folder"
+        ) from error
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+
+
+def _verify(known: EvaluationSet, files: list[Path]) -> None:
+    if len(files) != known.pictures:
+        raise WeightsError(
+            f"{known.source} holds {len(files)} pictures, {known.title} has {known.pictures}",
+            "put a copy of the set into UPRES_DATA yourself",
+        )
+    for file in files:
+        wanted = known.members.get(file.name)
+        if known.members and wanted != hashlib.sha256(file.read_bytes()).hexdigest():
+            raise WeightsError(
+                f"{file.name} of {known.source} is not what was published",
+                "put a copy of the set into UPRES_DATA yourself",
+            )

@@ -1,0 +1,148 @@
+"""Files on the Hugging Face Hub, at pinned commits, through the Hub's own cache."""
+
+import errno
+import hashlib
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from upres.errors import ResourceError, WeightsError
+
+# Bytes that arrived so far, and bytes in all (0 where the server does not say).
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class HubFile:
+    """A file of a data set.
+
+    Attributes:
+        repository: owner/name.
+        revision: a full commit hash.
+        path: inside the repository.
+        sha256: of the file, or None where none is published; then the commit alone pins it.
+    """
+
+    repository: str
+    revision: str
+    path: str
+    sha256: str | None
+
+    def __str__(self) -> str:
+        return f"{self.repository}/{self.path}"
+
+
+def fetch_file(file: HubFile, progress: Progress | None = None) -> Path:
+    """The verified file, downloaded if need be.
+
+    Raises:
+        WeightsError: it cannot be had, or is not what was published.
+        ResourceError: the disk is full.
+    """
+    for again in (False, True):
+        path = download(
+            file.repository,
+            file.path,
+            file.revision,
+            progress=progress,
+            again=again,
+            kind="dataset",
+            offline_remedy="put a copy of the set where UPRES_DATA points",
+            remedy="try again later, or put a copy of the set where UPRES_DATA points",
+        )
+        with path.open("rb") as opened:
+            actual = hashlib.file_digest(opened, "sha256").hexdigest()
+        if file.sha256 in (None, actual):
+            return path
+    raise WeightsError(
+        f"{file} has SHA-256 {actual[:16]}..., published was {str(file.sha256)[:16]}...",
+        "put a copy of the set where UPRES_DATA points",
+    )
+
+
+def download(
+    repository: str,
+    file: str,
+    revision: str,
+    *,
+    progress: Progress | None,
+    again: bool,
+    offline_remedy: str,
+    remedy: str,
+    kind: Literal["model", "dataset"] = "model",
+) -> Path:
+    """A file in the Hub's cache, not verified.
+
+    Args:
+        again: ask for all of it even if the cache holds something.
+        offline_remedy, remedy: what the reader can do.
+
+    Raises:
+        WeightsError: it cannot be had.
+        ResourceError: the disk is full.
+    """
+    library = hub()
+    where = f"{repository}/{file}"
+    if library.constants.HF_HUB_OFFLINE:
+        found = library.try_to_load_from_cache(repository, file, revision=revision, repo_type=kind)
+        if isinstance(found, str) and not again:
+            return Path(found)
+        state = "is damaged in the cache" if again else "is not in the cache"
+        raise WeightsError(
+            f"{where} {state} and HF_HUB_OFFLINE forbids to download it",
+            f"unset it, or {offline_remedy}",
+        )
+    try:
+        return Path(
+            library.hf_hub_download(
+                repository,
+                file,
+                repo_type=kind,
+                revision=revision,
+                force_download=again,
+                tqdm_class=_progress_class(progress),
+            )
+        )
+    except (OSError, ValueError, RuntimeError, library.errors.HTTPError) as error:
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            raise ResourceError(
+                f"the disk is full, {where} cannot be stored", "free some, or set HF_HOME"
+            ) from error
+        cause = error.__cause__ or error
+        reason = str(cause).strip().partition("\n")[0].rstrip(":.") or type(cause).__name__
+        raise WeightsError(f"{where} cannot be downloaded ({reason})", remedy) from error
+
+
+def hub() -> Any:
+    """huggingface_hub, imported when first needed: it takes a seventh of a second."""
+    # Neither is part of a download: a daily request about the program, and a second transfer
+    # protocol that mirrors rarely speak and that waits minutes where it is blocked.
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    os.environ.setdefault("HF_HUB_DISABLE_XET", "1")
+    import huggingface_hub
+    import huggingface_hub.errors
+    import huggingface_hub.utils.logging as hub_logging
+
+    set_level: Any = hub_logging.set_verbosity_error
+    set_level()
+    return huggingface_hub
+
+
+def _progress_class(progress: Progress | None) -> type[Any]:
+    """A bar in the shape that huggingface_hub expects, which only passes numbers on."""
+    from tqdm.auto import tqdm  # type: ignore[import-untyped]
+
+    class Bar(tqdm):  # type: ignore[misc]
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            self.arrived = int(kwargs.get("initial") or 0)
+            self.expected = int(kwargs.get("total") or 0)
+            super().__init__(*args, **{**kwargs, "disable": True})
+
+        def update(self, n: float | None = 1) -> None:
+            self.arrived += int(n or 0)
+            if progress is not None:
+                progress(self.arrived, self.expected)
+
+    return Bar

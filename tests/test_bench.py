@@ -1,0 +1,486 @@
+"""`upres bench`: sets, protocol, tables, statistics, verification."""
+
+import csv
+import hashlib
+import io
+import json
+import os
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+
+import upres
+from tests.hub import Hub
+from upres.benchmark import session
+from upres.benchmark.quality import Measured, Row, Settings, example, measure
+from upres.benchmark.report import Report, as_csv, as_json, as_markdown, details, matrix
+from upres.benchmark.session import Order, demand, run_order, verify
+from upres.benchmark.statistics import gains, interval
+from upres.data.evaluation import EVALUATION_SETS, Truth, find_set
+from upres.errors import InputError, UsageError, VerificationError
+from upres.imaging.degrade import Degradation
+from upres.imaging.resize import imresize
+
+
+def silent(*_):
+    """Progress that nobody watches."""
+
+
+def save(path, pixels):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+@pytest.fixture
+def small_set(tmp_path, photo):
+    """Three pictures, one of them gray, none a multiple of everything."""
+    folder = tmp_path / "mine"
+    save(folder / "a.png", photo[:61, :74])
+    save(folder / "b.png", photo[60:130, 100:171])
+    save(folder / "gray.png", photo[100:165, 100:170, 0])
+    return folder
+
+
+def find(text, tmp_path, scale=2, data_dir=None):
+    home = tmp_path / "home"
+    return find_set(text, scale, data_dir=data_dir, home=home, note=silent, progress=silent)
+
+
+# Sets
+
+
+@pytest.mark.parametrize(
+    "layout",
+    [
+        "Set5/HR/a.png",
+        "set5/a.png",
+        "Set5_HR/a.png",
+        "SET5/image_SRF_2/a_SRF_2_HR.png",
+    ],
+)
+def test_copies_in_the_usual_layouts_are_found(tmp_path, photo, layout):
+    save(tmp_path / "data" / layout, photo[:40, :40])
+    name, found = find("SET5", tmp_path, data_dir=tmp_path / "data")
+    assert name == "set5"
+    assert [t.name for t in found] == ["a"]
+
+
+def test_low_resolution_files_of_a_copy_are_found(tmp_path, photo):
+    save(tmp_path / "Set14/HR/a.png", photo[:40, :40])
+    save(tmp_path / "Set14/LR_bicubic/X2/ax2.png", photo[:20, :20])
+    save(tmp_path / "B100/image_SRF_2/i_SRF_2_HR.png", photo[:40, :40])
+    save(tmp_path / "B100/image_SRF_2/i_SRF_2_LR.png", photo[:20, :20])
+    save(tmp_path / "DIV2K/DIV2K_valid_HR/0801.png", photo[:40, :40])
+    save(tmp_path / "DIV2K/DIV2K_valid_LR_bicubic/X2/0801x2.png", photo[:20, :20])
+    for text, low in (("set14", "ax2"), ("b100", "i_SRF_2_LR"), ("div2k", "0801x2")):
+        (truth,) = find(text, tmp_path, data_dir=tmp_path)[1]
+        assert truth.low.stem == low
+    (truth,) = find("set14", tmp_path, scale=3, data_dir=tmp_path)[1]
+    assert truth.low is None
+
+
+def test_any_folder_and_any_pair_of_folders(tmp_path, small_set, photo):
+    name, found = find(str(small_set), tmp_path)
+    assert (name, [t.name for t in found]) == ("mine", ["a", "b", "gray"])
+    for letter in "ab":
+        save(tmp_path / "low" / f"{letter}.png", photo[:30, :37])
+    with pytest.raises(InputError, match="low has no picture called gray"):
+        find(f"{small_set}:{tmp_path / 'low'}", tmp_path)
+    save(tmp_path / "low" / "gray.png", photo[:30, :37])
+    found = find(f"{small_set}:{tmp_path / 'low'}", tmp_path)[1]
+    assert [t.low.name for t in found] == ["a.png", "b.png", "gray.png"]
+
+
+def test_what_cannot_be_had_says_what_to_put_where(tmp_path):
+    with pytest.raises(InputError, match=r"Manga109 cannot be downloaded.*109 PNG files into .*HR"):
+        find("manga109", tmp_path)
+    with pytest.raises(InputError, match=r"set6 is neither a known set nor a folder.*set5"):
+        find("set6", tmp_path)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="holds no pictures"):
+        find(str(tmp_path / "empty"), tmp_path)
+
+
+REVISION = "0" * 40
+
+
+def packed(pictures, folder="tiny_HR"):
+    data = io.BytesIO()
+    with tarfile.open(fileobj=data, mode="w:gz") as archive:
+        for name, pixels in pictures.items():
+            content = io.BytesIO()
+            Image.fromarray(pixels).save(content, "PNG")
+            info = tarfile.TarInfo(f"{folder}/{name}")
+            info.size = content.tell()
+            content.seek(0)
+            archive.addfile(info, content)
+    return data.getvalue()
+
+
+@pytest.fixture
+def archive(photo):
+    return packed({"a.png": photo[:40, :40], "b.png": photo[:44, :40]})
+
+
+@pytest.fixture
+def fetch(tmp_path):
+    """Ask for a set called tiny in a process of its own, since the Hub's settings are read once."""
+
+    def run(hub, data, members=None, pictures=2, sha256="", **environment):
+        sha256 = sha256 if sha256 is None else sha256 or hashlib.sha256(data).hexdigest()
+        code = f"""
+from pathlib import Path
+from upres.data.evaluation import EVALUATION_SETS, EvaluationSet, find_set
+from upres.errors import UpresError
+from upres.weights.hub import HubFile
+source = HubFile("a/tiny", "{REVISION}", "data/t.tar.gz", {sha256!r})
+known = EvaluationSet("tiny", "Tiny", {pictures}, "x", source, {members or {}!r})
+EVALUATION_SETS["tiny"] = known
+quiet = lambda *_: None
+try:
+    name, found = find_set(
+        "tiny", 2, data_dir=None, home=Path("home"), note=quiet, progress=quiet
+    )
+    print(name, *(t.path.as_posix() for t in found))
+except UpresError as error:
+    print("error", error)
+"""
+        return subprocess.run(
+            [sys.executable, "-W", "error", "-c", code],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=True,
+            env=os.environ
+            | {"HF_ENDPOINT": hub.url, "HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1"}
+            | environment,
+        ).stdout.strip()
+
+    return run
+
+
+def hosting(data):
+    return Hub({("datasets/a/tiny", REVISION, "data/t.tar.gz"): data})
+
+
+def test_a_set_is_downloaded_verified_unpacked_and_kept(archive, fetch, tmp_path):
+    expected = "tiny home/Tiny/HR/a.png home/Tiny/HR/b.png"
+    with hosting(archive) as hub:
+        assert fetch(hub, archive) == expected
+        requests = len(hub.log)
+        assert fetch(hub, archive) == expected
+        assert len(hub.log) == requests
+        assert [p.name for p in (tmp_path / "home").iterdir()] == ["Tiny"]
+
+
+def test_another_archive_than_published_is_not_used(archive, fetch, tmp_path):
+    with hosting(archive) as hub:
+        assert "published was" in fetch(hub, archive, sha256="1" * 64)
+    assert not (tmp_path / "home").exists()
+
+
+def test_pictures_are_verified_where_the_archive_cannot_be(archive, fetch, photo, tmp_path):
+    wrong = {"a.png": "1" * 64, "b.png": "2" * 64}
+    with hosting(archive) as hub:
+        said = fetch(hub, archive, sha256=None, members=wrong)
+        assert "of a/tiny/data/t.tar.gz is not what was published" in said
+        assert "holds 2 pictures, Tiny has 3" in fetch(hub, archive, pictures=3)
+        assert list((tmp_path / "home").iterdir()) == []
+
+
+def test_half_an_archive_and_no_network(archive, fetch):
+    with hosting(archive[: len(archive) // 2]) as hub:
+        assert "no archive that can be unpacked" in fetch(hub, b"", sha256=None)
+        offline = {"HF_HUB_OFFLINE": "1", "HF_HOME": "elsewhere"}
+        said = fetch(hub, archive, **offline)
+        assert "is not in the cache and HF_HUB_OFFLINE forbids" in said
+        assert "UPRES_DATA" in said
+
+
+# Papers
+
+
+def row(model, values, name="set5", scale=2):
+    images = tuple(Measured(str(i), v, 0.9, 50.0, 0.1, 0.05) for i, v in enumerate(values))
+    return Row(model, name, scale, 0 if model == "bicubic" else 1000, images)
+
+
+def test_a_protocol_is_what_independent_code_measures(small_set, tmp_path):
+    """Cropping, shrinking, shaving, luma and both metrics, by scikit-image."""
+    (truth, *_) = find(str(small_set), tmp_path)[1]
+    one = example(truth, 3, Settings())
+    original = np.asarray(Image.open(truth.path))[:60, :72]
+    assert np.array_equal(one.high, original)
+    assert np.array_equal(one.low, imresize(original, 1 / 3))
+    figures, made = measure(one, upres.load("bicubic", scale=3), 3, Settings())
+    # Bicubic as a model does not round between its two dimensions, as MATLAB does.
+    assert np.abs(made.astype(int) - imresize(one.low, 3)).max() <= 1
+
+    def luma(rgb):
+        return 16 + rgb[3:-3, 3:-3].astype(float) @ [65.481, 128.553, 24.966] / 255
+
+    a, b = luma(original), luma(made)
+    assert figures.psnr == pytest.approx(peak_signal_noise_ratio(a, b, data_range=255), abs=1e-6)
+    expected = structural_similarity(
+        a,
+        b,
+        data_range=255,
+        gaussian_weights=True,
+        sigma=1.5,
+        use_sample_covariance=False,
+    )
+    # scikit-image averages over what is left after cropping half a window, as "valid" does.
+    assert figures.ssim == pytest.approx(expected, abs=1e-6)
+    back = imresize(made, 1 / 3)
+    assert figures.consistency == pytest.approx(
+        peak_signal_noise_ratio(one.low, back, data_range=255), abs=1e-6
+    )
+
+
+def test_other_protocols(small_set, tmp_path):
+    truth = find(str(small_set), tmp_path)[1][1]
+    one = example(truth, 2, Settings())
+    bicubic = upres.load("bicubic", scale=2)
+    for settings, shave in ((Settings("rgb"), 2), (Settings("div2k"), 8), (Settings("rgb", 5), 5)):
+        figures, made = measure(one, bicubic, 2, settings)
+        crop = slice(shave, -shave)
+        expected = peak_signal_noise_ratio(one.high[crop, crop], made[crop, crop], data_range=255)
+        assert figures.psnr == pytest.approx(expected, abs=1e-6)
+    assert "scale + 6" in str(Settings("div2k"))
+    assert Settings().published
+    assert not Settings(shave=3).published
+
+
+def test_gray_pictures_are_expanded(small_set, tmp_path):
+    truth = find(str(small_set), tmp_path)[1][2]
+    one = example(truth, 2, Settings())
+    assert one.high.shape == (64, 70, 3)
+    assert np.ptp(one.high, axis=-1).max() == 0
+
+
+def test_degraded_inputs_are_the_same_for_every_model(small_set, tmp_path):
+    settings = Settings(degradation=Degradation(noise=5.0, quality=60, subsampled=True))
+    truth = find(str(small_set), tmp_path)[1][0]
+    one, again = example(truth, 2, settings), example(truth, 2, settings)
+    assert np.array_equal(one.low, again.low)
+    assert not np.array_equal(one.low, example(truth, 2, Settings()).low)
+    assert "noise 5, JPEG 60" in str(settings)
+    assert not settings.published
+
+
+def test_given_low_resolution_files_are_used_and_must_fit(tmp_path, photo):
+    high, low = save(tmp_path / "h/a.png", photo[:40, :40]), photo[100:120, 100:120]
+    truth = Truth("a", high, save(tmp_path / "l/a.png", low))
+    assert np.array_equal(example(truth, 2, Settings()).low, low)
+    with pytest.raises(InputError, match=r"20 x 20 pixels, which is not 1/4 of .* 40 x 40"):
+        example(truth, 4, Settings())
+
+
+def test_pictures_too_small_to_measure_are_refused(tmp_path, photo):
+    truth = Truth("a", save(tmp_path / "a.png", photo[:14, :40]))
+    with pytest.raises(InputError, match="10 pixels are left after shaving, SSIM needs 11"):
+        example(truth, 2, Settings())
+
+
+# Statistics and tables
+
+
+def test_gains_are_means_with_intervals_that_hold_them():
+    rows = [row("bicubic", [30, 31, 32]), row("a", [31, 33, 33]), row("b", [32, 33, 35])]
+    found = {(g.model, g.over): g for g in gains(rows)}
+    assert found["a", "bicubic"].mean == pytest.approx(4 / 3)
+    assert (found["b", "a"].mean, found["b", "a"].won) == (1.0, 2)
+    for one in found.values():
+        assert one.low <= one.mean <= one.high
+    assert interval([1.0, 1.0]) == (1.0, 1.0)
+    # A large sample: close to the normal approximation.
+    values = np.random.default_rng(5).normal(0.0, 1.0, 400)
+    low, high = interval(values.tolist())
+    half = 1.96 * values.std(ddof=1) / 20
+    assert (low, high) == pytest.approx((values.mean() - half, values.mean() + half), abs=0.015)
+
+
+@pytest.fixture
+def report():
+    rows = (row("bicubic", [30.0, 31.0]), row("edsr-base", [33.5, 34.0]))
+    return Report(Settings(), rows, ("set14 x2: not here",), "a machine")
+
+
+def test_tables_hold_what_was_measured_and_what_is_published(report):
+    head, rows = matrix(report)
+    assert head == ["PSNR / SSIM", "set5 x2"]
+    cells = dict(rows)
+    assert cells["edsr-base"] == "33.75 / 0.9000*"
+    assert cells["EDSR-baseline (published)"] == "37.99"
+    assert "SRResNet (published)" not in cells  # it has no figure for x2
+    head, rows = details(report)
+    line = dict(zip(head, rows[1], strict=True))
+    assert line["gain over bicubic (95 %)"] == "+3.25 (+3.00 to +3.50)"
+    assert (line["published"], line["parameters"], line["s/MP"]) == ("37.99", "1,000", "2.00")
+    other = Report(Settings("rgb"), report.rows, (), "a machine")
+    assert not any("published" in name for name, _ in matrix(other)[1])
+
+
+def test_reports_for_programs(report):
+    found = json.loads(as_json(report))
+    assert found["protocol"].startswith("Y channel")
+    assert found["rows"][1] | {"model": "edsr-base", "set": "set5", "scale": 2} == found["rows"][1]
+    assert found["rows"][1]["psnr"] == 33.75
+    assert [image["psnr"] for image in found["rows"][1]["images"]] == [33.5, 34.0]
+    assert found["failures"] == ["set14 x2: not here"]
+    lines = list(csv.DictReader(io.StringIO(as_csv(report))))
+    assert len(lines) == 4
+    assert lines[0]["model"] == "bicubic"
+    assert "| edsr-base | 33.75 / 0.9000* |" in as_markdown(report)
+    assert "Not measured: set14 x2" in as_markdown(report)
+
+
+# The command
+
+
+def test_bench_prints_pictures_means_and_protocol(upres, small_set):
+    done = upres("bench", small_set, "-s", "2")
+    assert done.returncode == 0, done.stderr
+    out, said = done.stdout.decode(), done.stderr.decode()
+    assert "Y channel (BT.601), scale pixels shaved" in said
+    assert "mine x2 gray" in out
+    assert [line.split()[0] for line in out.splitlines() if line.startswith("edsr-light")]
+    rows = [line.split() for line in out.splitlines() if line.startswith("mine x2  edsr-light")]
+    assert float(rows[0][3]) > 30
+
+
+def test_bench_several_models_scales_and_reports(upres, small_set, tmp_path):
+    arguments = ("bench", small_set, "--scale", "2,4", "--model", "lanczos,edsr-light")
+    done = upres(*arguments, "--report", "r.json", "--report", "r.csv", "--report", "r.md")
+    assert done.returncode == 0, done.stderr
+    found = json.loads((tmp_path / "r.json").read_text())
+    assert [(r["model"], r["scale"]) for r in found["rows"]] == [
+        (m, s) for s in (2, 4) for m in ("bicubic", "lanczos", "edsr-light")
+    ]
+    assert "edsr-light over lanczos on mine x2: +" in done.stdout.decode()
+    assert (tmp_path / "r.csv").read_text().count("\n") == 1 + 2 * 3 * 3
+    assert upres(*arguments, "--report", "r.json").returncode == 4
+    assert upres(*arguments, "--report", "r.pdf").returncode == 4
+
+
+def test_bench_json_is_one_document(upres, small_set):
+    done = upres("bench", small_set, "-s", "3", "--json", "--jpeg", "60")
+    found = json.loads(done.stdout)
+    assert "JPEG 60" in found["protocol"]
+    assert len(found["rows"]) == 2
+
+
+def test_bench_keeps_going_when_asked(upres, small_set):
+    done = upres("bench", f"none,{small_set}", "-s", "2")
+    assert done.returncode == 3
+    assert not done.stdout
+    done = upres("bench", f"none,{small_set}", "-s", "2", "--keep-going")
+    assert done.returncode == 7
+    assert b"mine x2" in done.stdout
+    assert b"none is neither a known set nor a folder" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        ((), 2, "bench takes a set"),
+        (("set5", "-m", "nope"), 5, "no model is called 'nope'"),
+        (("set5", "-s", "5"), 2, "--scale takes 2, 3, 4"),
+        (("set5",), 5, "Set5_HR.tar.gz is not in the cache"),
+        (("manga109",), 3, "Manga109 cannot be downloaded"),
+    ],
+)
+def test_bench_refuses_in_one_line(upres, arguments, code, words):
+    done = upres("bench", *arguments)
+    assert done.returncode == code
+    assert words in done.stderr.decode().splitlines()[-1]
+
+
+def test_bench_lists_sets(upres):
+    done = upres("bench", "--list")
+    assert done.stdout.decode().count("\n") == 1 + len(EVALUATION_SETS)
+
+
+# Verification
+
+
+@pytest.fixture
+def stated(monkeypatch, small_set, tmp_path):
+    """Say of edsr-light what it reaches on the small set, more or less."""
+    save(tmp_path / "data" / "Set5" / "a.png", np.asarray(Image.open(small_set / "b.png")))
+    order = Order(("set5",), (2,), ("edsr-light",), Settings(), tmp_path / "data", tmp_path)
+    true = run_order(order, note=silent, progress=silent).rows[1].psnr
+
+    def state(difference):
+        manifest = session.known_models()
+        entries = []
+        for entry in manifest.entries:
+            measured = ()
+            if entry.name == "edsr-light-x2":
+                measured = (type(entry.facts.measured[0])("set5", 2, true + difference, 0.9),)
+            facts = type(entry.facts)(**{**vars(entry.facts), "measured": measured})
+            entries.append(type(entry)(**{**vars(entry), "facts": facts}))
+        changed = type(manifest)(**{**vars(manifest), "entries": tuple(entries)})
+        monkeypatch.setattr(session, "known_models", lambda: changed)
+        return order
+
+    return state
+
+
+def test_verification_holds_within_two_hundredths(stated):
+    checks, never = verify(stated(0.015), note=silent, progress=silent)
+    assert [c.holds for c in checks] == [True]
+    assert "edsr-light-x3" in never
+    demand(checks)
+
+
+def test_verification_fails_beyond(stated):
+    checks, _ = verify(stated(0.03), note=silent, progress=silent)
+    with pytest.raises(VerificationError, match=r"weights\.toml says .* \(1 of 1 figures differ\)"):
+        demand(checks)
+
+
+def test_verification_of_nothing_is_no_success():
+    with pytest.raises(UsageError, match="no figure could be measured"):
+        demand([])
+
+
+# With the classic sets, where a copy is at hand
+
+
+COPIES = os.environ.get("UPRES_DATA")
+
+
+@pytest.mark.skipif(not COPIES, reason="no copies of Set5 and Set14")
+@pytest.mark.parametrize("name", ["set5", "set14"])
+@pytest.mark.parametrize("scale", [2, 3, 4])
+def test_bicubic_reproduces_the_published_column(name, scale):
+    """Papers take Set14's bridge.png as raw gray."""
+    from upres.benchmark.published import published
+    from upres.imaging.metrics import mod_crop
+
+    home = Path(COPIES)
+    _, truths = find_set(name, scale, data_dir=home, home=home, note=silent, progress=silent)
+    bicubic = upres.load("bicubic", scale=scale)
+    found = []
+    for truth in truths:
+        with Image.open(truth.path) as image:
+            pixels = np.asarray(image)
+        if pixels.ndim == 3:
+            one = example(truth, scale, Settings())
+            found.append(measure(one, bicubic, scale, Settings())[0].psnr)
+        else:
+            whole = mod_crop(pixels, scale)
+            made = imresize(imresize(whole, 1 / scale), scale)
+            inner = slice(scale, -scale)
+            found.append(
+                peak_signal_noise_ratio(whole[inner, inner], made[inner, inner], data_range=255)
+            )
+    assert np.mean(found) == pytest.approx(published("bicubic", name, scale), abs=0.02)
