@@ -416,7 +416,7 @@ def stated(monkeypatch, small_set, tmp_path):
     """Say of edsr-light what it reaches on the small set, more or less."""
     save(tmp_path / "data" / "Set5" / "a.png", np.asarray(Image.open(small_set / "b.png")))
     order = Order(("set5",), (2,), ("edsr-light",), Settings(), tmp_path / "data", tmp_path)
-    true = run_order(order, note=silent, progress=silent).rows[1].psnr
+    true = run_order(order, note=silent, progress=silent)[0].rows[1].psnr
 
     def state(difference):
         manifest = session.known_models()

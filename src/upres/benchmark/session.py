@@ -2,16 +2,18 @@
 
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
 from upres.api import KERNELS, Upscaler
+from upres.benchmark.page import Gallery
 from upres.benchmark.quality import Row, Settings, measure_set
 from upres.benchmark.report import Report
-from upres.data.evaluation import Note, Progress, find_set
+from upres.data.evaluation import Note, Progress, Truth, find_set
 from upres.errors import UpresError, UsageError, VerificationError
 from upres.inference.device import DeviceName, Precision
 from upres.inference.sizes import Goal
@@ -32,6 +34,7 @@ class Order:
         data_dir: where copies of sets lie already.
         home: where downloads are kept.
         keep_going: what fails is reported, and the rest measured all the same.
+        pictures: whether pieces of the pictures are kept to be looked at.
     """
 
     sets: tuple[str, ...]
@@ -44,6 +47,7 @@ class Order:
     device: DeviceName = "auto"
     precision: Precision = "auto"
     keep_going: bool = False
+    pictures: bool = False
 
 
 def run_order(
@@ -52,8 +56,8 @@ def run_order(
     note: Note,
     progress: Progress,
     counted: Note | None = None,
-) -> Report:
-    """Measure everything; a report of what was found.
+) -> tuple[Report, Gallery]:
+    """Measure everything; a report of what was found, and pictures if they were asked for.
 
     Args:
         counted: told what is measured next.
@@ -63,9 +67,10 @@ def run_order(
     """
     rows: list[Row] = []
     failures: list[str] = []
+    jobs: list[tuple[str, int, list[Truth], list[tuple[str, Upscaler]]]] = []
     for name in order.sets:
         for scale in order.scales:
-            try:
+            with _kept_going(order, failures, f"{name} x{scale}"):
                 models = _models(order, scale, note, progress)
                 label, truths = find_set(
                     name,
@@ -75,14 +80,25 @@ def run_order(
                     note=note,
                     progress=progress,
                 )
-                if counted is not None:
-                    counted(f"{label} x{scale}: {len(truths)} pictures, {len(models)} models")
-                rows += measure_set(label, truths, scale, models, order.settings)
-            except UpresError as error:
-                if not order.keep_going:
-                    raise
-                failures.append(f"{name} x{scale}: {error}")
-    return Report(order.settings, tuple(rows), tuple(failures), machine())
+                jobs.append((label, scale, truths, models))
+    gallery = Gallery(sum(len(truths) * (len(models) + 1) for _, _, truths, models in jobs))
+    seen = gallery.seen if order.pictures else None
+    for label, scale, truths, models in jobs:
+        if counted is not None:
+            counted(f"{label} x{scale}: {len(truths)} pictures, {len(models)} models")
+        with _kept_going(order, failures, f"{label} x{scale}"):
+            rows += measure_set(label, truths, scale, models, order.settings, seen)
+    return Report(order.settings, tuple(rows), tuple(failures), machine()), gallery
+
+
+@contextmanager
+def _kept_going(order: Order, failures: list[str], what: str) -> Iterator[None]:
+    try:
+        yield
+    except UpresError as error:
+        if not order.keep_going:
+            raise
+        failures.append(f"{what}: {error}")
 
 
 def _models(order: Order, scale: int, note: Note, progress: Progress) -> list[tuple[str, Upscaler]]:
@@ -167,7 +183,7 @@ def verify(order: Order, *, note: Note, progress: Progress) -> tuple[list[Check]
             settings=order.settings.with_jpeg(int(jpeg)) if jpeg else order.settings,
         )
         try:
-            report: Report | None = run_order(one, note=note, progress=progress)
+            report: Report | None = run_order(one, note=note, progress=progress)[0]
         except UpresError as error:
             note(f"{label} x{scale}: {error}")
             report = None

@@ -9,7 +9,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from upres import __version__
-from upres.cli import batch, bench, doctor, models, train, upscale
+from upres.cli import batch, bench, compare, doctor, models, train, upscale
 from upres.cli.groups import RootGroup, UpresCommand
 from upres.cli.output import Output, complain
 
@@ -57,6 +57,7 @@ def root(
 app.command(cls=UpresCommand, epilog=upscale.EXAMPLES)(upscale.upscale)
 app.command(cls=UpresCommand, epilog=batch.EXAMPLES)(batch.batch)
 app.command(cls=UpresCommand, epilog=bench.EXAMPLES)(bench.bench)
+app.command(cls=UpresCommand, epilog=compare.EXAMPLES)(compare.compare)
 app.command(cls=UpresCommand, epilog=train.EXAMPLES)(train.train)
 app.add_typer(models.app, name="models")
 app.command(cls=UpresCommand)(doctor.doctor)

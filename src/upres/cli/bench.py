@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 EXAMPLES = """
 Examples:
   upres bench set14                              the usual model beside bicubic
-  upres bench set5,set14 --all --report all.md
+  upres bench set5,set14 --all --report all.html
   upres bench mine/ --model a.safetensors,edsr-light --scale 2
   upres bench HR/:LR/ --scale 4                  low-resolution pictures of one's own
   upres bench set14 --jpeg 75                    after JPEG
@@ -107,7 +107,7 @@ def bench(
         list[Path] | None,
         typer.Option(
             metavar="FILE",
-            help=".json, .csv or .md; can be given several times.",
+            help=".html, .json, .csv or .md; can be given several times.",
             rich_help_panel=_OUT,
         ),
     ] = None,
@@ -162,6 +162,7 @@ def bench(
         device=device,
         precision=precision,
         keep_going=keep_going,
+        pictures=any(path.suffix == ".html" for path in report or ()),
     )
     if verify:
         _verify(order, output)
@@ -174,20 +175,28 @@ def _measure(order: "Order", output: Output, files: list[Path], *, by_picture: b
     from upres.benchmark.session import run_order
 
     with output.progress() as progress:
-        found = run_order(order, note=output.note, progress=progress.transfer, counted=output.note)
+        found, gallery = run_order(
+            order, note=output.note, progress=progress.transfer, counted=output.note
+        )
     if output.json:
         output.text(reports.as_json(found))
     elif found.rows:
         _show(found, output, by_picture=by_picture or len(found.models) <= 2)
-    writers = {
-        ".json": reports.as_json,
-        ".csv": reports.as_csv,
-        ".md": reports.as_markdown,
-    }
     for path in files:
+        from upres.benchmark.page import page
         from upres.imaging.writer import write_file
 
-        write_file(path, writers[path.suffix](found).encode(), overwrite=True)
+        if path.suffix == ".html":
+            protocol = f"{found.settings}; {found.machine}"
+            text = page(found, gallery, title=", ".join(order.sets), protocol=protocol)
+        else:
+            writers = {
+                ".json": reports.as_json,
+                ".csv": reports.as_csv,
+                ".md": reports.as_markdown,
+            }
+            text = writers[path.suffix](found)
+        write_file(path, text.encode(), overwrite=True)
         output.note(f"written: {path}")
     for failure in found.failures:
         output.note(f"not measured: {failure}")
@@ -261,8 +270,8 @@ def _words(texts: list[str]) -> tuple[str, ...]:
 
 
 def _check_report(path: Path, *, overwrite: bool) -> None:
-    if path.suffix not in (".json", ".csv", ".md"):
-        raise OutputError(f"{path} is no kind of report", "name a .json, .csv or .md file")
+    if path.suffix not in (".html", ".json", ".csv", ".md"):
+        raise OutputError(f"{path} is no kind of report", "name a .html, .json, .csv or .md file")
     from upres.imaging.writer import check_target
 
     check_target(path, overwrite=overwrite)

@@ -21,7 +21,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -387,8 +387,16 @@ def _view(high: NDArray[np.uint8], entry: Entry) -> NDArray[np.uint8]:
 
 
 def read_rgb(path: Path) -> NDArray[np.uint8]:
-    """H x W x 3: gray repeated, alpha dropped, 16 bits rounded to 8."""
-    pixels = read_picture(path).pixels
+    """A picture as ``as_rgb`` has it.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    return as_rgb(read_picture(path).pixels)
+
+
+def as_rgb(pixels: NDArray[Any]) -> NDArray[np.uint8]:
+    """H x W x 3 uint8 from H x W x 1..4 uint8 or uint16: gray repeated, alpha dropped."""
     if pixels.dtype == np.uint16:
         pixels = ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
     if pixels.shape[2] <= 2:

@@ -1,0 +1,95 @@
+"""``upres compare``: a page that shows one's own picture by several models."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from upres.cli import options
+from upres.cli.output import Output
+from upres.errors import OutputError
+
+EXAMPLES = """
+Examples:
+  upres compare photo.jpg                                 bicubic beside the usual model
+  upres compare photo.jpg --model edsr-light,my.safetensors --scale 2 -o page.html
+"""
+
+
+def compare(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A picture.")],
+    scale: options.Scale = None,
+    model: Annotated[
+        str,
+        typer.Option(
+            "--model",
+            "-m",
+            metavar="A,B",
+            help="Names or .safetensors files; bicubic is always shown.",
+            rich_help_panel="Model",
+        ),
+    ] = "auto",
+    ensemble: options.Ensemble = False,
+    device: options.Device = "auto",
+    precision: options.PrecisionName = "auto",
+    threads: options.Threads = None,
+    max_pixels: options.MaxPixels = 10**9,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FILE",
+            help="The page.  [default: NAME-compare.html beside NAME]",
+            rich_help_panel="Output",
+        ),
+    ] = None,
+    overwrite: options.Overwrite = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Show a picture enlarged by several models on one page, before and after."""
+    from upres.imaging.reader import read_picture
+    from upres.imaging.writer import check_target, write_file
+
+    target = output or file.with_name(f"{file.stem}-compare.html")
+    if target.suffix.lower() not in (".html", ".htm"):
+        raise OutputError(f"{target} is not a page", "name a .html file")
+    check_target(target, overwrite=overwrite, source=file)
+    picture = read_picture(file, max_pixels=max_pixels)
+    speak = Output(quiet=quiet)
+    if threads is not None:
+        import torch
+
+        torch.set_num_threads(threads)
+    from upres.api import KERNELS, Upscaler
+    from upres.benchmark.page import Gallery, page
+    from upres.data.prepare import as_rgb
+    from upres.inference.sizes import Goal
+
+    names = dict.fromkeys(["bicubic", *(n.strip() for n in model.split(",") if n.strip())])
+    goal = Goal(scale=scale)
+    gallery = Gallery(len(names))
+    with speak.progress() as progress:
+        for name in names:
+            upscaler = Upscaler(
+                name,
+                goal,
+                device,
+                precision,
+                ensemble=ensemble and name not in KERNELS,
+                on_download=progress.transfer,
+            )
+            pipeline = upscaler.pipeline(picture.pixels, jpeg_quality=picture.jpeg_quality)
+            progress.start(name, picture.width * picture.height / max(1, pipeline.tiles))
+            made = as_rgb(pipeline.run(progress.update))
+            label = Path(name).stem if name.endswith(".safetensors") else pipeline.steps.name
+            gallery.add(label, "", 0, file.name, made, None)
+    height, width = made.shape[:2]
+    text = page(
+        None,
+        gallery,
+        title=file.name,
+        protocol=f"{picture.width} x {picture.height} enlarged to {width} x {height}",
+    )
+    write_file(target, text.encode(), overwrite=overwrite)
+    speak.value(str(target))

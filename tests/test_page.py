@@ -1,0 +1,214 @@
+"""The page of `upres bench --report x.html` and `upres compare`, in a real headless Chromium.
+
+Skipped where there is no Chromium or no playwright; .ci/run installs both.
+"""
+
+import io
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from upres.benchmark.page import Gallery, page
+from upres.benchmark.quality import Settings
+from upres.benchmark.report import Report
+
+CHROMIUM = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+)
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+]
+
+
+@pytest.fixture
+def browser():
+    playwright = pytest.importorskip("playwright.sync_api")
+    if CHROMIUM is None:
+        pytest.skip("no Chromium")
+    with playwright.sync_playwright() as running:
+        opened = running.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield opened
+        opened.close()
+
+
+class Tab:
+    """A page in a window, and everything that it complained of."""
+
+    def __init__(self, browser, path, width=1000, height=900, **options):
+        context = browser.new_context(viewport={"width": width, "height": height}, **options)
+        self.page, self.said = context.new_page(), []
+        self.page.on("console", lambda message: self.said.append(message.text))
+        self.page.on("pageerror", lambda error: self.said.append(str(error)))
+        self.page.on("requestfailed", lambda request: self.said.append(request.url))
+        self.page.goto(path.as_uri())
+        self.page.wait_for_function("document.getElementById('lower')?.width !== 300")
+        self.page.locator("#stage").scroll_into_view_if_needed()
+
+    def seen(self):
+        """What the viewer shows, as pixels."""
+        png = self.page.locator("#stage").screenshot()
+        return np.asarray(Image.open(io.BytesIO(png)).convert("RGB")).astype(int)
+
+    def box(self, selector):
+        found = self.page.locator(selector).bounding_box()
+        return found["x"], found["y"], found["width"], found["height"]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory, photo):
+    """A page for two pictures, made by the real program."""
+    import os
+    import subprocess
+    import sys
+
+    folder = tmp_path_factory.mktemp("page")
+    (folder / "mine").mkdir()
+    Image.fromarray(photo[60:200, 100:280]).save(folder / "mine" / "eye.png")
+    Image.fromarray(photo[100:220, 200:330]).save(folder / "mine" / "fur.png")
+    subprocess.run(
+        [sys.executable, "-m", "upres", "bench", "mine", "-s", "2", "--report", "r.html"],
+        cwd=folder,
+        check=True,
+        capture_output=True,
+        env=os.environ | {"HF_HUB_OFFLINE": "1", "UPRES_HOME": str(folder / "home")},
+    )
+    return folder / "r.html"
+
+
+def test_dragging_the_divider_shows_more_of_one_picture(browser, made):
+    tab = Tab(browser, made)
+    before = tab.seen()
+    x, y, width, height = tab.box("#divider")
+    left, _, stage_width, _ = tab.box("#stage")
+    tab.page.mouse.move(x + width / 2, y + height / 2)
+    tab.page.mouse.down()
+    tab.page.mouse.move(left + 0.8 * stage_width, y + height / 2, steps=5)
+    tab.page.mouse.up()
+    after = tab.seen()
+    assert tab.page.get_attribute("#divider", "aria-valuenow") == "80"
+    # What changed lies between the old and the new place of the divider.
+    columns = np.flatnonzero(np.abs(after - before).max((0, 2)))
+    assert columns.size > 20
+    middle = after.shape[1]
+    assert columns.min() > 0.5 * middle - 30
+    assert columns.max() < 0.8 * middle + 30
+    assert tab.said == []
+
+
+def test_zooming_moving_and_fitting(browser, made):
+    tab = Tab(browser, made)
+    before = tab.seen()
+    x, y, width, height = tab.box("#stage")
+    tab.page.mouse.move(x + width / 4, y + height / 2)
+    tab.page.mouse.wheel(0, -400)
+    zoomed = tab.seen()
+    assert np.abs(zoomed - before).mean() > 1
+    tab.page.mouse.down()
+    tab.page.mouse.move(x + width / 4 + 60, y + height / 2 + 20, steps=4)
+    tab.page.mouse.up()
+    assert np.abs(tab.seen() - zoomed).mean() > 1
+    same = "document.getElementById('lower').style.transform"
+    other = "document.getElementById('over').style.transform"
+    assert tab.page.evaluate(same) == tab.page.evaluate(other)  # both move alike
+    tab.page.click("#fit")
+    assert np.abs(tab.seen() - before).mean() < 1
+    assert tab.said == []
+
+
+def test_everything_by_keyboard(browser, made):
+    tab = Tab(browser, made)
+    tab.page.focus("#stage")
+    before = tab.seen()
+    tab.page.keyboard.press("ArrowRight")
+    assert tab.page.get_attribute("#divider", "aria-valuenow") == "52"
+    tab.page.keyboard.press("m")
+    tab.page.wait_for_function("document.getElementById('right').value === 'truth'")
+    tab.page.keyboard.press("d")
+    tab.page.wait_for_function(
+        "document.getElementById('difference').getAttribute('aria-pressed') === 'true'"
+    )
+    tab.page.wait_for_function(
+        "document.getElementById('right-tag').textContent.startsWith('truth less')"
+    )
+    right = tab.seen()[:, before.shape[1] * 3 // 4]
+    assert abs(np.median(right) - 128) < 10  # a difference is gray where there is none
+    tab.page.keyboard.press("d")
+    tab.page.keyboard.press("n")
+    assert tab.page.input_value("#picture") == "1"
+    tab.page.keyboard.press("n")
+    assert tab.page.input_value("#picture") == "0"
+    tab.page.keyboard.press("+")
+    assert np.abs(tab.seen() - before).mean() > 1
+    assert tab.said == []
+
+
+def test_what_is_shown_is_what_was_measured(browser, made):
+    tab = Tab(browser, made)
+    tables = tab.page.locator("table")
+    assert tables.count() == 2
+    assert "edsr-light" in tables.nth(0).inner_text()
+    assert tab.page.locator("td.best").count() == 1
+    tag = tab.page.inner_text("#right-tag")
+    detail = tables.nth(1).inner_text()
+    assert tag.startswith("edsr-light")
+    assert " dB / 0." in tag
+    assert "+" in detail
+    assert tab.page.locator("#plots svg").count() == 2
+    assert tab.said == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_phone_needs_no_scrolling_sideways(browser, made, scheme):
+    tab = Tab(browser, made, 390, 800, color_scheme=scheme, has_touch=True)
+    assert tab.page.evaluate("document.documentElement.scrollWidth") <= 390
+    paper = tab.page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert paper == ("rgb(255, 255, 255)" if scheme == "light" else "rgb(22, 24, 27)")
+    assert tab.said == []
+
+
+def test_compare_makes_a_page_of_ones_own_picture(browser, upres, small, tmp_path):
+    done = upres("compare", small, "-s", "2", "--model", "edsr-light,lanczos")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.decode().strip() == str(tmp_path / "small-compare.html")
+    tab = Tab(browser, tmp_path / "small-compare.html")
+    names = tab.page.locator("#left option").all_inner_texts()
+    assert names == ["bicubic", "edsr-light", "lanczos"]
+    assert tab.page.locator("table").count() == 0
+    assert tab.said == []
+
+
+def test_compare_refuses_in_one_line(upres, small, tmp_path):
+    assert upres("compare", small, "-o", "x.png").returncode == 4
+    (tmp_path / "x.html").touch()
+    assert upres("compare", small, "-o", "x.html").returncode == 4
+    assert upres("compare", "none.png").returncode == 3
+
+
+def test_a_page_of_many_pictures_stays_small(photo):
+    """Set14 with ten models at one scale has 154 layers."""
+    noise = np.random.default_rng(0).integers(0, 256, (512, 512, 3), dtype=np.uint8)
+    gallery = Gallery(154)
+    for picture in range(14):
+        for model in range(10):
+            gallery.add(f"m{model}", "set14", 4, str(picture), noise, noise)
+    text = page(Report(Settings(), (), (), ""), gallery, title="x", protocol="y")
+    assert len(text) < 30_000_000  # even of pure noise, the worst there is
+    cropped = Gallery(154 * 30)
+    cropped.add("m", "s", 2, "p", np.tile(photo, (3, 3, 1)), None)
+    (shown,) = cropped.shown.values()
+    left, top, right, bottom = shown.box
+    assert max(right - left, bottom - top) <= cropped.side < 300
+
+
+def test_names_cannot_end_the_script(photo):
+    gallery = Gallery(1)
+    gallery.add("</script><b>", "s", 2, "</script>", photo, None)
+    text = page(None, gallery, title="</script>", protocol="")
+    assert text.count("</script>") == 2
