@@ -21,6 +21,7 @@ from upres.benchmark import session
 from upres.benchmark.quality import Measured, Row, Settings, example, measure
 from upres.benchmark.report import Report, as_csv, as_json, as_markdown, details, matrix
 from upres.benchmark.session import Order, demand, run_order, verify
+from upres.benchmark.speed import Timing, exponent, operations
 from upres.benchmark.statistics import gains, interval
 from upres.data.evaluation import EVALUATION_SETS, Truth, find_set
 from upres.errors import InputError, UsageError, VerificationError
@@ -484,3 +485,48 @@ def test_bicubic_reproduces_the_published_column(name, scale):
                 peak_signal_noise_ratio(whole[inner, inner], made[inner, inner], data_range=255)
             )
     assert np.mean(found) == pytest.approx(published("bicubic", name, scale), abs=0.02)
+
+
+# Speed
+
+
+def test_speed_is_measured_beside_the_usual_way(upres):
+    arguments = ("bench", "--speed", "--sizes", "0.002,0.004", "--rounds", "2", "-s", "2")
+    done = upres(*arguments, "-m", "edsr-light", "--device", "cpu", "--json")
+    assert done.returncode == 0, done.stderr
+    found = [json.loads(line) for line in done.stdout.decode().splitlines()]
+    timings = [event for event in found if event["event"] == "timing"]
+    assert {t["contender"] for t in timings} >= {"upres", "eager"}
+    assert {t["model"] for t in timings} == {"bicubic", "edsr-light"}
+    for t in timings:
+        assert len(t["seconds"]) == 2
+        assert t["megapixels_per_second"] == pytest.approx(t["megapixels"] / t["median"])
+    (summary,) = [e for e in found if e["event"] == "summary" and e["model"] == "edsr-light"]
+    assert summary["operations_per_second"] > 0
+    assert summary["peak_memory_bytes"] > 2**27
+    done = upres(*arguments, "-m", "bicubic")
+    assert b"time grows with size to the power" in done.stdout
+
+
+def test_the_exponent_is_the_slope():
+    timings = [
+        Timing("m", 2, size, "upres", "cpu", "fp32", (3 * size**1.5,)) for size in (0.5, 1, 2)
+    ]
+    assert exponent(timings) == pytest.approx(1.5)
+    assert exponent(timings[:1]) is None
+
+
+def test_operations_are_counted():
+    from upres.networks import EDSR
+
+    network = EDSR(2, blocks=1, channels=8)
+    # Two for each weight of a convolution, four times that at twice the resolution (the tail).
+    low = 8 * 3 * 9 + 3 * 8 * 8 * 9 + 32 * 8 * 9
+    assert operations(network, 2) == 2 * (low + 4 * 3 * 8 * 9)
+
+
+@pytest.mark.parametrize("arguments", [("--sizes", "x"), ("set5",), ("--verify",)])
+def test_speed_refuses_in_one_line(upres, arguments):
+    done = upres("bench", "--speed", *arguments)
+    assert done.returncode == 2
+    assert done.stderr.decode().count("\n") == 1

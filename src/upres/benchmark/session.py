@@ -71,7 +71,7 @@ def run_order(
     for name in order.sets:
         for scale in order.scales:
             with _kept_going(order, failures, f"{name} x{scale}"):
-                models = _models(order, scale, note, progress)
+                models = models_at(order, scale, note, progress)
                 label, truths = find_set(
                     name,
                     scale,
@@ -101,7 +101,9 @@ def _kept_going(order: Order, failures: list[str], what: str) -> Iterator[None]:
         failures.append(f"{what}: {error}")
 
 
-def _models(order: Order, scale: int, note: Note, progress: Progress) -> list[tuple[str, Upscaler]]:
+def models_at(
+    order: Order, scale: int, note: Note, progress: Progress
+) -> list[tuple[str, Upscaler]]:
     """Bicubic and what was asked for, as far as it serves the scale."""
     found: dict[str, Upscaler] = {}
     for name in ("bicubic", *order.models):
