@@ -84,8 +84,8 @@ def time_model(
             network, _ = pipeline.steps.networks[0]
             contenders["eager"] = eager(network, scale, pixels, target.device)
             if target.device.type == "cpu":
-                for name, make in PEERS.items():
-                    if importlib.util.find_spec(name) is not None:
+                for name, (needs, make) in PEERS.items():
+                    if all(importlib.util.find_spec(module) for module in needs):
                         contenders[name] = make(network, scale, pixels)
         counted(f"{model} x{scale}, {size:g} megapixels: {', '.join(contenders)}")
         for name, seconds in measured(contenders, rounds, target.device).items():
@@ -151,7 +151,10 @@ def openvino(network: Network, scale: int, pixels: NDArray[np.uint8]) -> Contend
     """OpenVINO in bfloat16, tuned for one picture at a time."""
     import openvino as ov
 
-    model = ov.convert_model(_Fixed(network, scale).eval(), example_input=torch.rand(1, 3, 64, 64))
+    fixed, example = _Fixed(network, scale).eval(), torch.rand(1, 3, 64, 64)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # OpenVINO traces, as it was taught to
+        model = ov.convert_model(fixed, example_input=example)
     model.reshape([1, 3, *pixels.shape[:2]])
     options = {"INFERENCE_PRECISION_HINT": "bf16", "PERFORMANCE_HINT": "LATENCY"}
     request = ov.Core().compile_model(model, "CPU", options).create_infer_request()
@@ -169,7 +172,7 @@ def onnxruntime(network: Network, scale: int, pixels: NDArray[np.uint8]) -> Cont
     import onnxruntime as ort
 
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
-        # The older exporter needs no further package; that it is the older one, it says itself.
+        # The older exporter needs fewer packages; that it is the older one, it says itself.
         warnings.simplefilter("ignore", DeprecationWarning)
         file = str(Path(folder) / "network.onnx")
         torch.onnx.export(
@@ -189,9 +192,10 @@ def onnxruntime(network: Network, scale: int, pixels: NDArray[np.uint8]) -> Cont
     return run
 
 
-PEERS: dict[str, Callable[[Network, int, NDArray[np.uint8]], Contender]] = {
-    "openvino": openvino,
-    "onnxruntime": onnxruntime,
+# The modules that each needs, and how it is made.
+PEERS: dict[str, tuple[tuple[str, ...], Callable[[Network, int, NDArray[np.uint8]], Contender]]] = {
+    "openvino": (("openvino",), openvino),
+    "onnxruntime": (("onnx", "onnxruntime"), onnxruntime),
 }
 _PRECISIONS = {"eager": "fp32", "openvino": "bf16", "onnxruntime": "fp32"}
 
