@@ -295,3 +295,13 @@ def test_fast_and_a_model_exclude_each_other(upres, small):
     assert b"exclude each other" in done.stderr
     done = upres(small, "--fast", "--json", "-o", "out.png")
     assert json.loads(done.stdout)["model"] == "edsr-light"
+
+
+def test_a_jpeg_of_low_quality_gets_the_photo_model(upres, photo, tmp_path):
+    for quality, model in ((75, "photo x4"), (95, "edsr-light x4")):
+        jpeg(photo[100:140, 120:168], quality, tmp_path / f"q{quality}.jpg")
+        done = upres(f"q{quality}.jpg")
+        assert done.returncode == 0, done.stderr
+        said = done.stderr.decode()
+        assert model in said
+        assert ("JPEG of quality 75: model photo" in said) == (quality == 75)
