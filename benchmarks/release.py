@@ -6,6 +6,7 @@ DIR holds Set5 and Set14, as benchmarks/quality.py takes them. The weights are s
 that costs less than 0.005 dB on every set, and else in float32; the file that is measured is the
 one that is written. What it says about itself comes from the run and, where weights.toml knows the
 model already, from there; the table for weights.toml is printed.
+tests/golden wants a picture of every bundled file, see tests/test_weights.py.
 """
 
 import argparse
