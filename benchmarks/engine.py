@@ -13,19 +13,17 @@ import importlib.util
 import json
 import statistics
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from upres.benchmark.speed import Contender, eager, measured, openvino
 from upres.inference.device import cpu_has_bfloat16
 from upres.inference.engine import ModelStage, Target, collect
 from upres.inference.rows import ArrayRows
 from upres.networks import EDSR
 
-Contender = Callable[[], object]
 CPU = torch.device("cpu")
 
 
@@ -38,48 +36,6 @@ def ours(network: EDSR, pixels: np.ndarray, dtype: torch.dtype, tile: int | None
         return collect(stage.strips(), (stage.height, stage.width, 3), np.uint8)
 
     return run
-
-
-def usual(network: EDSR, pixels: np.ndarray) -> Contender:
-    def run() -> object:
-        with torch.inference_mode():
-            x = torch.from_numpy(pixels).permute(2, 0, 1)[None].contiguous().float() / 255
-            y = network(x, network.scales[0])
-            return y.clamp(0, 1).mul(255).round().byte().permute(0, 2, 3, 1)[0].numpy()
-
-    return run
-
-
-def openvino(network: EDSR, pixels: np.ndarray) -> Contender:
-    """The whole picture at once; the fastest setting for one picture at a time."""
-    import openvino as ov
-
-    class Wrapped(torch.nn.Module):
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return network(x, network.scales[0])
-
-    model = ov.convert_model(Wrapped().eval(), example_input=torch.rand(1, 3, 64, 64))
-    model.reshape([1, 3, *pixels.shape[:2]])
-    options = {"INFERENCE_PRECISION_HINT": "bf16", "PERFORMANCE_HINT": "LATENCY"}
-    request = ov.Core().compile_model(model, "CPU", options).create_infer_request()
-
-    def run() -> object:
-        x = np.ascontiguousarray(pixels.transpose(2, 0, 1)[None], np.float32) / 255
-        y = request.infer([x])[0]
-        return (y.clip(0, 1) * 255).round().astype(np.uint8).transpose(0, 2, 3, 1)[0]
-
-    return run
-
-
-def medians(contenders: dict[str, Contender], rounds: int) -> dict[str, list[float]]:
-    times: dict[str, list[float]] = {name: [] for name in contenders}
-    for index in range(rounds + 1):  # the first warms up
-        for name, run in contenders.items():
-            began = time.perf_counter()
-            run()
-            if index:
-                times[name].append(time.perf_counter() - began)
-    return times
 
 
 def report(title: str, times: dict[str, list[float]], megapixels: float) -> dict[str, float]:
@@ -116,11 +72,11 @@ def main() -> None:
         network = EDSR(scale, channels=options.channels).eval().requires_grad_(requires_grad=False)
         if "peers" not in options.skip:
             contenders = {"upres": ours(network, one, dtype, None)}
-            contenders["usual: eager fp32 NCHW untiled"] = usual(network, one)
+            contenders["usual: eager fp32 NCHW untiled"] = eager(network, scale, one, CPU)
             if importlib.util.find_spec("openvino"):
-                contenders["OpenVINO bf16 untiled"] = openvino(network, one)
+                contenders["OpenVINO bf16 untiled"] = openvino(network, scale, one)
             title = f"EDSR, {options.channels} channels, x{scale}, 1 megapixel"
-            results[f"x{scale}"] = report(title, medians(contenders, options.rounds), 1.0)
+            results[f"x{scale}"] = report(title, measured(contenders, options.rounds, CPU), 1.0)
         if "tiling" not in options.skip:
             contenders = {
                 "untiled": ours(network, two, dtype, 0),
@@ -129,7 +85,9 @@ def main() -> None:
                 "tile 256": ours(network, two, dtype, 256),
             }
             title = f"EDSR, {options.channels} channels, x{scale}, 2 megapixels"
-            results[f"x{scale} tiling"] = report(title, medians(contenders, options.rounds), 2.0)
+            results[f"x{scale} tiling"] = report(
+                title, measured(contenders, options.rounds, CPU), 2.0
+            )
     if options.json:
         Path(options.json).write_text(json.dumps(results, indent=1))
 

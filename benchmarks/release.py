@@ -2,10 +2,10 @@
 
     python benchmarks/release.py RUN/model.safetensors --data DIR [--jpeg 75]
 
-DIR holds Set5 and Set14, as benchmarks/quality.py takes them. The weights are stored in float16 if
-that costs less than 0.005 dB on every set, and else in float32; the file that is measured is the
-one that is written. What it says about itself comes from the run and, where weights.toml knows the
-model already, from there; the table for weights.toml is printed.
+DIR holds Set5 and Set14, as ``upres bench --data-dir`` takes them. The weights are stored in
+float16 if that costs less than 0.005 dB on every set, and else in float32; the file that is
+measured is the one that is written. What it says about itself comes from the run and, where
+weights.toml knows the model already, from there; the table for weights.toml is printed.
 tests/golden wants a picture of every bundled file, see tests/test_weights.py.
 """
 
@@ -13,11 +13,11 @@ import argparse
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import torch
-from quality import measure, pictures
 
 import upres
+from upres.benchmark.quality import Settings
+from upres.benchmark.session import Order, run_order
 from upres.model import load
 from upres.weights.facts import Measurement
 from upres.weights.header import read_training
@@ -30,14 +30,29 @@ ALLOWED = 0.005
 
 def figures(path: Path, data: Path, scale: int, jpeg: int | None) -> list[Measurement]:
     """In float32, so that they hold on every machine."""
-    upscaler = upres.load(str(path), scale=scale, precision="fp32", device="cpu")
     found = []
-    for name in ("Set5", "Set14"):
-        originals = pictures(data / name)
-        for quality in (None, jpeg) if jpeg else (None,):
-            psnr, ssim = np.mean(measure(upscaler, originals, scale, quality), axis=0)
-            label = name.lower() + (f"-jpeg{quality}" if quality else "")
-            found.append(Measurement(label, scale, round(float(psnr), 3), round(float(ssim), 4)))
+    for quality in (None, jpeg) if jpeg else (None,):
+        order = Order(
+            ("set5", "set14"),
+            (scale,),
+            (str(path),),
+            Settings().with_jpeg(quality) if quality else Settings(),
+            data_dir=data,
+            home=data,
+            device="cpu",
+            precision="fp32",
+        )
+        report, _ = run_order(order, note=print, progress=lambda *_: None)
+        found += [
+            Measurement(
+                row.set + (f"-jpeg{quality}" if quality else ""),
+                scale,
+                round(row.psnr, 3),
+                round(row.ssim, 4),
+            )
+            for row in report.rows
+            if row.model != "bicubic"
+        ]
     return found
 
 

@@ -17,6 +17,7 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 import upres
 from tests.hub import Hub
+from tests.pictures import save, silent
 from upres.benchmark import session
 from upres.benchmark.quality import Measured, Row, Settings, example, measure
 from upres.benchmark.report import Report, as_csv, as_json, as_markdown, details, matrix
@@ -27,16 +28,6 @@ from upres.data.evaluation import EVALUATION_SETS, Truth, find_set
 from upres.errors import InputError, UsageError, VerificationError
 from upres.imaging.degrade import Degradation
 from upres.imaging.resize import imresize
-
-
-def silent(*_):
-    """Progress that nobody watches."""
-
-
-def save(path, pixels):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(pixels).save(path)
-    return path
 
 
 @pytest.fixture

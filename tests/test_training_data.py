@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from tests.hub import Hub
+from tests.pictures import save, silent
 from upres.data import catalog, download
 from upres.data.catalog import Archive, TrainingSet, fetch_set, training_pictures
 from upres.data.folders import find_pictures
@@ -24,16 +25,6 @@ from upres.imaging.degrade import Degradation, light_photo, through_jpeg
 from upres.imaging.metrics import Protocol, psnr
 from upres.imaging.resize import imresize
 from upres.training.patches import PatchStore
-
-
-def silent(*_):
-    """Progress that nobody watches."""
-
-
-def save(path, pixels):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(pixels).save(path)
-    return path
 
 
 @pytest.fixture

@@ -23,7 +23,6 @@ from upres.imaging.metrics import Protocol, mod_crop, psnr, ssim
 from upres.imaging.resize import imresize
 
 Rule = Literal["y", "rgb", "div2k"]
-RULES: tuple[Rule, ...] = ("y", "rgb", "div2k")
 
 
 @dataclass(frozen=True)

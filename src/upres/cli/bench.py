@@ -312,13 +312,10 @@ def _about(
 
     steps = next(iter(upscaler.steps))
     device, dtype = steps.target.device, steps.target.dtype
-    facts: dict[str, float | None] = {
-        "exponent": speed.exponent(ours),
-        "peak_memory_bytes": speed.peak_memory(device),
-    }
-    said = [f"peak memory {speed.peak_memory(device) / 2**30:.2f} GiB"]
-    if facts["exponent"] is not None:
-        said.insert(0, f"time grows with size to the power {facts['exponent']:.2f}")
+    exponent, peak = speed.exponent(ours), speed.peak_memory(device)
+    facts: dict[str, float | None] = {"exponent": exponent, "peak_memory_bytes": peak}
+    said = [] if exponent is None else [f"time grows with size to the power {exponent:.2f}"]
+    said.append(f"peak memory {peak / 2**30:.2f} GiB")
     if steps.networks:
         work = speed.operations(steps.networks[0][0], scale) * ours[-1].rate * 1e6
         ceiling = speed.matrix_ceiling(device, dtype)

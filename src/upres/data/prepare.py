@@ -144,9 +144,7 @@ def gather(folders: Sequence[PictureFolder], held_out: int) -> Pictures:
                     kind.setdefault(digest, file)
     train = {k: v for k, v in train.items() if k not in brought}
     if not train:
-        raise InputError(
-            f"none of the pictures can be read: {', '.join(skipped[:3])}", "check the folder"
-        )
+        raise _nothing_readable(skipped)
     if brought:
         validation = brought
     else:
@@ -236,9 +234,7 @@ def _decode(
             entries.append(entry)
         plan.append((file, entries))
     if not plan:
-        raise InputError(
-            f"none of the pictures can be read: {', '.join(skipped[:3])}", "check the folder"
-        )
+        raise _nothing_readable(skipped)
     _room_for(folder, 3 * start + 4 * detail_start)
     with _whole(folder / "high.u8") as high, _whole(folder / "detail.f32") as maps:
         pixels = np.memmap(high, np.uint8, "w+", shape=(start, 3))
@@ -269,9 +265,7 @@ def _decode(
         for entry in entries
     )
     if not good:
-        raise InputError(
-            f"none of the pictures can be read: {', '.join(skipped[:3])}", "check the folder"
-        )
+        raise _nothing_readable(skipped)
     return Prepared(folder, good, tuple(skipped))
 
 
@@ -283,42 +277,61 @@ def _shrink(
     threads: int,
 ) -> None:
     """Write low-x2-bicubic.u8: the given file where there is one, else MATLAB's imresize."""
-    target = prepared.folder / f"low-x{scale}-bicubic.u8"
-    if target.is_file():
-        return
-    starts, total = low_starts(prepared.entries, scale, 1)
-    _room_for(prepared.folder, 3 * total)
-    high = prepared.high()
-    with _whole(target) as part:
-        pixels = np.memmap(part, np.uint8, "w+", shape=(max(total, 1), 3))
 
-        def job(numbered: tuple[int, Entry]) -> None:
-            index, entry = numbered
-            h, w = entry.low(scale)
-            file = files[entry.sha256]
-            given = file.low_at(scale) if entry.size == 1 else None
-            if given is not None:
-                low = read_rgb(given)
-                if low.shape[:2] != (h, w):
-                    raise InputError(
-                        f"{given} has {low.shape[1]} x {low.shape[0]} pixels, and {file.name} of "
-                        f"{entry.width} x {entry.height} needs {w} x {h} at x{scale}",
-                        "remove the folder of low-resolution pictures to have them made",
-                    )
-            else:
-                low = imresize(_view(high, entry)[: h * scale, : w * scale], 1 / scale)
-            pixels[starts[index] : starts[index] + h * w] = low.reshape(-1, 3)
+    def make(entry: Entry, whole: NDArray[np.uint8]) -> Iterator[NDArray[np.uint8]]:
+        file = files[entry.sha256]
+        given = file.low_at(scale) if entry.size == 1 else None
+        if given is None:
+            yield imresize(whole, 1 / scale)
+            return
+        low = read_rgb(given)
+        h, w = entry.low(scale)
+        if low.shape[:2] != (h, w):
+            raise InputError(
+                f"{given} has {low.shape[1]} x {low.shape[0]} pixels, and {file.name} of "
+                f"{entry.width} x {entry.height} needs {w} x {h} at x{scale}",
+                "remove the folder of low-resolution pictures to have them made",
+            )
+        yield low
 
-        numbered = list(enumerate(prepared.entries))
-        list(_in_parallel(job, numbered, f"shrinking to 1/{scale}", progress, threads))
-        pixels.flush()
+    _write_low(prepared, scale, "bicubic", 1, make, f"shrinking to 1/{scale}", progress, threads)
 
 
 def _degrade(
     prepared: Prepared, scale: int, versions: int, progress: Progress, threads: int
 ) -> None:
     """Write low-x2-photo4.u8: each picture's versions, one after the other."""
-    target = prepared.folder / f"low-x{scale}-photo{versions}.u8"
+
+    def make(entry: Entry, whole: NDArray[np.uint8]) -> Iterator[NDArray[np.uint8]]:
+        del entry
+        whole = np.ascontiguousarray(whole)
+        # The pixels, not the order of the files, decide what happens to a picture.
+        seed = int.from_bytes(hashlib.sha256(whole.tobytes()).digest()[:8], "little")
+        random = np.random.default_rng(seed)
+        for _ in range(versions):
+            yield light_photo(random).apply(whole, scale, random)
+
+    what = f"degrading at 1/{scale}"
+    _write_low(prepared, scale, f"photo{versions}", versions, make, what, progress, threads)
+
+
+def _write_low(
+    prepared: Prepared,
+    scale: int,
+    kind: str,
+    versions: int,
+    make: Callable[[Entry, NDArray[np.uint8]], Iterator[NDArray[np.uint8]]],
+    what: str,
+    progress: Progress,
+    threads: int,
+) -> None:
+    """Write low-x{scale}-{kind}.u8, unless it is there.
+
+    Args:
+        make: a picture's ``versions`` low-resolution partners, from its high-resolution pixels cut
+            to a multiple of the scale.
+    """
+    target = prepared.folder / f"low-x{scale}-{kind}.u8"
     if target.is_file():
         return
     starts, total = low_starts(prepared.entries, scale, versions)
@@ -330,19 +343,15 @@ def _degrade(
         def job(numbered: tuple[int, Entry]) -> None:
             index, entry = numbered
             h, w = entry.low(scale)
-            whole = np.ascontiguousarray(_view(high, entry)[: h * scale, : w * scale])
-            # The pixels, not the order of the files, decide what happens to a picture.
-            seed = int.from_bytes(hashlib.sha256(whole.tobytes()).digest()[:8], "little")
-            random = np.random.default_rng(seed)
-            for version in range(versions):
-                low = light_photo(random).apply(whole, scale, random)
-                start = starts[index] + version * h * w
+            start = starts[index]
+            for low in make(entry, _view(high, entry)[: h * scale, : w * scale]):
                 pixels[start : start + h * w] = low.reshape(-1, 3)
+                start += h * w
 
         numbered = [
             (i, entry) for i, entry in enumerate(prepared.entries) if min(entry.low(scale)) > 0
         ]
-        list(_in_parallel(job, numbered, f"degrading at 1/{scale}", progress, threads))
+        list(_in_parallel(job, numbered, what, progress, threads))
         pixels.flush()
 
 
@@ -379,6 +388,11 @@ def detail_map(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         windows = np.lib.stride_tricks.sliding_window_view(wide, _WINDOW, axis)
         cells = windows.mean(-1)
     return np.asarray(cells, np.float32)
+
+
+def _nothing_readable(skipped: Sequence[str]) -> InputError:
+    shown = ", ".join(skipped[:3])
+    return InputError(f"none of the pictures can be read: {shown}", "check the folder")
 
 
 def _view(high: NDArray[np.uint8], entry: Entry) -> NDArray[np.uint8]:
