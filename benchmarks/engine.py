@@ -18,7 +18,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from upres.benchmark.speed import Contender, eager, measured, openvino
+from upres.benchmark.contenders import Contender, eager, openvino
+from upres.benchmark.speed import measured
 from upres.inference.device import cpu_has_bfloat16
 from upres.inference.engine import ModelStage, Target, collect
 from upres.inference.rows import ArrayRows

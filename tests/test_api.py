@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 import upres
+from upres.inference.device import cpu_has_bfloat16
 
 
 @pytest.fixture(scope="module")
@@ -120,11 +121,18 @@ def test_a_device_that_is_not_there_is_refused():
         upres.load(device="cuda")
 
 
+@pytest.mark.skipif(not cpu_has_bfloat16(), reason="this CPU has no bf16")
 def test_bf16_is_close_to_fp32(doubled, pixels):
     half = upres.load("edsr-light", scale=2, precision="bf16", device="cpu").upscale(pixels)
     difference = np.abs(half.astype(int) - doubled.upscale(pixels))
     assert difference.max() <= 3
     assert difference.mean() < 0.3
+
+
+@pytest.mark.skipif(cpu_has_bfloat16(), reason="this CPU has bf16")
+def test_bf16_is_refused_where_it_would_crawl():
+    with pytest.raises(upres.UsageError, match="bf16 is not computed natively"):
+        upres.load("edsr-light", scale=2, precision="bf16", device="cpu")
 
 
 def test_kernels_need_no_network_and_reach_any_size(pixels):

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
@@ -22,10 +23,11 @@ from upres.benchmark import session
 from upres.benchmark.quality import Measured, Row, Settings, example, measure
 from upres.benchmark.report import Report, as_csv, as_json, as_markdown, details, matrix
 from upres.benchmark.session import Order, demand, run_order, verify
-from upres.benchmark.speed import Timing, exponent, operations
+from upres.benchmark.speed import Timing, exponent, operations, traffic
 from upres.benchmark.statistics import gains, interval
+from upres.benchmark.workers import Setting, Worker
 from upres.data.evaluation import EVALUATION_SETS, Truth, find_set
-from upres.errors import InputError, UsageError, VerificationError
+from upres.errors import InputError, ResourceError, UsageError, VerificationError, WeightsError
 from upres.imaging.degrade import Degradation
 from upres.imaging.resize import imresize
 
@@ -482,8 +484,8 @@ def test_bicubic_reproduces_the_published_column(name, scale):
 
 
 def test_speed_is_measured_beside_the_usual_way(upres):
-    arguments = ("bench", "--speed", "--sizes", "0.002,0.004", "--rounds", "2", "-s", "2")
-    done = upres(*arguments, "-m", "edsr-light", "--device", "cpu", "--json")
+    arguments = ("bench", "--speed", "-s", "2", "--device", "cpu")
+    done = upres(*arguments, "-m", "edsr-light", "--sizes", "0.002", "--rounds", "2", "--json")
     assert done.returncode == 0, done.stderr
     found = [json.loads(line) for line in done.stdout.decode().splitlines()]
     timings = [event for event in found if event["event"] == "timing"]
@@ -494,8 +496,8 @@ def test_speed_is_measured_beside_the_usual_way(upres):
         assert t["megapixels_per_second"] == pytest.approx(t["megapixels"] / t["median"])
     (summary,) = [e for e in found if e["event"] == "summary" and e["model"] == "edsr-light"]
     assert summary["operations_per_second"] > 0
-    assert summary["peak_memory_bytes"] > 2**27
-    done = upres(*arguments, "-m", "bicubic")
+    assert all(t["peak_memory"] > 2**27 for t in timings)
+    done = upres(*arguments, "-m", "bicubic", "--sizes", "0.002,0.004", "--rounds", "1")
     assert b"time grows with size to the power" in done.stdout
 
 
@@ -514,6 +516,31 @@ def test_operations_are_counted():
     # Two for each weight of a convolution, four times that at twice the resolution (the tail).
     low = 8 * 3 * 9 + 3 * 8 * 8 * 9 + 32 * 8 * 9
     assert operations(network, 2) == 2 * (low + 4 * 3 * 8 * 9)
+
+
+def test_bytes_between_layers_are_counted():
+    from upres.networks import EDSR
+
+    network = EDSR(2, blocks=1, channels=8)
+    # Head, body, upsampler, and at twice the resolution the tail.
+    values = (3 + 8) + 3 * (8 + 8) + (8 + 32) + 4 * (8 + 3)
+    assert traffic(network, 2, torch.float16) == 2 * values
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows does not say")
+def test_contenders_have_processes_of_their_own():
+    ballast = np.ones(2**29, np.uint8)
+    with Worker("upres", Setting("bicubic", 2, device="cpu")) as worker:
+        assert worker.prepare(0.01).tiles >= 0
+        assert worker.run() > 0
+        assert worker.peak_memory() < 2**29 <= ballast.nbytes
+    with pytest.raises(ResourceError, match="ended"):
+        worker.run()
+
+
+def test_a_contender_that_cannot_run_says_why():
+    with Worker("upres", Setting("nonsense", 2)) as worker, pytest.raises(WeightsError):
+        worker.prepare(0.01)
 
 
 @pytest.mark.parametrize("arguments", [("--sizes", "x"), ("set5",), ("--verify",)])

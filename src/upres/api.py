@@ -1,5 +1,6 @@
 """What ``import upres`` offers."""
 
+import hashlib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -12,12 +13,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from upres.errors import InputError, UsageError
+from upres.imaging.encoder import Encoding, encode, holds_frames
+from upres.imaging.formats import check_size, format_of
 from upres.imaging.picture import Picture
 from upres.imaging.reader import DEFAULT_MAX_PIXELS, from_pil, read_picture
 from upres.imaging.resize import Kernel
-from upres.imaging.writer import check_size, check_target, encode, format_of, write_file
+from upres.imaging.streaming import StreamedPixels
+from upres.imaging.writer import check_target, write_file
 from upres.inference.device import DeviceName, Precision, choose
-from upres.inference.pipeline import Pipeline, Steps
+from upres.inference.pipeline import Alpha, Pipeline, Progress, Steps
 from upres.inference.sizes import Goal, steps_to
 from upres.model import Model, load_published
 from upres.model import load as load_model
@@ -49,6 +53,9 @@ class Upscaler:
         tile: side of a tile's core in input pixels, 0 for no tiles, None to choose.
         ensemble: average over the eight flips and rotations: eight times the time for about 0.1 dB.
         fast: with "auto", the best of the small models.
+        alpha: what enlarges transparency, "bicubic" or "network".
+        wrap: the picture goes on at its other side: seamless textures stay so.
+        max_memory: bytes that the process may take; tiles are cut accordingly.
         on_download: told of the bytes that arrive.
 
     Raises:
@@ -63,6 +70,9 @@ class Upscaler:
     tile: int | None = None
     ensemble: bool = False
     fast: bool = False
+    alpha: Alpha = "bicubic"
+    wrap: bool = False
+    max_memory: int | None = None
     on_download: DownloadProgress | None = None
     _models: dict[tuple[str, int], Model] = field(default_factory=dict, init=False, repr=False)
     _steps: dict[tuple[tuple[tuple[str, int], ...], bool], Steps] = field(
@@ -106,10 +116,17 @@ class Upscaler:
         """
         choose(self.device, self.precision, deep=False)
 
-    def pipeline(self, pixels: NDArray[Any], *, jpeg_quality: int | None = None) -> Pipeline:
+    def pipeline(
+        self,
+        pixels: NDArray[Any] | StreamedPixels,
+        *,
+        jpeg_quality: int | None = None,
+        ranged: bool = False,
+    ) -> Pipeline:
         """Everything made ready to enlarge H x W x C pixels.
 
         Args:
+            ranged: floats may lie in any range, and some may not be finite.
             jpeg_quality: which quality a JPEG was saved at, if they come from one; "auto" takes a
                 model that undoes JPEG's traces for those below 90.
         """
@@ -122,7 +139,7 @@ class Upscaler:
         if jpeg_quality is not None and jpeg_quality < PHOTO_BELOW:
             chain, remarks = self._for_photo(chain, jpeg_quality)
         steps = self._steps_for(chain, deep=pixels.dtype != np.uint8)
-        return Pipeline(steps, pixels, (high, wide), remarks)
+        return Pipeline(steps, pixels, (high, wide), remarks, ranged)
 
     def _chain(self, factor: float) -> tuple[tuple[str, int], ...]:
         """Models and scales, in the order they are applied; none for a kernel."""
@@ -132,8 +149,12 @@ class Upscaler:
         if name == "auto":
             manifest = known_models()
             listed = manifest.fast if self.fast else manifest.default
-            fitting = [n for n in listed if math.ceil(factor) in self._available(n)]
-            name = (fitting or list(listed))[0]
+            # The first that does it in one step, or else in the smallest and fewest ones.
+            chains = {n: steps_to(factor, self._available(n)) for n in listed}
+            one = (math.ceil(factor),)
+            name = min(
+                chains, key=lambda n: (chains[n] != one, math.prod(chains[n]), len(chains[n]))
+            )
         return tuple((name, scale) for scale in steps_to(factor, self._available(name)))
 
     def _for_photo(
@@ -161,7 +182,17 @@ class Upscaler:
             networks = [(self._model(name, scale).as_rgb(), scale) for name, scale in chain]
             kernel: Kernel = "lanczos" if self.model == "lanczos" else "bicubic"
             names = " then ".join(dict.fromkeys(name for name, _ in chain)) or kernel
-            self._steps[key] = Steps(networks, kernel, target, self.tile, self.ensemble, names)
+            self._steps[key] = Steps(
+                networks,
+                kernel,
+                target,
+                self.tile,
+                self.ensemble,
+                names,
+                self.alpha,
+                self.wrap,
+                self.max_memory,
+            )
         return self._steps[key]
 
     def _available(self, name: str) -> set[int]:
@@ -254,10 +285,45 @@ class Upscaler:
         result = torch.stack(done).permute(0, 3, 1, 2).to(x.device, x.dtype).contiguous()
         return result if x.ndim == 4 else result[0]
 
-    def picture(self, picture: Picture) -> Picture:
-        """Enlarge a picture and keep everything else about it."""
-        pipeline = self.pipeline(picture.pixels, jpeg_quality=picture.jpeg_quality)
-        return replace(picture, pixels=pipeline.run())
+    def picture(
+        self,
+        picture: Picture,
+        progress: Progress | None = None,
+        on_note: Callable[[str], None] | None = None,
+    ) -> Picture:
+        """Enlarge a picture, all its frames, and keep everything else about it.
+
+        Frames with equal pixels are computed once.
+
+        Args:
+            progress, on_note: see ``Pipeline.strips``; tiles of all frames count.
+        """
+        count = max(1, len(picture.frames))
+        made: dict[bytes, NDArray[Any]] = {}
+
+        def enlarged(pixels: NDArray[Any], index: int) -> NDArray[Any]:
+            key = fingerprint(pixels)
+            if key not in made:
+                pipeline = self.pipeline(pixels, jpeg_quality=picture.jpeg_quality, ranged=True)
+
+                def told(done: float, tiles: int) -> None:
+                    if progress is not None:
+                        progress(index * tiles + done, count * tiles)
+
+                made[key] = pipeline.run(told, on_note)
+            return made[key]
+
+        frames = tuple(
+            replace(frame, pixels=enlarged(frame.pixels, index))
+            for index, frame in enumerate(picture.frames)
+        )
+        return replace(picture, pixels=enlarged(picture.pixels, 0), frames=frames)
+
+
+def fingerprint(pixels: NDArray[Any]) -> bytes:
+    """Equal for equal pixels."""
+    about = f"{pixels.shape} {pixels.dtype}".encode()
+    return hashlib.blake2b(np.ascontiguousarray(pixels).data, key=about[:64]).digest()
 
 
 def load(
@@ -307,14 +373,16 @@ def upscale_file(
         InputError, OutputError, WeightsError, UsageError, ResourceError: see ``upres.errors``.
     """
     path = Path(source)
-    picture = read_picture(path, max_pixels=max_pixels)
     target = Path(output) if output else path.with_stem(f"{path.stem}-x{scale:g}")
-    kind = format_of(target) if output else picture.format
+    asked = format_of(target) if output else None
+    frames = asked is None or holds_frames(asked)
+    picture = read_picture(path, max_pixels=max_pixels, frames=frames)
+    kind = asked or picture.format
     check_target(target, overwrite=overwrite, source=path)
     upscaler = load(model, scale=scale, device=device, precision=precision, fast=fast)
     check_size(kind, *upscaler.goal.size(picture.width, picture.height))
     result = upscaler.picture(picture)
-    write_file(target, encode(result, kind, quality)[0], overwrite=overwrite)
+    write_file(target, encode(result, kind, Encoding(quality))[0], overwrite=overwrite)
     return target
 
 

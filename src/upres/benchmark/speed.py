@@ -4,24 +4,21 @@ Each round runs every contender once, in turn, so that a machine that changes it
 for all; medians and spreads over the rounds are what counts.
 """
 
-import importlib.util
 import statistics
-import sys
-import tempfile
 import time
-import warnings
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from torch import Tensor, nn
 
-from upres.api import Upscaler
+from upres.benchmark.contenders import Contender
+from upres.benchmark.workers import Setting, Worker, installed
+from upres.errors import ResourceError
 from upres.networks import Network
 
-Contender = Callable[[], object]
 # Larger pictures than this are not given to contenders that take them whole: they would need tens
 # of gigabytes.
 WHOLE_MEGAPIXELS = 1.0
@@ -35,7 +32,8 @@ class Timing:
         contender: "upres", "eager", "openvino" or "onnxruntime".
         seconds: of each round.
         tiles: how many the picture was cut into; 1 for contenders that take it whole.
-        tile_memory: bytes that a tile was estimated to take, on upres's side; else 0.
+        peak_memory: bytes of the accelerator, or of the contender's process with all its libraries;
+            0 where the system does not say.
     """
 
     model: str
@@ -46,7 +44,7 @@ class Timing:
     precision: str
     seconds: tuple[float, ...]
     tiles: int = 1
-    tile_memory: int = 0
+    peak_memory: int = 0
 
     @property
     def median(self) -> float:
@@ -59,54 +57,64 @@ class Timing:
         return self.megapixels / self.median
 
 
-def picture(megapixels: float) -> NDArray[np.uint8]:
-    """Noise, 3 : 2; what is in a picture does not matter to a convolution."""
-    height = max(16, round((megapixels * 1e6 / 1.5) ** 0.5))
-    width = round(1.5 * height)
-    return np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
-
-
 def time_model(
-    model: str,
-    upscaler: Upscaler,
-    scale: int,
+    label: str,
+    setting: Setting,
     sizes: Sequence[float],
     rounds: int,
-    counted: Callable[[str], None],
+    *,
+    alternatives: bool,
+    note: Callable[[str], None],
 ) -> Iterator[Timing]:
-    """The model at each size, and below a limit the alternatives beside it."""
-    for size in sizes:
-        pixels = picture(size)
-        pipeline = upscaler.pipeline(pixels)
-        target = pipeline.steps.target
-        contenders: dict[str, Contender] = {"upres": lambda p=pixels: upscaler.upscale(p)}  # type: ignore[misc]
-        if pipeline.steps.networks and size <= WHOLE_MEGAPIXELS:
-            network, _ = pipeline.steps.networks[0]
-            contenders["eager"] = eager(network, scale, pixels, target.device)
-            if target.device.type == "cpu":
-                for name, (needs, make) in PEERS.items():
-                    if all(importlib.util.find_spec(module) for module in needs):
-                        contenders[name] = make(network, scale, pixels)
-        counted(f"{model} x{scale}, {size:g} megapixels: {', '.join(contenders)}")
-        for name, seconds in measured(contenders, rounds, target.device).items():
-            ours = name == "upres"
-            yield Timing(
-                model,
-                scale,
-                size,
-                name,
-                target.device.type,
-                target.precision if ours else _PRECISIONS[name],
-                tuple(seconds),
-                pipeline.tiles if ours else 1,
-                pipeline.memory if ours else 0,
-            )
+    """The model at each size, smallest first, and below a limit the alternatives beside it.
+
+    Args:
+        alternatives: whether to run the same network in other ways too.
+        note: told what is measured, and which alternative failed.
+
+    Raises:
+        UpresError: upres itself cannot run; alternatives that cannot are left out.
+    """
+    with ExitStack() as stack:
+        ours = stack.enter_context(Worker("upres", setting))
+        others = []
+        if alternatives and min(sizes) <= WHOLE_MEGAPIXELS:
+            names = ["eager", *(installed() if setting.device != "cuda" else [])]
+            others = [stack.enter_context(Worker(name, setting)) for name in names]
+        for size in sorted(sizes):
+            running = {ours: ours.prepare(size)}
+            if "cuda" in running[ours].device:
+                others = [worker for worker in others if worker.contender == "eager"]
+            for worker in others if size <= WHOLE_MEGAPIXELS else []:
+                try:
+                    running[worker] = worker.prepare(size)
+                except ResourceError as error:
+                    note(f"{size:g} megapixels: {error}")
+            names = [worker.contender for worker in running]
+            note(f"{label} x{setting.scale}, {size:g} megapixels: {', '.join(names)}")
+            seconds: dict[Worker, list[float]] = {worker: [] for worker in running}
+            for _ in range(rounds):
+                for worker, times in seconds.items():
+                    times.append(worker.run())
+            for worker, prepared in running.items():
+                yield Timing(
+                    label,
+                    setting.scale,
+                    size,
+                    worker.contender,
+                    prepared.device,
+                    prepared.precision,
+                    tuple(seconds[worker]),
+                    prepared.tiles,
+                    worker.peak_memory(),
+                )
 
 
 def measured(
     contenders: dict[str, Contender], rounds: int, device: torch.device
 ) -> dict[str, list[float]]:
-    """Seconds of every round of every contender; a first round warms up and does not count."""
+    """Seconds of every round of every contender, all in this process; a first round warms up and
+    does not count."""
     times: dict[str, list[float]] = {name: [] for name in contenders}
     for index in range(rounds + 1):
         for name, run in contenders.items():
@@ -117,87 +125,6 @@ def measured(
             if index:
                 times[name].append(time.perf_counter() - begun)
     return times
-
-
-def eager(
-    network: Network, scale: int, pixels: NDArray[np.uint8], device: torch.device
-) -> Contender:
-    """What most tools do: float32, NCHW, the whole picture at once, from bytes to bytes."""
-    network = network.to(device)
-
-    def run() -> object:
-        with torch.inference_mode():
-            x = torch.from_numpy(pixels).permute(2, 0, 1)[None].contiguous().to(device) / 255
-            y = network(x, scale)
-            return y.clamp(0, 1).mul(255).round().byte().permute(0, 2, 3, 1)[0].cpu().numpy()
-
-    return run
-
-
-class _Fixed(torch.nn.Module):
-    """A network at one scale, as exporters want it."""
-
-    def __init__(self, network: Network, scale: int) -> None:
-        super().__init__()
-        self.network, self.scale = network, scale
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """N x 3 x h x w to N x 3 x scale*h x scale*w."""
-        made: torch.Tensor = self.network(x, self.scale)
-        return made
-
-
-def openvino(network: Network, scale: int, pixels: NDArray[np.uint8]) -> Contender:
-    """OpenVINO in bfloat16, tuned for one picture at a time."""
-    import openvino as ov
-
-    fixed, example = _Fixed(network, scale).eval(), torch.rand(1, 3, 64, 64)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # OpenVINO traces, as it was taught to
-        model = ov.convert_model(fixed, example_input=example)
-    model.reshape([1, 3, *pixels.shape[:2]])
-    options = {"INFERENCE_PRECISION_HINT": "bf16", "PERFORMANCE_HINT": "LATENCY"}
-    request = ov.Core().compile_model(model, "CPU", options).create_infer_request()
-
-    def run() -> object:
-        x = np.ascontiguousarray(pixels.transpose(2, 0, 1)[None], np.float32) / 255
-        y = request.infer([x])[0]
-        return (y.clip(0, 1) * 255).round().astype(np.uint8).transpose(0, 2, 3, 1)[0]
-
-    return run
-
-
-def onnxruntime(network: Network, scale: int, pixels: NDArray[np.uint8]) -> Contender:
-    """ONNX Runtime in float32, the only format that its CPU provider computes networks in."""
-    import onnxruntime as ort
-
-    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
-        # The older exporter needs fewer packages; that it is the older one, it says itself.
-        warnings.simplefilter("ignore", DeprecationWarning)
-        file = str(Path(folder) / "network.onnx")
-        torch.onnx.export(
-            _Fixed(network, scale).eval(),
-            (torch.rand(1, 3, *pixels.shape[:2]),),
-            file,
-            dynamo=False,
-            input_names=["x"],
-        )
-        session = ort.InferenceSession(file, providers=["CPUExecutionProvider"])
-
-    def run() -> object:
-        x = np.ascontiguousarray(pixels.transpose(2, 0, 1)[None], np.float32) / 255
-        y = session.run(None, {"x": x})[0]
-        return (y.clip(0, 1) * 255).round().astype(np.uint8).transpose(0, 2, 3, 1)[0]
-
-    return run
-
-
-# The modules that each needs, and how it is made.
-PEERS: dict[str, tuple[tuple[str, ...], Callable[[Network, int, NDArray[np.uint8]], Contender]]] = {
-    "openvino": (("openvino",), openvino),
-    "onnxruntime": (("onnx", "onnxruntime"), onnxruntime),
-}
-_PRECISIONS = {"eager": "fp32", "openvino": "bf16", "onnxruntime": "fp32"}
 
 
 def exponent(timings: Sequence[Timing]) -> float | None:
@@ -218,6 +145,26 @@ def operations(network: Network, scale: int) -> float:
     with FlopCounterMode(display=False) as counter, torch.inference_mode():
         network(torch.rand(1, network.channels, side, side, device=device), scale)
     return float(counter.get_total_flops()) / side**2
+
+
+def traffic(network: Network, scale: int, dtype: torch.dtype) -> float:
+    """Bytes for a pixel of input that convolutions read and write, all else being fused to them."""
+    side, moved = 32, 0
+
+    def count(_: nn.Module, inputs: tuple[Tensor], output: Tensor) -> None:
+        nonlocal moved
+        moved += inputs[0].numel() + output.numel()
+
+    layers = [m for m in network.modules() if isinstance(m, nn.Conv2d)]
+    handles = [layer.register_forward_hook(count) for layer in layers]
+    device = next(network.parameters()).device
+    try:
+        with torch.inference_mode():
+            network(torch.rand(1, network.channels, side, side, device=device), scale)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return moved * dtype.itemsize / side**2
 
 
 def matrix_ceiling(device: torch.device, dtype: torch.dtype) -> float:
@@ -242,15 +189,3 @@ def copy_bandwidth(device: torch.device) -> float:
 
     seconds = measured({"copy": run}, 5, device)["copy"]
     return 2 * source.numel() / statistics.median(seconds)
-
-
-def peak_memory(device: torch.device) -> int:
-    """Most bytes that were in use: of the accelerator, or of the process."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    try:
-        import resource
-    except ImportError:  # Windows
-        return 0
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

@@ -2,6 +2,8 @@
 
 import os
 from collections.abc import Callable
+from dataclasses import dataclass, replace
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Annotated
 
@@ -9,16 +11,29 @@ import typer
 
 from upres.cli import options
 from upres.cli.jobs import Job, ModelOptions, Settings
+from upres.cli.journal import Journal
 from upres.cli.output import Output
 from upres.cli.run import run
-from upres.errors import InputError, OutputError, UpresError
+from upres.errors import BatchError, InputError, OutputError, UpresError
 
 EXAMPLES = """
 Examples:
   upres batch scans/                   into scans-x4/, names unchanged
   upres batch scans/ -o large -s 2     into large/, which is created
-  upres batch scans/                   again: only what is not there yet
+  upres batch scans/                   again: only what is missing or changed
+  upres batch scans/ --include '*.tif' --format png
 """
+
+
+def _format(text: str | None) -> str | None:
+    from upres.imaging.formats import FORMATS
+
+    if text is None:
+        return None
+    for name, kind in FORMATS.items():
+        if text.lower() in (name.lower(), *(suffix[1:] for suffix in kind.suffixes)):
+            return name
+    raise typer.BadParameter(f"{text!r} is no format; known are {', '.join(FORMATS).lower()}")
 
 
 def batch(
@@ -46,7 +61,52 @@ def batch(
     tile: options.Tile = "auto",
     threads: options.Threads = None,
     max_pixels: options.MaxPixels = 10**9,
+    max_memory: options.MaxMemory = None,
     quality: options.Quality = None,
+    alpha: options.AlphaBy = "bicubic",
+    wrap: options.Wrap = False,
+    background: options.Background = "white",
+    strip_metadata: options.StripMetadata = False,
+    convert_profile: options.ConvertProfile = None,
+    report_fidelity: options.ReportFidelity = False,
+    format_: Annotated[
+        str | None,
+        typer.Option(
+            "--format",
+            parser=_format,
+            metavar="NAME",
+            help="jpeg, png, webp, tiff, ...  [default: each picture's own]",
+            rich_help_panel="Output",
+        ),
+    ] = None,
+    include: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PATTERN",
+            help="Only these, such as '*.jpg' or 'raw/*'; can be given several times.",
+            rich_help_panel="Folder",
+        ),
+    ] = None,
+    exclude: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PATTERN",
+            help="All but these; can be given several times.",
+            rich_help_panel="Folder",
+        ),
+    ] = None,
+    retry_failed: Annotated[
+        bool,
+        typer.Option(
+            "--retry-failed",
+            help="Try again what failed before and has not changed.",
+            rich_help_panel="Folder",
+        ),
+    ] = False,
+    fail_fast: Annotated[
+        bool,
+        typer.Option("--fail-fast", help="Stop at the first failure.", rich_help_panel="Folder"),
+    ] = False,
     overwrite: options.Overwrite = False,
     dry_run: options.DryRun = False,
     json: options.Json = False,
@@ -66,34 +126,148 @@ def batch(
         precision,
         tile,
         threads,
+        alpha,
+        wrap,
+        max_memory,
     )
     chosen.check()
     speak = Output(json=json, quiet=quiet)
     target = output or _sibling(folder, chosen.label or "upscaled")
     sources, others = _pictures(
-        folder, target, lambda e: speak.note(f"note: {e.filename} is left out ({e.strerror})")
+        folder,
+        target,
+        _Chosen(tuple(include or ()), tuple(exclude or ())),
+        lambda e: speak.note(f"note: {e.filename} is left out ({e.strerror})"),
     )
-    pairs = [(source, target / source.relative_to(folder)) for source in sources]
-    jobs = [Job(a, b) for a, b in pairs if overwrite or not os.path.lexists(b)]
+    jobs = [_job(source, folder, target, format_) for source in sources]
+    _refuse_collisions(jobs)
+    key = chosen.fingerprint(
+        encoding=(quality, background, strip_metadata, convert_profile, format_)
+    )
+    settings = Settings(
+        quality,
+        overwrite,
+        dry_run,
+        max_pixels,
+        folders_come=dry_run,
+        background=background,
+        strip_metadata=strip_metadata,
+        convert_profile=convert_profile,
+        report_fidelity=report_fidelity,
+        max_memory=max_memory,
+        fail_fast=fail_fast,
+    )
     if not dry_run:
-        _make_folders(jobs)
-    failure: UpresError | None = None
-    if jobs:
-        settings = Settings(quality, overwrite, dry_run, max_pixels, folders_come=dry_run)
-        try:
-            run(jobs, chosen, settings, speak, alone=False)
-        except UpresError as error:
-            failure = error
-    skipped = len(pairs) - len(jobs)
-    speak.note(
-        f"{len(jobs)} of {len(pairs)} pictures to do, {skipped} there already, "
-        f"{others} other files left alone, results in {target}"
-    )
-    speak.event(
-        event="summary", pictures=len(pairs), skipped=skipped, others=others, output=str(target)
-    )
+        _make_folders(target, jobs)
+    with Journal(target, key, dry=dry_run) as journal:
+        plan = {job: journal.todo(job.key, *_places(job)) for job in jobs}
+        wanted = [
+            replace(job, replaces=todo == "redo")
+            for job, todo in plan.items()
+            if overwrite or todo in ("do", "redo") or (retry_failed and todo == "failed")
+        ]
+        tally = _Tally(journal)
+        failure: UpresError | None = None
+        if wanted:
+            try:
+                run(wanted, chosen, settings, speak, alone=False, watch=tally)
+            except UpresError as error:
+                failure = error
+    left = {job.key: todo for job, todo in plan.items() if job.key not in {w.key for w in wanted}}
+    counts = {
+        "pictures": len(jobs),
+        "planned" if dry_run else "done": tally.done,
+        "failed": tally.failed,
+        "unchanged": sum(todo == "done" for todo in left.values()),
+        "failed_before": sum(todo == "failed" for todo in left.values()),
+        "not_ours": sum(todo == "foreign" for todo in left.values()),
+        "others": others,
+    }
+    for name, todo in left.items():
+        if todo == "foreign":
+            speak.note(f"note: {target / name} was not made by this program and is left alone")
+    speak.note("; ".join(f"{_WORDS[k]} {v}" for k, v in counts.items() if v or k == "pictures"))
+    speak.note(f"results in {target}")
+    speak.event(event="summary", **counts, output=str(target))
     if failure is not None:
         raise failure
+    if counts["failed_before"]:
+        raise BatchError(
+            f"{counts['failed_before']} of {len(jobs)} pictures failed in an earlier run",
+            "--retry-failed tries them again",
+        )
+
+
+_WORDS = {
+    "pictures": "pictures",
+    "planned": "to do",
+    "done": "done",
+    "failed": "failed",
+    "unchanged": "done before",
+    "failed_before": "failed before",
+    "not_ours": "results that are not ours",
+    "others": "other files",
+}
+
+
+class _Tally:
+    """Tells the journal, and counts."""
+
+    def __init__(self, journal: Journal) -> None:
+        self.journal, self.done, self.failed = journal, 0, 0
+
+    def begins(self, job: Job) -> None:
+        """See ``Watch``."""
+        self.journal.begin(job.key, _places(job)[0])
+
+    def ended(self, job: Job, error: UpresError | None) -> None:
+        """See ``Watch``."""
+        self.done, self.failed = self.done + (error is None), self.failed + (error is not None)
+        self.journal.end(job.key, *_places(job), None if error is None else str(error))
+
+
+@dataclass(frozen=True)
+class _Chosen:
+    """Patterns over paths below the folder, with slashes; ``*`` matches them too."""
+
+    include: tuple[str, ...]
+    exclude: tuple[str, ...]
+
+    def __contains__(self, path: str) -> bool:
+        def matches(patterns: tuple[str, ...]) -> bool:
+            name = path.rpartition("/")[2]
+            return any(fnmatch(path, p) or fnmatch(name, p) for p in patterns)
+
+        return (not self.include or matches(self.include)) and not matches(self.exclude)
+
+
+def _job(source: Path, folder: Path, target: Path, form: str | None) -> Job:
+    from upres.imaging.formats import FORMATS
+
+    name = source.relative_to(folder)
+    place = target / name
+    if form is not None:
+        place = place.with_suffix(FORMATS[form].suffixes[0])
+    return Job(source, place, form, key=name.as_posix())
+
+
+def _places(job: Job) -> tuple[Path, Path]:
+    assert job.source is not None
+    assert job.target is not None
+    return job.source, job.target
+
+
+def _refuse_collisions(jobs: list[Job]) -> None:
+    seen: dict[str, Job] = {}
+    for job in jobs:
+        # Systems that don't tell capitals from small letters would keep one of the two.
+        place = str(job.target).casefold()
+        if place in seen:
+            raise OutputError(
+                f"{seen[place].name} and {job.name} would both be written to {job.target}",
+                "rename one, or leave one out with --exclude",
+            )
+        seen[place] = job
 
 
 def _sibling(folder: Path, label: str) -> Path:
@@ -102,12 +276,12 @@ def _sibling(folder: Path, label: str) -> Path:
 
 
 def _pictures(
-    folder: Path, target: Path, on_error: Callable[[OSError], None]
+    folder: Path, target: Path, chosen: _Chosen, on_error: Callable[[OSError], None]
 ) -> tuple[list[Path], int]:
     """Files with a picture's suffix in a stable order, and how many others there are. Hidden files
     and folders and the folder of the results are left alone, and links to folders not followed.
     """
-    from upres.imaging.writer import FORMATS
+    from upres.imaging.formats import FORMATS
 
     if not os.path.isdir(folder):  # noqa: PTH112 - pathlib raises on names that are too long
         raise InputError(f"{folder} is not a folder", "for single pictures leave out 'batch'")
@@ -123,15 +297,16 @@ def _pictures(
             f for f in folders if f[0] != "." and os.path.realpath(here / f) != avoid
         )
         for file in sorted(files):
-            if file[0] != "." and Path(file).suffix.lower() in suffixes:
+            suits = file[0] != "." and Path(file).suffix.lower() in suffixes
+            if suits and (here / file).relative_to(folder).as_posix() in chosen:
                 found.append(here / file)
             else:
                 others += 1
     return found, others
 
 
-def _make_folders(jobs: list[Job]) -> None:
-    for folder in {job.target.parent for job in jobs if job.target is not None}:
+def _make_folders(target: Path, jobs: list[Job]) -> None:
+    for folder in {target, *(job.target.parent for job in jobs if job.target is not None)}:
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:

@@ -11,12 +11,8 @@ from upres.cli.output import Output
 from upres.errors import BatchError, OutputError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from upres.api import Upscaler
     from upres.benchmark.report import Report
     from upres.benchmark.session import Order
-    from upres.benchmark.speed import Timing
 
 EXAMPLES = """
 Examples:
@@ -189,7 +185,9 @@ def bench(
         _verify(order, output)
         return
     if speed:
-        _speed(order, output, _numbers(sizes), rounds)
+        from upres.cli.speed import measure
+
+        measure(order, output, sizes, rounds, threads)
         return
     _measure(order, output, report or [], by_picture=by_picture)
 
@@ -266,79 +264,6 @@ def _verify(order: "Order", output: Output) -> None:
     for name in never:
         output.note(f"{name}: not measured by us, nothing to compare")
     demand(checks)
-
-
-def _speed(order: "Order", output: Output, sizes: list[float], rounds: int) -> None:
-    from upres.benchmark import speed
-    from upres.benchmark.session import machine, models_at
-
-    output.note(f"{machine()}; the first of {rounds + 1} rounds does not count")
-    rows, notes = [], []
-    with output.progress() as progress:
-        for scale in order.scales:
-            for name, upscaler in models_at(order, scale, output.note, progress.transfer):
-                timings = list(speed.time_model(name, upscaler, scale, sizes, rounds, output.note))
-                ours = [t for t in timings if t.contender == "upres"]
-                for t in timings:
-                    base = next(o for o in ours if o.megapixels == t.megapixels)
-                    rows.append(
-                        [
-                            f"{t.model} x{t.scale}",
-                            f"{t.megapixels:g} MP",
-                            t.contender,
-                            f"{t.device} {t.precision}",
-                            f"{t.median:.3f} s",
-                            f"{min(t.seconds):.3f} to {max(t.seconds):.3f}",
-                            f"{t.rate:.3f}",
-                            f"{t.median / base.median:.2f}",
-                            f"{t.median / t.tiles:.3f} s" if t.tiles else "",
-                        ]
-                    )
-                    output.event(
-                        event="timing", **vars(t), median=t.median, megapixels_per_second=t.rate
-                    )
-                notes += _about(name, scale, upscaler, ours, output)
-    if not output.json:
-        head = ["model", "input", "run by", "on", "time", "spread", "MP/s", "times upres", "a tile"]
-        output.table(head, rows)
-        output.text("".join(f"{note}\n" for note in notes))
-
-
-def _about(
-    name: str, scale: int, upscaler: "Upscaler", ours: "Sequence[Timing]", output: Output
-) -> list[str]:
-    """How time grows with size, how near the machine's ceiling it is, and peak memory."""
-    from upres.benchmark import speed
-
-    steps = next(iter(upscaler.steps))
-    device, dtype = steps.target.device, steps.target.dtype
-    exponent, peak = speed.exponent(ours), speed.peak_memory(device)
-    facts: dict[str, float | None] = {"exponent": exponent, "peak_memory_bytes": peak}
-    said = [] if exponent is None else [f"time grows with size to the power {exponent:.2f}"]
-    said.append(f"peak memory {peak / 2**30:.2f} GiB")
-    if steps.networks:
-        work = speed.operations(steps.networks[0][0], scale) * ours[-1].rate * 1e6
-        ceiling = speed.matrix_ceiling(device, dtype)
-        facts |= {"operations_per_second": work, "matrix_ceiling": ceiling}
-        said.append(
-            f"{work / 1e9:.0f} GFLOP/s, {100 * work / ceiling:.0f} % of a large matrix product's"
-        )
-        if device.type == "cuda":
-            bandwidth = speed.copy_bandwidth(device)
-            facts["copy_bandwidth"] = bandwidth
-            said.append(f"copies run at {bandwidth / 1e9:.0f} GB/s")
-    output.event(event="summary", model=name, scale=scale, **facts)
-    return [f"{name} x{scale}: {'; '.join(said)}"]
-
-
-def _numbers(text: str) -> list[float]:
-    try:
-        found = [float(part) for part in text.split(",") if part.strip()]
-    except ValueError:
-        found = []
-    if not found or not all(0.001 <= number <= 1000 for number in found):
-        raise UsageError(f"--sizes takes megapixels, not {text!r}", "for example --sizes 0.25,1,4")
-    return found
 
 
 def _list(output: Output) -> None:

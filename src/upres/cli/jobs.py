@@ -1,11 +1,14 @@
 """What the options of ``upscale`` and ``batch`` mean: pictures to do, and how."""
 
+import hashlib
+import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from upres.errors import UsageError
+from upres.version import __version__
 
 if TYPE_CHECKING:
     from upres.api import Upscaler
@@ -24,6 +27,8 @@ class Job:
         kind: the format to write, or None for the input's.
         named_by_size: the target's name gets the result's size, once that is known.
         data: the file's bytes, where they can be read only once: a pipe.
+        key: what a batch's journal calls it.
+        replaces: the target is our own of an earlier run.
     """
 
     source: Path | None
@@ -31,6 +36,8 @@ class Job:
     kind: str | None = None
     named_by_size: bool = False
     data: bytes | None = None
+    key: str = ""
+    replaces: bool = False
 
     @property
     def contents(self) -> Path | bytes:
@@ -51,6 +58,14 @@ class Settings:
 
     Attributes:
         folders_come: the targets' folders would be made if it were not a dry run.
+        background: red, green, blue behind what is transparent where a format cannot hold it.
+        strip_metadata: leave out what tells of people, places and programs.
+        convert_profile: the profile that colours are converted to, if any.
+        report_fidelity: say what became of everything in the file.
+        fail_fast: the first failure ends the run.
+        max_memory: bytes that the process may take, or None.
+        resume: go on with what an interrupted run left of a large result.
+        key: fingerprint of all that results depend on but the picture.
     """
 
     quality: int | None
@@ -58,6 +73,20 @@ class Settings:
     dry_run: bool
     max_pixels: int
     folders_come: bool = False
+    background: tuple[int, int, int] = (255, 255, 255)
+    strip_metadata: bool = False
+    convert_profile: Literal["srgb"] | None = None
+    report_fidelity: bool = False
+    fail_fast: bool = False
+    max_memory: int | None = None
+    resume: bool = False
+    key: str = ""
+
+    @property
+    def streams_from(self) -> int:
+        """Bytes of pixels from which on pictures are read and written row by row."""
+        usual = 2**28
+        return usual if self.max_memory is None else min(usual, self.max_memory // 64)
 
 
 @dataclass(frozen=True)
@@ -76,6 +105,9 @@ class ModelOptions:
     precision: Literal["auto", "fp32", "bf16", "fp16"]
     tile: int | None
     threads: int | None
+    alpha: Literal["bicubic", "network"]
+    wrap: bool
+    max_memory: int | None
 
     @property
     def goal(self) -> "Goal":
@@ -115,6 +147,27 @@ class ModelOptions:
         elif self.model not in ("auto", "bicubic", "lanczos"):
             known_models().family(self.model)
 
+    def weights(self) -> list[str]:
+        """SHA-256 of all files that may be used, as far as the options say."""
+        from upres.weights.known import known_models
+
+        if self.model in ("bicubic", "lanczos"):
+            return []
+        if self.model.endswith(".safetensors"):
+            with Path(self.model).open("rb") as file:
+                return [hashlib.file_digest(file, "sha256").hexdigest()]
+        known = known_models()
+        listed = (*known.default, *known.fast, *known.photo)
+        names = listed if self.model == "auto" else (self.model,)
+        return sorted({entry.sha256 for name in names for entry in known.family(name)})
+
+    def fingerprint(self, **others: object) -> str:
+        """Equal where results are: of these options, the weights, the version and ``others``."""
+        told = {k: v for k, v in vars(self).items() if k != "threads"}
+        facts = {"version": __version__, **told, "weights": self.weights(), **others}
+        text = json.dumps(facts, sort_keys=True, default=str)
+        return hashlib.sha256(text.encode()).hexdigest()[:32]
+
     def upscaler(self, on_download: Any) -> "Upscaler":
         """The model, ready."""
         import torch
@@ -131,5 +184,8 @@ class ModelOptions:
             self.tile,
             self.ensemble,
             self.fast,
+            self.alpha,
+            self.wrap,
+            self.max_memory,
             on_download,
         )

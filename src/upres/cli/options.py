@@ -1,5 +1,6 @@
 """Options that several commands share."""
 
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -14,6 +15,25 @@ def _tile(text: str) -> int | None:
     if text.isascii() and text.isdigit():
         return int(text)
     raise typer.BadParameter(f"{text!r} is neither auto nor a number of pixels")
+
+
+def _colour(text: str | tuple[int, int, int]) -> tuple[int, int, int]:
+    if isinstance(text, tuple):
+        return text
+    from PIL import ImageColor
+
+    try:
+        red, green, blue = ImageColor.getcolor(text, "RGB")  # type: ignore[misc]
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is no colour such as white or #ff8800") from None
+    return red, green, blue
+
+
+def _bytes(text: str) -> int:
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmgt]?)i?b?", text.strip().lower())
+    if match is None:
+        raise typer.BadParameter(f"{text!r} is no size such as 2G or 800M")
+    return int(float(match[1]) * 1024 ** " kmgt".index(match[2] or " "))
 
 
 def scales(text: str) -> tuple[int, ...]:
@@ -115,6 +135,15 @@ MaxPixels = Annotated[
     int,
     typer.Option(min=1, metavar="N", help="Refuse larger inputs.", rich_help_panel=_RUN),
 ]
+MaxMemory = Annotated[
+    Any,
+    typer.Option(
+        parser=_bytes,
+        metavar="SIZE",
+        help="Memory that the program may take, such as 2G; at least 1G.",
+        rich_help_panel=_RUN,
+    ),
+]
 Quality = Annotated[
     int | None,
     typer.Option(
@@ -124,6 +153,47 @@ Quality = Annotated[
         min=1,
         max=100,
         help="For JPEG, WebP and AVIF; 100 makes WebP lossless.  [default: 95]",
+        rich_help_panel=_OUT,
+    ),
+]
+AlphaBy = Annotated[
+    Literal["bicubic", "network"],
+    typer.Option("--alpha", help="What enlarges transparency.", rich_help_panel=_MODEL),
+]
+Wrap = Annotated[
+    bool,
+    typer.Option(
+        "--wrap",
+        help="The picture goes on at its other side: for textures.",
+        rich_help_panel=_MODEL,
+    ),
+]
+Background = Annotated[
+    Any,
+    typer.Option(
+        parser=_colour,
+        metavar="COLOUR",
+        help="Behind what is transparent, where a format holds no transparency.",
+        rich_help_panel=_OUT,
+    ),
+]
+StripMetadata = Annotated[
+    bool,
+    typer.Option(
+        "--strip-metadata",
+        help="Leave out EXIF, XMP, IPTC, texts and comments.",
+        rich_help_panel=_OUT,
+    ),
+]
+ConvertProfile = Annotated[
+    Literal["srgb"] | None,
+    typer.Option(help="Convert colours from their profile to this one.", rich_help_panel=_OUT),
+]
+ReportFidelity = Annotated[
+    bool,
+    typer.Option(
+        "--report-fidelity",
+        help="Say of everything in the file whether it was kept, changed or lost.",
         rich_help_panel=_OUT,
     ),
 ]

@@ -4,15 +4,18 @@ Reading the next picture and writing the last one overlap with the network; at m
 waits, so memory does not grow with the number of files.
 """
 
+import hashlib
+import math
 import stat
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from upres.cli.jobs import STREAM, Job, ModelOptions, Settings
 from upres.cli.output import Output, Progress
@@ -20,22 +23,47 @@ from upres.errors import BatchError, ResourceError, UpresError, WeightsError
 
 if TYPE_CHECKING:
     from upres.api import Upscaler
+    from upres.imaging.fidelity import Item
+    from upres.imaging.isolation import Decoder
     from upres.imaging.picture import Picture
+
+# Bytes of a result that takes so long that people want to know how long.
+_LONG = 10**8
+
+
+class Watch(Protocol):
+    """Told what becomes of each job of a batch."""
+
+    def begins(self, job: Job) -> None:
+        """Its result is about to be made."""
+        ...
+
+    def ended(self, job: Job, error: UpresError | None) -> None:
+        """Its result is written, or never will be."""
+        ...
 
 
 def run(
-    jobs: Sequence[Job], options: ModelOptions, settings: Settings, output: Output, *, alone: bool
+    jobs: Sequence[Job],
+    options: ModelOptions,
+    settings: Settings,
+    output: Output,
+    *,
+    alone: bool,
+    watch: Watch | None = None,
 ) -> None:
     """Do all jobs; one that fails does not stop the others.
 
     Args:
         alone: there is one job and its error is the command's.
+        watch: of a batch, whose files are decoded in a process of their own.
 
     Raises:
         UpresError: nothing could begin, or the only job failed.
         BatchError: some of several jobs failed.
     """
     options.check()
+    settings = replace(settings, key=settings.key or options.fingerprint())
     if alone:
         try:
             # Pipes are read here, in the main thread, where an interrupt ends it.
@@ -45,10 +73,13 @@ def run(
             _report_failure(jobs[0], error, output)
             raise
     failed = 0
-    with output.progress() as progress:
+    with output.progress() as progress, ExitStack() as stack:
         upscaler = options.upscaler(progress.transfer)
         upscaler.check_device()
-        for job, failure in _outcomes(jobs, upscaler, settings, output, progress):
+        reading = partial(_read, settings=settings, decoder=_decoder(stack, watch))
+        for job, failure in _outcomes(jobs, upscaler, settings, output, progress, reading, watch):
+            if watch is not None:
+                watch.ended(job, failure)
             if failure is None:
                 continue
             failed += 1
@@ -56,8 +87,18 @@ def run(
             if alone:
                 raise failure
             output.error(failure)
+            if settings.fail_fast:
+                raise BatchError(f"{job.name} failed", "the rest was not tried")
     if failed:
         raise BatchError(f"{failed} of {len(jobs)} pictures failed", "each is named above")
+
+
+def _decoder(stack: ExitStack, watch: Watch | None) -> "Decoder | None":
+    if watch is None:
+        return None
+    from upres.imaging.isolation import Decoder
+
+    return stack.enter_context(Decoder())
 
 
 def _report_failure(job: Job, error: UpresError, output: Output) -> None:
@@ -70,20 +111,24 @@ def _outcomes(
     settings: Settings,
     output: Output,
     progress: Progress,
+    read: "Callable[[Job], Picture]",
+    watch: Watch | None,
 ) -> Iterator[tuple[Job, UpresError | None]]:
     with ThreadPoolExecutor(1) as readers, ThreadPoolExecutor(1) as writers:
         reading: Future[Picture] | None = None
         writing: tuple[Job, Future[None]] | None = None
         try:
             for i, job in enumerate(jobs):
-                current = reading or readers.submit(_read, job, settings)
+                current = reading or readers.submit(read, job)
                 following = jobs[i + 1] if i + 1 < len(jobs) else None
                 try:
                     picture = current.result()
                     if following is not None:
-                        reading = readers.submit(_read, following, settings)
+                        reading = readers.submit(read, following)
                     label = f"{i + 1}/{len(jobs)} {job.name}" if len(jobs) > 1 else job.name
                     started = partial(progress.start, label)
+                    if watch is not None:
+                        watch.begins(job)
                     encode = _compute(
                         job, picture, upscaler, settings, output, started, progress.update
                     )
@@ -91,7 +136,7 @@ def _outcomes(
                     raise  # it would be the same for every picture
                 except UpresError as error:
                     if following is not None and reading in (None, current):
-                        reading = readers.submit(_read, following, settings)
+                        reading = readers.submit(read, following)
                     yield job, error
                     continue
                 if writing is not None:
@@ -128,18 +173,45 @@ def _check_target(job: Job, target: Path | None, settings: Settings) -> None:
     if target is not None:
         check_target(
             target,
-            overwrite=settings.overwrite,
+            overwrite=settings.overwrite or job.replaces,
             source=job.source,
             folder_comes=settings.folders_come,
         )
 
 
-def _read(job: Job, settings: Settings) -> "Picture":
+def _read(job: Job, settings: Settings, decoder: "Decoder | None") -> "Picture":
+    from upres.imaging.encoder import holds_frames
+    from upres.imaging.profiles import to_srgb
     from upres.imaging.reader import read_picture
 
     if not job.named_by_size:
         _check_target(job, job.target, settings)
-    return read_picture(job.contents, max_pixels=settings.max_pixels)
+    frames = job.kind is None or holds_frames(job.kind)
+    if (large := _large(job, settings)) is not None:
+        return large
+    if decoder is not None and isinstance(job.contents, Path):
+        picture = decoder.read(job.contents, max_pixels=settings.max_pixels, frames=frames)
+    else:
+        picture = read_picture(job.contents, max_pixels=settings.max_pixels, frames=frames)
+    return to_srgb(picture) if settings.convert_profile == "srgb" else picture
+
+
+def _large(job: Job, settings: Settings) -> "Picture | None":
+    """A picture that is read row by row, if it is so large and that is possible."""
+    path = job.contents
+    if not isinstance(path, Path) or settings.convert_profile is not None:
+        return None
+    try:
+        # Nothing compresses a hundredfold that people would want to enlarge.
+        if not path.is_file() or path.stat().st_size < settings.streams_from / 100:
+            return None
+    except (OSError, ValueError):
+        return None  # the reader says what is wrong
+    from upres.imaging.reader import read_size
+    from upres.imaging.streaming import open_streamed
+
+    read_size(path, max_pixels=settings.max_pixels)
+    return open_streamed(path, at_least=settings.streams_from)
 
 
 def _piped(job: Job) -> bytes | None:
@@ -163,7 +235,8 @@ def _compute(
     advanced: Callable[[float, int], None],
 ) -> Callable[[], None]:
     """Everything up to the pixels; returns what is left to do: encode, write, report."""
-    from upres.imaging.writer import check_size, encode, write_file
+    from upres.imaging.formats import check_size
+    from upres.imaging.writer import check_disk
 
     began = time.perf_counter()
     wide, high = upscaler.goal.size(picture.width, picture.height)
@@ -173,12 +246,14 @@ def _compute(
     if target is not None and job.named_by_size:
         target = target.with_stem(f"{target.stem}-{wide}x{high}")
         _check_target(job, target, settings)
-    pipeline = upscaler.pipeline(picture.pixels, jpeg_quality=picture.jpeg_quality)
-    facts = {
+    pipeline = upscaler.pipeline(picture.pixels, jpeg_quality=picture.jpeg_quality, ranged=True)
+    frames = len(picture.frames)
+    facts: dict[str, Any] = {
         "input": job.name,
         "output": STREAM if target is None else str(target),
         "input_size": [picture.width, picture.height],
         "output_size": [wide, high],
+        "frames": frames or 1,
         "model": pipeline.steps.name,
         "scales": [scale for _, scale in pipeline.steps.networks],
         "device": pipeline.steps.target.device.type,
@@ -187,35 +262,147 @@ def _compute(
         "tile_memory_bytes": pipeline.memory,
         "notes": [*picture.notes, *pipeline.notes],
     }
-    _check_memory(job, picture, pipeline, wide * high)
+    out_bytes = wide * high * picture.channels * picture.pixels.dtype.itemsize
+    out_bytes *= max(1, frames)
+    streams = out_bytes >= settings.streams_from and kind in ("PNG", "TIFF") and not frames
+    if target is not None and (room := check_disk(target, kind, out_bytes)):
+        facts["notes"].append(room)
+    _check_memory(job, pipeline, 0 if streams and target is not None else out_bytes)
+    if settings.dry_run or out_bytes >= _LONG:
+        facts["estimated_seconds"] = round(max(1, frames) * pipeline.estimate(), 1)
     if settings.dry_run:
         return lambda: _say(facts, output, time.perf_counter() - began, dry=True)
+    if facts.get("estimated_seconds", 0) > 60:
+        output.note(f"{job.name}: about {_minutes(facts['estimated_seconds'])}")
     started(picture.width * picture.height / max(1, pipeline.tiles))
-    try:
-        pixels = pipeline.run(advanced, lambda note: output.note(f"note: {job.name}: {note}"))
-    except MemoryError as error:
-        raise ResourceError(f"{job.name}: memory is full", "use smaller tiles") from error
 
-    def finish() -> None:
-        data, notes = encode(replace(picture, pixels=pixels), kind, settings.quality)
-        facts["notes"] = [*picture.notes, *pipeline.notes, *notes]
-        if target is None:
-            output.raw(data)
-        else:
-            write_file(target, data, overwrite=settings.overwrite)
+    def told(note: str) -> None:
+        output.note(f"note: {job.name}: {note}")
+
+    def finish(notes: "list[str]", items: "list[Item] | None") -> None:
+        facts["notes"] += notes
+        if items is not None:
+            facts["fidelity"] = [vars(item) for item in items]
         _say(facts, output, time.perf_counter() - began, dry=False)
 
-    return finish
+    try:
+        if streams and target is not None:
+            make = partial(pipeline.strips, advanced, told)
+            done = _stream(job, picture, make, (high, wide), kind, target, settings, output)
+            return lambda: finish(*done)
+        if frames:
+            made = upscaler.picture(picture, advanced, told)
+        else:
+            made = picture.with_pixels(pipeline.run(advanced, told))
+    except MemoryError as error:
+        raise ResourceError(f"{job.name}: memory is full", "use smaller tiles") from error
+    return lambda: finish(*_write(job, picture, made, kind, target, settings, output))
 
 
-def _check_memory(job: Job, picture: "Picture", pipeline: Any, result_pixels: int) -> None:
-    """Linux hands out memory that it does not have and then kills; so count first."""
+def _stream(
+    job: Job,
+    source: "Picture",
+    make: "Callable[[int], Iterator[Any]]",
+    size: tuple[int, int],
+    kind: str,
+    target: Path,
+    settings: Settings,
+    output: Output,
+) -> tuple[list[str], "list[Item] | None"]:
+    """Write rows while they are computed; what ``_write`` returns.
+
+    Args:
+        make: the rows of the result from one on.
+    """
+    from upres.imaging.encoder import Encoding, save_rows
+    from upres.imaging.fidelity import compare
+    from upres.imaging.reader import read_facts
+    from upres.imaging.spool import Spool
+    from upres.imaging.verify import check_written
+    from upres.imaging.writer import replacing
+
+    about = source.stripped() if settings.strip_metadata else source
+    encoding = Encoding(settings.quality, settings.background)
+    key = f"{settings.key} {_content(job)}"
+    spool = Spool(
+        target, key, size[1], source.channels, source.pixels.dtype, resume=settings.resume
+    )
+    if spool.rows:
+        output.note(f"{job.name}: goes on at {100 * spool.rows // size[0]} %")
+
+    def rows() -> "Iterator[Any]":
+        yield from spool.kept()
+        for strip in make(spool.rows):
+            spool.add(strip)
+            yield strip
+
+    done = False
+    try:
+        with replacing(target, overwrite=settings.overwrite or job.replaces) as (file, part):
+            notes = save_rows(file, about, kind, (*size, source.channels), rows(), encoding)
+            file.flush()
+            check_written(part, kind, size[1], size[0])
+        done = True
+    finally:
+        spool.close(done=done)
+        if not done:
+            kept = f"{100 * spool.rows // size[0]} % of {target} is kept in {spool.path.name}"
+            output.note(f"note: {kept}; --resume goes on")
+    return notes, compare(source, read_facts(target)) if settings.report_fidelity else None
+
+
+def _content(job: Job) -> str:
+    """SHA-256 of the picture's file."""
+    contents = job.contents
+    if isinstance(contents, bytes):
+        return hashlib.sha256(contents).hexdigest()
+    with contents.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _minutes(seconds: float) -> str:
+    if seconds < 5400:
+        return f"{math.ceil(seconds / 60)} minutes"
+    return f"{seconds / 3600:.1f} hours"
+
+
+def _write(
+    job: Job,
+    source: "Picture",
+    made: "Picture",
+    kind: str,
+    target: Path | None,
+    settings: Settings,
+    output: Output,
+) -> tuple[list[str], "list[Item] | None"]:
+    """Write the result; notes, and what became of everything in the file, if that is asked for."""
+    from upres.imaging.encoder import Encoding, encode
+    from upres.imaging.fidelity import compare
+    from upres.imaging.reader import read_facts
+    from upres.imaging.verify import check_written
+    from upres.imaging.writer import write_file
+
+    encoding = Encoding(settings.quality, settings.background)
+    data, notes = encode(made.stripped() if settings.strip_metadata else made, kind, encoding)
+    check_written(data, kind, made.width, made.height)
+    if target is None:
+        output.raw(data)
+    else:
+        write_file(target, data, overwrite=settings.overwrite or job.replaces)
+    return notes, compare(source, read_facts(data)) if settings.report_fidelity else None
+
+
+def _check_memory(job: Job, pipeline: Any, result: int) -> None:
+    """Linux hands out memory that it does not have and then kills; so count first.
+
+    Args:
+        result: bytes of the result that are in memory at once.
+    """
     import torch
 
     from upres.inference.device import free_memory
 
     on_cpu = pipeline.steps.target.device.type == "cpu"
-    result = result_pixels * picture.channels * picture.pixels.dtype.itemsize
     # The result, Pillow's copy of it (four bytes a pixel), and the file.
     needed = int(result * 3.5) + (pipeline.memory if on_cpu else 0)
     free = free_memory(torch.device("cpu"))
@@ -223,7 +410,7 @@ def _check_memory(job: Job, picture: "Picture", pipeline: Any, result_pixels: in
         raise ResourceError(
             f"{job.name}: the result needs {needed / 2**30:.1f} GiB of memory, "
             f"{free / 2**30:.1f} GiB are free",
-            "choose a smaller result",
+            "write .tif or .png, which need not be in memory, or choose a smaller result",
         )
 
 
@@ -235,9 +422,14 @@ def _say(facts: dict[str, Any], output: Output, seconds: float, *, dry: bool) ->
     how = f"{facts['model']} {scales}".strip() + f", {facts['device']} {facts['precision']}"
     if dry:
         how += f", {facts['tiles']} tiles, {facts['tile_memory_bytes'] / 2**20:.0f} MiB for them"
+        how += f", about {facts['estimated_seconds']:.1f} s"
         output.note(f"{facts['input']} {a} -> {facts['output']} {b}, {how} (dry run)")
         output.event(event="planned", **facts)
         return
+    if facts["frames"] > 1:
+        how = f"{facts['frames']} frames, {how}"
     output.note(f"{facts['input']} {a} -> {facts['output']} {b}, {how}, {seconds:.1f} s")
+    if items := facts.get("fidelity"):
+        output.note_table(list(items[0]), [list(item.values()) for item in items])
     if facts["output"] != STREAM:
         output.value(facts["output"], event="done", seconds=round(seconds, 3), **facts)

@@ -50,7 +50,22 @@ def upscale(
     tile: options.Tile = "auto",
     threads: options.Threads = None,
     max_pixels: options.MaxPixels = 10**9,
+    max_memory: options.MaxMemory = None,
     quality: options.Quality = None,
+    alpha: options.AlphaBy = "bicubic",
+    wrap: options.Wrap = False,
+    background: options.Background = "white",
+    strip_metadata: options.StripMetadata = False,
+    convert_profile: options.ConvertProfile = None,
+    report_fidelity: options.ReportFidelity = False,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume",
+            help="Go on with a large result whose run was interrupted.",
+            rich_help_panel="Output",
+        ),
+    ] = False,
     overwrite: options.Overwrite = False,
     dry_run: options.DryRun = False,
     json: options.Json = False,
@@ -70,16 +85,30 @@ def upscale(
         precision,
         tile,
         threads,
+        alpha,
+        wrap,
+        max_memory,
     )
     jobs = _jobs(files, output, chosen.label)
     if json and any(job.target is None for job in jobs):
         raise UsageError("--json and a picture cannot share standard output", "name a file with -o")
-    settings = Settings(quality, overwrite, dry_run, max_pixels)
+    settings = Settings(
+        quality,
+        overwrite,
+        dry_run,
+        max_pixels,
+        background=background,
+        strip_metadata=strip_metadata,
+        convert_profile=convert_profile,
+        report_fidelity=report_fidelity,
+        max_memory=max_memory,
+        resume=resume,
+    )
     run(jobs, chosen, settings, Output(json=json, quiet=quiet), alone=len(jobs) == 1)
 
 
 def _jobs(files: list[str], output: str | None, label: str | None) -> list[Job]:
-    from upres.imaging.writer import format_of
+    from upres.imaging.formats import format_of
 
     names = [name for file in files for name in _expanded(file)]
     # os.path, since pathlib's is_dir() raises on names that are too long.

@@ -1,8 +1,10 @@
 """What an open file says about itself besides its pixels, as Pillow shows it."""
 
-from typing import Any
+import struct
+from collections.abc import Mapping
+from typing import Any, BinaryIO
 
-from PIL import Image
+from PIL import Image, TiffImagePlugin
 
 # The sum of JPEG's example luminance table (ITU-R T.81, table K.1), which encoders scale by quality
 # as the Independent JPEG Group's does.
@@ -10,7 +12,15 @@ _QUANTISERS = 3688
 
 # Description, maker, model, orientation, software, date, artist, copyright: what a TIFF says about
 # the picture rather than about its own layout.
-_TIFF_KEPT = {0x010E, 0x010F, 0x0110, 0x0112, 0x0131, 0x0132, 0x013B, 0x8298}
+TIFF_KEPT = {0x010E, 0x010F, 0x0110, 0x0112, 0x0131, 0x0132, 0x013B, 0x8298}
+
+# From here on tags are registered to companies.
+_PRIVATE = 32768
+_XMP, _IPTC, _PHOTOSHOP, _ICC = 700, 33723, 34377, 34675
+# Photoshop's block repeats IPTC, and holds its own view settings; the rest is written anew.
+_CARRIED = TIFF_KEPT | {_XMP, _IPTC, _PHOTOSHOP, _ICC, 0x8769, 0x8825, 34852, 34664, 37724}
+_PHOTOSHOP_IPTC = 0x0404
+_PNG_IPTC = "Raw profile type iptc"
 
 
 def jpeg_quality(image: Image.Image) -> int | None:
@@ -27,18 +37,22 @@ def exif(image: Image.Image) -> bytes | None:
     """The block as it stands in the file; TIFF keeps its tags in the file's own structure."""
     raw = image.info.get("exif")
     if raw is None and image.format == "TIFF":
-        tags = image.getexif()
-        kept = {t: v for t, v in tags.items() if t in _TIFF_KEPT}
-        if not kept and not tags.get_ifd(0x8769) and not tags.get_ifd(0x8825):
-            return None
-        fresh = Image.Exif()
-        for tag, value in kept.items():
-            fresh[tag] = value
-        for pointer in (0x8769, 0x8825):
-            if part := tags.get_ifd(pointer):
-                fresh.get_ifd(pointer).update(part)
-        return fresh.tobytes()
+        return exif_block(image.getexif())
     return raw if isinstance(raw, bytes) and raw else None
+
+
+def exif_block(tags: Image.Exif) -> bytes | None:
+    """What a TIFF's tags say about the picture, as the block that other formats carry."""
+    kept = {t: v for t, v in tags.items() if t in TIFF_KEPT}
+    if not kept and not tags.get_ifd(0x8769) and not tags.get_ifd(0x8825):
+        return None
+    fresh = Image.Exif()
+    for tag, value in kept.items():
+        fresh[tag] = value
+    for pointer in (0x8769, 0x8825):
+        if part := tags.get_ifd(pointer):
+            fresh.get_ifd(pointer).update(part)
+    return fresh.tobytes()
 
 
 def xmp(image: Image.Image) -> bytes | None:
@@ -47,17 +61,71 @@ def xmp(image: Image.Image) -> bytes | None:
     return raw.encode() if isinstance(raw, str) else raw if isinstance(raw, bytes) else None
 
 
-def left_out(image: Image.Image) -> list[str]:
-    """Metadata that is in the file and that no writer here takes."""
-    texts = set(getattr(image, "text", ())) - {"XML:com.adobe.xmp", "Raw profile type exif"}
+def left_out(tags: Mapping[int, Any]) -> str | None:
+    """Tags of a TIFF that no writer here takes, such as those of GeoTIFF."""
+    private = sorted(tag for tag in tags if tag >= _PRIVATE and tag not in _CARRIED)
+    if not private:
+        return None
+    import tifffile
+
+    names = tifffile.TIFF.TAGS
+    named = [f"{tag} ({names[tag]})" if tag in names else str(tag) for tag in private]
+    return f"TIFF tags {', '.join(named)} are not carried over"
+
+
+def iptc(image: Image.Image) -> bytes | None:
+    """IPTC-IIM records: of a TIFF's tag, a JPEG's Photoshop segment, or PNG's text for them."""
     tags = getattr(image, "tag_v2", {})
-    found = {
-        "IPTC": (image.format != "TIFF" and "photoshop" in image.info) or 33723 in tags,
-        "a comment": bool(image.info.get("comment")),
-        "text chunks": bool(texts),
-        "gamma": "gamma" in image.info and "icc_profile" not in image.info,
-    }
-    return [name for name, there in found.items() if there]
+    raw: Any = tags.get(_IPTC)
+    if raw is None and image.format != "TIFF":
+        resources = image.info.get("photoshop")
+        raw = resources.get(_PHOTOSHOP_IPTC) if isinstance(resources, dict) else None
+    if raw is None:
+        text = getattr(image, "text", {}).get(_PNG_IPTC, "").split()
+        try:
+            raw = bytes.fromhex("".join(text[2:]))
+        except ValueError:
+            return None
+    return iptc_bytes(raw)
+
+
+def iptc_bytes(raw: Any) -> bytes | None:
+    """The records as bytes; some programs write the tag as 32-bit numbers."""
+    if isinstance(raw, tuple) and raw and isinstance(raw[0], bytes):
+        raw = raw[0]
+    if isinstance(raw, tuple) and all(isinstance(x, int) and 0 <= x < 2**32 for x in raw):
+        raw = struct.pack(f"<{len(raw)}I", *raw).rstrip(b"\0")
+    return raw if isinstance(raw, bytes) and raw else None
+
+
+def texts(image: Image.Image) -> tuple[tuple[str, str], ...]:
+    """PNG's keywords and texts, without those that hold other metadata."""
+    found = getattr(image, "text", {}) if image.format == "PNG" else {}
+    other = {"XML:com.adobe.xmp", "Raw profile type exif", "Raw profile type APP1", _PNG_IPTC}
+    return tuple((str(k), str(v)) for k, v in found.items() if k not in other)
+
+
+def comment(image: Image.Image) -> bytes | None:
+    """Of a JPEG or GIF."""
+    # An encoder of JPEG 2000 signs with one.
+    raw = image.info.get("comment") if image.format in ("JPEG", "MPO", "GIF") else None
+    return raw.encode() if isinstance(raw, str) else raw if isinstance(raw, bytes) and raw else None
+
+
+def tiff_tags(file: BinaryIO) -> TiffImagePlugin.ImageFileDirectory_v2:
+    """The tags of a TIFF's first page, whatever its pixels are.
+
+    Raises:
+        SyntaxError, struct.error, OSError: it is damaged.
+    """
+    file.seek(0)
+    head = file.read(8)
+    if head[2:3] == b"\x2b" or head[3:4] == b"\x2b":  # BigTIFF
+        head += file.read(8)
+    tags = TiffImagePlugin.ImageFileDirectory_v2(ifh=head)
+    file.seek(tags.next)
+    tags.load(file)
+    return tags
 
 
 def resolution(raw: Any, *, turned: bool) -> tuple[float, float] | None:

@@ -1,9 +1,29 @@
 """A picture in memory, with everything in its file that is not pixels."""
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
+import numpy as np
 from numpy.typing import NDArray
+
+# How a file stores its pixels, whatever they are computed in.
+Kind = Literal["bilevel", "palette", "gray", "RGB", "CMYK", "Lab", "YCbCr"]
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One of several pictures in a file.
+
+    Attributes:
+        pixels: H x W x C; all of an animation's frames are whole and alike, pages are not.
+        duration: milliseconds, or None for pages.
+        disposal: what becomes of it before the next (GIF89a: 0 to 3), or None where that is not
+            said.
+    """
+
+    pixels: NDArray[Any]
+    duration: float | None = None
+    disposal: int | None = None
 
 
 @dataclass(frozen=True)
@@ -11,25 +31,49 @@ class Picture:
     """Pixels, upright, and what came with them.
 
     Attributes:
-        pixels: H x W x C, uint8 or uint16; C is 1 (gray), 2 (gray, alpha), 3 (RGB), 4 (RGBA).
+        pixels: H x W x C, uint8, uint16, or float32 in any range; C is 1 (gray), 2 (gray, alpha),
+            3 (RGB), 4 (RGBA). Of the first frame, if there are several. Of large pictures, an
+            object with shape and dtype that reads rows as they are needed.
         format: what the file is by its content, in Pillow's words ("JPEG").
+        kind: how the file stores its pixels.
+        bits: of a channel in the file: 1, 8, 10, 12, 16; 32 means floats.
+        turned: the orientation (1 to 8) that was undone.
         icc: colour profile of the pixels, or None.
         exif: the EXIF block with its original orientation and dimensions, or None.
         xmp: the XMP packet, or None.
+        iptc: IPTC-IIM records, or None.
+        texts: PNG's keywords and texts.
+        comment: of a JPEG or GIF, or None.
+        gamma: PNG's, of the file (about 1/2.2), or None.
+        intent: PNG's word that colours are sRGB, with a rendering intent of 0 to 3, or None.
+        chromaticities: PNG's x and y of white, red, green and blue, or None.
         dpi: horizontal and vertical resolution, or None.
         jpeg_quality: about which quality (1 to 100) a JPEG was saved at, else None.
         lossless: whether a WebP file was compressed without loss.
+        frames: all of them, if there is more than one.
+        loop: how often an animation is played, 0 for ever; None where it is not said.
         notes: what reading changed, for people.
     """
 
     pixels: NDArray[Any]
     format: str
+    kind: Kind = "RGB"
+    bits: int = 8
+    turned: int = 1
     icc: bytes | None = None
     exif: bytes | None = None
     xmp: bytes | None = None
+    iptc: bytes | None = None
+    texts: tuple[tuple[str, str], ...] = ()
+    comment: bytes | None = None
+    gamma: float | None = None
+    intent: int | None = None
+    chromaticities: tuple[float, ...] | None = None
     dpi: tuple[float, float] | None = None
     jpeg_quality: int | None = None
     lossless: bool = False
+    frames: tuple[Frame, ...] = ()
+    loop: int | None = None
     notes: tuple[str, ...] = ()
 
     @property
@@ -48,6 +92,26 @@ class Picture:
         return int(self.pixels.shape[2])
 
     @property
-    def bits(self) -> int:
-        """8 or 16, for each channel."""
-        return int(self.pixels.dtype.itemsize) * 8
+    def alpha(self) -> bool:
+        """Whether the last channel is transparency."""
+        return self.channels in (2, 4)
+
+    @property
+    def animated(self) -> bool:
+        """Whether the frames follow one another in time."""
+        return any(frame.duration is not None for frame in self.frames)
+
+    def without_pixels(self) -> "Picture":
+        """All the rest, to be written with rows that are still computed."""
+        return replace(self, pixels=np.empty((0, 0, self.channels), self.pixels.dtype), frames=())
+
+    def with_pixels(self, pixels: Any) -> "Picture":
+        """The same with others: H x W x C, or what reads such as they are needed."""
+        return replace(self, pixels=pixels)
+
+    def stripped(self) -> "Picture":
+        """Without what tells of people, places and programs; colours and size keep their meaning.
+
+        An orientation that was already applied needs no tag.
+        """
+        return replace(self, exif=None, xmp=None, iptc=None, texts=(), comment=None)

@@ -60,8 +60,12 @@ def choose(device: DeviceName, precision: Precision, *, deep: bool) -> Target:
     """
     chosen, why = _device(device)
     kind = chosen.type
-    if precision == "fp16" and kind == "cpu":
-        raise UsageError("fp16 is not computed natively on CPUs", "use --precision bf16 or fp32")
+    if kind == "cpu" and (precision == "fp16" or (precision == "bf16" and not cpu_has_bfloat16())):
+        # torch would do it, hundreds of times slower than float32.
+        others = "bf16 or fp32" if cpu_has_bfloat16() else "fp32"
+        raise UsageError(
+            f"{precision} is not computed natively on this CPU", f"use --precision {others}"
+        )
     if precision != "auto":
         return Target(chosen, _DTYPES[precision], f"{why}; {precision} as asked")
     if deep:

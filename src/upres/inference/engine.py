@@ -38,6 +38,7 @@ class ModelStage:
         network: RGB in and out.
         tile: see ``plan_tiles``.
         ensemble: average over the eight flips and rotations (x8, Timofte et al. 2016).
+        max_memory: bytes that the process may take, or None; see ``plan_tiles``.
         levels: 255 or 65535 to round to integers; None gives float32 in 0..1.
         executor: replaces the usual one, for tests and other backends.
     """
@@ -51,6 +52,7 @@ class ModelStage:
         *,
         tile: int | None = None,
         ensemble: bool = False,
+        max_memory: int | None = None,
         levels: int | None = None,
         executor: Executor | None = None,
     ) -> None:
@@ -70,23 +72,37 @@ class ModelStage:
             bytes_per_pixel=self.executor.bytes_per_pixel()
             + 2 * source.channels * scale**2 * np.dtype(_dtype(levels)).itemsize
             + (4 * 3 * 4 * scale**2 if ensemble else 0),
+            bytes_per_row=source.width
+            * source.channels
+            * (4 + 2 * scale**2 * np.dtype(_dtype(levels)).itemsize),
+            max_memory=max_memory,
         )
         self.largest: int | None = None  # pixels of a padded tile that once did not fit
         self._exact: Executor | None = None  # the same in float32, made when first needed
         self.on_note: Callable[[str], None] = _warn
         self.on_share: OnShare | None = None  # told which part of a tile was computed
 
-    def strips(self) -> Iterator[Pixels]:
-        """Blocks of rows: uint8 or uint16 with ``levels``, else float32 clamped to 0..1."""
+    def start_of(self, row: int) -> int:
+        """See ``Stage``."""
+        return next(a for a, b in self.plan.grid.rows if row < b * self.scale) * self.scale
+
+    def strips(self, start: int = 0) -> Iterator[Pixels]:
+        """Blocks of rows: uint8 or uint16 with ``levels``, else float32 clamped to 0..1.
+
+        Args:
+            start: a row of the first block.
+        """
         told, runs = self.on_share, 8 if self.ensemble else 1
         self.executor.on_share = None if told is None else lambda share: told(share / runs)
         try:
-            yield from self._bands()
+            yield from self._bands(self.start_of(start) // self.scale)
         finally:
             self.executor.on_share = None  # executors outlive pictures
 
-    def _bands(self) -> Iterator[Pixels]:
+    def _bands(self, start: int) -> Iterator[Pixels]:
         for top, bottom in self.plan.grid.rows:
+            if top < start:
+                continue
             tiles = list(self.plan.grid.band(top, bottom))
             first, _, end, _ = tiles[0].padded
             window = self.source.read(first, end)

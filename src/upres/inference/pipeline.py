@@ -1,18 +1,25 @@
 """Stages in a row: networks, a last resize, colours and alpha side by side."""
 
+import math
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from math import prod
+from typing import Literal
 
 import numpy as np
+import torch
 
+from upres.errors import UsageError
 from upres.imaging.resize import Kernel
+from upres.imaging.streaming import StreamedPixels
 from upres.inference.device import Target
 from upres.inference.engine import ModelStage, collect, executor_for
-from upres.inference.executor import Executor
+from upres.inference.executor import Executor, whole
+from upres.inference.ranges import Ranged
 from upres.inference.rows import (
+    Alphas,
     ArrayRows,
-    Channel,
     NarrowedStage,
     OpaqueColours,
     Pixels,
@@ -22,13 +29,17 @@ from upres.inference.rows import (
     StageRows,
     Widened,
 )
+from upres.inference.tiling import Cut
 from upres.networks import Network
 
 # Below so many pixels in height or width, the border that networks pad with zeros is everywhere;
 # such pictures are run with their own border repeated so far.
 _TINY = 16
 _BORDER = 8
+_PROBE = 256  # side of the tile that time is estimated from
 
+# A network draws sharper edges of transparency, and may ring along them; a bicubic cannot.
+Alpha = Literal["bicubic", "network"]
 # Told how many of all tiles are done; a part of one counts.
 Progress = Callable[[float, int], None]
 
@@ -41,6 +52,9 @@ class Steps:
         networks: each with its scale, in order; none means the kernel does it all.
         kernel: of the last resize, where one is needed.
         name: of the models, for people.
+        alpha: what enlarges transparency.
+        wrap: whether the picture goes on at its other side, as textures do.
+        max_memory: bytes that the process may take, or None.
     """
 
     networks: Sequence[tuple[Network, int]]
@@ -49,6 +63,9 @@ class Steps:
     tile: int | None = None
     ensemble: bool = False
     name: str = ""
+    alpha: Alpha = "bicubic"
+    wrap: bool = False
+    max_memory: int | None = None
     _executors: dict[int, Executor] = field(default_factory=dict, init=False, repr=False)
 
     def executor(self, index: int) -> Executor:
@@ -64,42 +81,92 @@ class Pipeline:
     """Ready to run over one picture.
 
     Args:
-        source: H x W x C, uint8, uint16 or float in 0..1; an even C has alpha last.
+        source: H x W x C, uint8, uint16 or float in 0..1; an even C has alpha last. Streamed pixels
+            serve one run.
         size: height and width of the result.
         remarks: what people should know about the choice of steps.
+        ranged: floats may lie in any range and have holes; see ``Ranged``.
+
+    Raises:
+        UsageError: a picture that is to wrap around, and a factor that is not whole.
     """
 
     steps: Steps
-    source: Pixels
+    source: Pixels | StreamedPixels
     size: tuple[int, int]
     remarks: tuple[str, ...] = ()
+    ranged: bool = False
     models: list[ModelStage] = field(default_factory=list, init=False)
 
     def __post_init__(self) -> None:
-        rows = ArrayRows(self.source)
         # Alpha in the result: none, one value everywhere, or rows that are computed beside.
         self._alpha: Pixels | StageRows | None = None
-        if rows.channels not in (2, 4):
-            self._colours = self._stage(rows)
+        self._range: Ranged | None = None
+        transparent = self.source.shape[2] in (2, 4)
+        if isinstance(self.source, StreamedPixels):
+            self._colours, self._alpha = self._streamed(self.source, transparent=transparent)
             return
-        alpha = self.source[..., -1]
-        if alpha.min() == alpha.max():
-            self._colours = self._stage(ArrayRows(self.source[..., :-1]))
-            self._alpha = alpha[:1, :1, None]
-        else:
-            # A network rings along the hard edges of a mask; a clamped bicubic does not.
-            levels = _levels(self.source)
-            self._colours = self._stage(OpaqueColours(rows))
-            self._alpha = StageRows(
-                ResizeStage(Channel(ArrayRows(self.source), -1), *self.size, "bicubic", levels)
-            )
+        colours = self.source[..., :-1] if transparent else self.source
+        rows: Rows = ArrayRows(colours)
+        if self.ranged and np.issubdtype(self.source.dtype, np.floating):
+            self._range = Ranged(colours)
+            rows = self._range.rows
+        if transparent:
+            alpha = self.source[..., -1:]
+            if alpha.min() == alpha.max():
+                self._alpha = alpha[:1, :1]
+            else:
+                together = self.source
+                if self._range is not None:
+                    seen = alpha * self._range.whole
+                    together = np.concatenate([self._range.pixels, seen], axis=2)
+                rows = OpaqueColours(ArrayRows(together))
+                stage = self._stage(ArrayRows(alpha), kernel=self.steps.alpha == "bicubic")
+                self._alpha = StageRows(stage)
+        self._colours = self._stage(rows)
 
-    def _stage(self, source: Rows) -> Stage:
+    def _streamed(
+        self, source: StreamedPixels, *, transparent: bool
+    ) -> tuple[Stage, StageRows | None]:
+        """Colours, and alpha where there is one, from pixels that are read as they are needed."""
+        if not transparent:
+            return self._stage(source.reader()), None
+        colours = OpaqueColours(source.reader())
+        alpha = self._stage(Alphas(source.reader()), kernel=self.steps.alpha == "bicubic")
+        return self._stage(colours), StageRows(alpha)
+
+    def _stage(self, source: Rows, *, kernel: bool = False) -> Stage:
+        """All steps over a source.
+
+        Args:
+            kernel: bicubic alone.
+        """
+        if not self.steps.wrap:
+            return self._steps(source, self.size, kernel=kernel)
+        factor, rest = divmod(self.size[0], source.height)
+        if rest or self.size[1] != factor * source.width:
+            raise UsageError(
+                f"{source.width} x {source.height} to {self.size[1]} x {self.size[0]} is no whole "
+                "factor, so the result could not wrap around",
+                "use --scale 2, 3 or 4",
+            )
+        # What a pixel of the result depends on, and a kernel's reach.
+        halo, scale = 8.0, 1
+        for network, one in self.steps.networks:
+            halo, scale = halo + network.halo(one) / scale, scale * one
+        by = math.ceil(halo)
+        wide = Widened(source, by, "wrap")
+        stage = self._steps(wide, (wide.height * factor, wide.width * factor), kernel=kernel)
+        return NarrowedStage(stage, by * factor)
+
+    def _steps(self, source: Rows, size: tuple[int, int], *, kernel: bool) -> Stage:
         levels = _levels(self.source)
+        if kernel:
+            return ResizeStage(source, *size, "bicubic", levels)
         factor = prod(scale for _, scale in self.steps.networks)
-        exact = (source.height * factor, source.width * factor) == self.size
+        exact = (source.height * factor, source.width * factor) == size
         if not self.steps.networks:
-            return ResizeStage(source, *self.size, self.steps.kernel, levels)
+            return ResizeStage(source, *size, self.steps.kernel, levels)
         border = _BORDER if min(source.height, source.width) < _TINY else 0
         if border:
             source = Widened(source, border)
@@ -112,6 +179,7 @@ class Pipeline:
                 self.steps.target,
                 tile=self.steps.tile,
                 ensemble=self.steps.ensemble,
+                max_memory=self.steps.max_memory,
                 levels=levels if last and exact else None,
                 executor=self.steps.executor(i),
             )
@@ -120,7 +188,7 @@ class Pipeline:
         made: Stage = NarrowedStage(model, border * factor) if border else model
         if exact:
             return made
-        return ResizeStage(StageRows(made), *self.size, self.steps.kernel, levels)
+        return ResizeStage(StageRows(made), *size, self.steps.kernel, levels)
 
     @property
     def tiles(self) -> int:
@@ -132,20 +200,39 @@ class Pipeline:
         """Bytes that tiles are estimated to take, beside the picture and the result."""
         return max((m.plan.memory for m in self.models), default=0)
 
+    def estimate(self) -> float:
+        """Seconds that the networks will take, from a small tile through each."""
+        total = 0.0
+        for model in self.models:
+            x = torch.rand(1, 3, _PROBE, _PROBE, device=model.target.device)
+            with torch.inference_mode():
+                whole(model.executor, x, Cut())  # makes kernels ready
+                begun = time.perf_counter()
+                whole(model.executor, x, Cut()).sum().item()
+                lasted = time.perf_counter() - begun
+            grid = model.plan.grid
+            pixels = grid.overhead * grid.height * grid.width * (8 if model.ensemble else 1)
+            total += lasted * pixels / _PROBE**2
+        return total
+
     @property
     def notes(self) -> list[str]:
         """Remarks, and why tiles are smaller than usual, where they are."""
         return [*self.remarks, *(m.plan.note for m in self.models if m.plan.note)]
 
     def strips(
-        self, progress: Progress | None = None, on_note: Callable[[str], None] | None = None
+        self,
+        progress: Progress | None = None,
+        on_note: Callable[[str], None] | None = None,
+        start: int = 0,
     ) -> Iterator[Pixels]:
-        """Rows of the result from the top down, in the type of the source.
+        """Rows of the result from the top down, in the type of the source. Once.
 
         Args:
             on_note: told what people should know; without it, that is a ``RuntimeWarning``.
+            start: the first row that is wanted.
         """
-        done = 0.0
+        done = self.tiles * start / self.size[0]
 
         def count(share: float) -> None:
             nonlocal done
@@ -156,9 +243,15 @@ class Pipeline:
         for model in self.models:
             model.on_share = count
             model.on_note = on_note or model.on_note
-        top = 0
-        for strip in self._colours.strips():
+        if start >= self.size[0]:
+            return
+        top = self._colours.start_of(start)
+        for strip in self._colours.strips(start):
+            if top < start:  # a block that was begun
+                strip, top = strip[start - top :], start
             bottom = top + len(strip)
+            if self._range is not None:
+                strip = self._range.restored(strip, top, *self.size)
             alpha = self._alpha
             if isinstance(alpha, StageRows):
                 alpha = alpha.read(top, bottom)
@@ -175,7 +268,7 @@ class Pipeline:
         return collect(self.strips(progress, on_note), shape, self.source.dtype)
 
 
-def _levels(source: Pixels) -> int | None:
+def _levels(source: Pixels | StreamedPixels) -> int | None:
     if np.issubdtype(source.dtype, np.floating):
         return None
     return int(np.iinfo(source.dtype).max)

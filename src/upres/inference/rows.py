@@ -5,7 +5,7 @@ can follow one another, and none of them holds the whole picture.
 """
 
 from collections.abc import Iterator
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,8 +42,16 @@ class Stage(Protocol):
     width: int
     channels: int
 
-    def strips(self) -> Iterator[Pixels]:
-        """Blocks of rows, rows x width x channels, from the top down."""
+    def start_of(self, row: int) -> int:
+        """The first row of the block that ``row`` is in."""
+        ...
+
+    def strips(self, start: int = 0) -> Iterator[Pixels]:
+        """Blocks of rows, rows x width x channels, from the top down.
+
+        Args:
+            start: a row of the first block.
+        """
         ...
 
 
@@ -64,12 +72,16 @@ class StageRows:
 
     def __init__(self, stage: Stage) -> None:
         self.height, self.width, self.channels = stage.height, stage.width, stage.channels
-        self._strips = stage.strips()
+        self._stage = stage
+        self._strips: Iterator[Pixels] | None = None
         self._held: list[Pixels] = []
         self._top = self._bottom = 0
 
     def read(self, top: int, bottom: int) -> Pixels:
         """See ``Rows``."""
+        if self._strips is None:
+            self._top = self._bottom = self._stage.start_of(top)
+            self._strips = self._stage.strips(top)
         while self._bottom < bottom:
             strip = next(self._strips)
             self._held.append(strip)
@@ -85,14 +97,17 @@ class StageRows:
 
 
 class Widened(ArrayRows):
-    """A picture of a few pixels with its border repeated on all sides, read at once.
+    """A picture with more on all sides, read at once.
 
-    Networks pad with zeros; where everything is border, that would change the colours.
+    Args:
+        by: pixels on each side.
+        mode: "edge" repeats its border, for pictures of a few pixels: networks pad with zeros, and
+            where everything is border that would change the colours. "wrap" repeats the picture.
     """
 
-    def __init__(self, source: Rows, by: int) -> None:
+    def __init__(self, source: Rows, by: int, mode: Literal["edge", "wrap"] = "edge") -> None:
         pixels = source.read(0, source.height)
-        super().__init__(np.pad(pixels, ((by, by), (by, by), (0, 0)), mode="edge"))
+        super().__init__(np.pad(pixels, ((by, by), (by, by), (0, 0)), mode=mode))
 
 
 class NarrowedStage:
@@ -103,10 +118,14 @@ class NarrowedStage:
         self.height, self.width = stage.height - 2 * by, stage.width - 2 * by
         self.channels = stage.channels
 
-    def strips(self) -> Iterator[Pixels]:
+    def start_of(self, row: int) -> int:
         """See ``Stage``."""
-        top = 0
-        for strip in self.stage.strips():
+        return max(0, self.stage.start_of(row + self.by) - self.by)
+
+    def strips(self, start: int = 0) -> Iterator[Pixels]:
+        """See ``Stage``."""
+        top = self.stage.start_of(start + self.by)
+        for strip in self.stage.strips(start + self.by):
             first, end = max(0, self.by - top), min(len(strip), self.by + self.height - top)
             top += len(strip)
             if first < end:
@@ -131,9 +150,13 @@ class ResizeStage:
         self.vertical = Resampler(source.height, height, kernel)
         self.horizontal = Resampler(source.width, width, kernel)
 
-    def strips(self) -> Iterator[Pixels]:
+    def start_of(self, row: int) -> int:
         """See ``Stage``."""
-        for top in range(0, self.height, self._BLOCK):
+        return row - row % self._BLOCK
+
+    def strips(self, start: int = 0) -> Iterator[Pixels]:
+        """See ``Stage``."""
+        for top in range(self.start_of(start), self.height, self._BLOCK):
             bottom = min(self.height, top + self._BLOCK)
             first, end = self.vertical.needs(top, bottom)
             rows = to_float(self.source.read(first, end))
@@ -179,19 +202,18 @@ class OpaqueColours:
         return np.rint(np.where(known > 0, filled, middle)).astype(colours.dtype)[inner]
 
 
-class Channel:
-    """One channel of a picture, as a gray one."""
+class Alphas:
+    """The last channel of a picture, as a gray one."""
 
     channels = 1
 
-    def __init__(self, source: Rows, index: int) -> None:
-        self.source, self.index = source, index
+    def __init__(self, source: Rows) -> None:
+        self.source = source
         self.height, self.width = source.height, source.width
 
     def read(self, top: int, bottom: int) -> Pixels:
         """See ``Rows``."""
-        rows = self.source.read(top, bottom)
-        return rows[..., self.index][..., None]
+        return self.source.read(top, bottom)[..., -1:]
 
 
 def _box(values: NDArray[np.float32], radius: int) -> NDArray[np.float32]:

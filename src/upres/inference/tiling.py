@@ -44,17 +44,19 @@ class Grid:
         height, width: of the picture, at least 1.
         core: largest side of a core; 0 makes one tile of everything.
         halo: pixels that a core needs around it, as far as the picture goes.
+        low: largest height of a core, where that is less; 0 for no other limit.
     """
 
     height: int
     width: int
     core: int
     halo: int
+    low: int = 0
 
     @property
     def rows(self) -> list[tuple[int, int]]:
         """Bands of rows from the top down, equal to within one."""
-        return _spans(self.height, self.core)
+        return _spans(self.height, self.low or self.core)
 
     @property
     def columns(self) -> list[tuple[int, int]]:

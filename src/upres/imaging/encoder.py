@@ -1,0 +1,366 @@
+"""Pictures to the bytes of files: the right parameters for each format, rows as they arrive."""
+
+import io
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from upres.errors import OutputError, ResourceError, UpresError
+from upres.imaging.formats import FORMATS, check_size
+from upres.imaging.metadata import updated_exif, updated_xmp
+from upres.imaging.picture import Picture
+from upres.imaging.png import with_chunks, write_png
+from upres.imaging.tiff import TiffPages
+
+DEFAULT_QUALITY = 95
+_ANIMATED = ("GIF", "PNG", "WEBP", "AVIF")
+_NO_GRAY = ("WEBP", "AVIF")
+_SEGMENT = 65_000  # what a JPEG's segments hold, less their headers
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """How pictures are written.
+
+    Attributes:
+        quality: 1 to 100 for JPEG, WebP and AVIF; 100 is lossless WebP. None means 95, or
+            lossless for a WebP that came from a lossless file.
+        background: red, green, blue, of 255, behind what is transparent where a format holds no
+            transparency.
+    """
+
+    quality: int | None = None
+    background: tuple[int, int, int] = (255, 255, 255)
+
+
+def encode(
+    picture: Picture, kind: str, encoding: Encoding | None = None
+) -> tuple[bytes, list[str]]:
+    """The bytes of a file, and notes on what the format cannot hold.
+
+    Args:
+        kind: a key of ``FORMATS``.
+        encoding: None means the usual one.
+
+    Raises:
+        OutputError: the encoder refuses.
+    """
+    buffer = io.BytesIO()
+    chosen = encoding or Encoding()
+    if picture.frames and holds_frames(kind):
+        notes = save_frames(buffer, picture, kind, chosen)
+    else:
+        pixels = picture.pixels
+        notes = save_rows(buffer, picture, kind, pixels.shape, iter([pixels]), chosen)
+    return buffer.getvalue(), notes
+
+
+def holds_frames(kind: str) -> bool:
+    """Whether the format holds more than one picture."""
+    return kind in (*_ANIMATED, "TIFF")
+
+
+def save_rows(
+    file: BinaryIO,
+    about: Picture,
+    kind: str,
+    shape: tuple[int, ...],
+    strips: Iterator[NDArray[Any]],
+    encoding: Encoding,
+) -> list[str]:
+    """Write a file as its rows arrive: PNG and TIFF at once, other formats when all are there.
+
+    Args:
+        file: writable, readable and seekable.
+        about: all but the pixels, which are not looked at.
+        kind: a key of ``FORMATS``.
+        shape: H x W x C of the result.
+        strips: rows x W x C, from the top down, in the type of ``about.pixels``.
+
+    Returns:
+        Notes on what the format cannot hold.
+
+    Raises:
+        OutputError: the encoder refuses.
+        ResourceError: memory is full.
+    """
+    height, width, channels = shape
+    check_size(kind, width, height)
+    with _explained(kind):
+        dtype = about.pixels.dtype
+        fit = _Fit(kind, dtype, channels, encoding.background)
+        fitted = (fit(strip) for strip in strips)
+        exif, xmp = updated_exif(about.exif, width, height), updated_xmp(about.xmp)
+        notes = _lost(about, kind, encoding.quality, gray_as_colour=fit.gray_as_colour)
+        if kind == "PNG":
+            write_png(file, about, width, height, fitted, exif, xmp)
+        elif kind == "TIFF":
+            nbytes = height * width * fit.channels * fit.dtype.itemsize
+            with TiffPages(file, nbytes) as pages:
+                shape = (height, width, fit.channels)
+                pages.add(about, shape, fit.dtype, fitted, exif, xmp)
+        else:
+            whole = np.empty((height, width, fit.channels), fit.dtype)
+            top = 0
+            for strip in fitted:
+                whole[top : top + len(strip)] = strip
+                top += len(strip)
+            image = _image(whole, kind)
+            image.save(file, kind, **_parameters(about, kind, width, height, encoding.quality))
+    return [*notes, *fit.notes]
+
+
+def save_frames(file: BinaryIO, picture: Picture, kind: str, encoding: Encoding) -> list[str]:
+    """Write an animation, or a TIFF of several pages.
+
+    Raises:
+        OutputError: the encoder refuses.
+        ResourceError: memory is full.
+    """
+    height, width, channels = picture.frames[0].pixels.shape
+    check_size(kind, width, height)
+    with _explained(kind):
+        fit = _Fit(kind, picture.pixels.dtype, channels, encoding.background)
+        notes = _lost(picture, kind, encoding.quality, gray_as_colour=fit.gray_as_colour)
+        if kind == "TIFF":
+            if picture.animated:
+                notes.append("TIFF holds pages: the timing cannot be kept")
+            with TiffPages(file, sum(frame.pixels.nbytes for frame in picture.frames)) as pages:
+                for frame in picture.frames:
+                    pixels, size = frame.pixels, frame.pixels.shape
+                    exif = updated_exif(picture.exif, size[1], size[0])
+                    xmp = updated_xmp(picture.xmp)
+                    pages.add(picture, size, pixels.dtype, iter([pixels]), exif, xmp)
+            return notes
+        images = [_image(fit(frame.pixels), kind) for frame in picture.frames]
+        parameters = _parameters(picture, kind, width, height, encoding.quality)
+        images[0].save(
+            file,
+            kind,
+            save_all=True,
+            append_images=images[1:],
+            **_timing(picture, kind),
+            **parameters,
+        )
+        if kind == "PNG":
+            assert isinstance(file, io.BytesIO)
+            exif, xmp = updated_exif(picture.exif, width, height), updated_xmp(picture.xmp)
+            data = with_chunks(file.getvalue(), picture, exif, xmp)
+            file.seek(0)
+            file.truncate()
+            file.write(data)
+    return [*notes, *fit.notes]
+
+
+@contextmanager
+def _explained(kind: str) -> Iterator[None]:
+    try:
+        yield
+    except UpresError:
+        raise
+    except MemoryError as error:
+        raise ResourceError("the encoder ran out of memory", "write a smaller picture") from error
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise  # of the disk, not of the encoder
+        # Encoders raise whatever they stumble over: ValueError, struct.error, SystemError, ...
+        raise OutputError(f"{kind} cannot hold this picture ({error})", "write .png") from error
+
+
+def _timing(picture: Picture, kind: str) -> dict[str, Any]:
+    timing: dict[str, Any] = {
+        "duration": [frame.duration or 0 for frame in picture.frames],
+    }
+    if picture.loop is not None:
+        timing["loop"] = picture.loop
+    elif kind == "PNG":
+        timing["loop"] = 1  # 0 would be for ever
+    disposals = [frame.disposal for frame in picture.frames]
+    if kind == "GIF":
+        # What is transparent must be cleared before the next frame where nothing else is said.
+        usual = 2 if picture.alpha else 0
+        timing["disposal"] = [usual if d is None else d for d in disposals]
+    elif kind == "PNG":
+        # Frames are whole pictures, put in place of the one before.
+        timing |= {"disposal": [max(0, (d or 1) - 1) for d in disposals], "blend": 0}
+    return timing
+
+
+def _lost(
+    about: Picture,
+    kind: str,
+    quality: int | None,
+    *,
+    gray_as_colour: bool,
+) -> list[str]:
+    """What the picture has, or the user asked for, and the file will not hold."""
+    lost = [name for name, there in has(about).items() if there and not _holds(about, kind, name)]
+    notes = [f"{' and '.join(lost)} cannot be kept in this {kind}"] if lost else []
+    if quality is not None and not FORMATS[kind].lossy:
+        notes.append(f"{kind} is lossless: the quality of {quality} means nothing")
+    if about.kind == "bilevel":
+        notes.append("1 bit becomes 8-bit gray, which enlarged edges need")
+    if about.kind == "palette" and kind != "GIF":
+        notes.append("the palette becomes full colour, which enlarged edges need")
+    if gray_as_colour:
+        notes.append(f"{kind} stores gray as colour")
+    if about.frames and not holds_frames(kind):
+        notes.append(f"only the first of {len(about.frames)} frames is kept in {kind}")
+    return notes
+
+
+def has(picture: Picture) -> dict[str, bool]:
+    """What a file may carry beside its pixels, by names for people, and whether this one does."""
+    return {
+        "the colour profile": picture.icc is not None,
+        "EXIF": picture.exif is not None,
+        "XMP": picture.xmp is not None,
+        "IPTC": picture.iptc is not None,
+        "the resolution": picture.dpi is not None,
+        "gamma": picture.icc is None
+        and any(x is not None for x in (picture.gamma, picture.intent, picture.chromaticities)),
+        "texts": bool(picture.texts),
+        "the comment": picture.comment is not None,
+    }
+
+
+def _holds(about: Picture, kind: str, name: str) -> bool:
+    held = {
+        "the colour profile": {"JPEG", "PNG", "WEBP", "TIFF", "AVIF"},
+        "EXIF": {"JPEG", "PNG", "WEBP", "TIFF", "AVIF"},
+        "XMP": {"JPEG", "PNG", "WEBP", "TIFF", "AVIF"},
+        "IPTC": {"JPEG", "PNG", "TIFF"},
+        "the resolution": {"JPEG", "PNG", "TIFF", "BMP"},
+        "gamma": {"PNG"},
+        "texts": {"PNG"},
+        "the comment": {"JPEG", "PNG", "GIF"},
+    }
+    if kind not in held[name]:
+        return False
+    if kind == "JPEG":
+        block = {"EXIF": about.exif, "XMP": about.xmp, "IPTC": about.iptc}.get(name)
+        return len(block or b"") < _SEGMENT
+    if name == "the colour profile" and kind in ("WEBP", "AVIF") and about.channels <= 2:
+        # They store gray as colour, where a profile for gray would be wrong.
+        return about.icc is not None and about.icc[16:20] == b"RGB "
+    return True
+
+
+class _Fit:
+    """Rows in what a format holds: its depth, with transparency or on a background.
+
+    Attributes:
+        dtype, channels: of what it returns.
+        gray_as_colour: whether the format will store three channels for one.
+        notes: what is changed.
+    """
+
+    def __init__(
+        self, kind: str, dtype: np.dtype[Any], channels: int, background: tuple[int, int, int]
+    ) -> None:
+        holds = FORMATS[kind]
+        self.notes: list[str] = []
+        self.background = background
+        depth: type[Any] = np.uint8
+        if dtype == np.float32 and kind == "TIFF":
+            depth = np.float32
+        elif dtype != np.uint8 and (holds.deep_colour or (holds.deep and channels == 1)):
+            depth = np.uint16
+        if dtype == np.float32 and depth != np.float32:
+            bits = 8 * np.dtype(depth).itemsize
+            self.notes.append(f"floats become {bits} bits, and what is outside 0 to 1 is clipped")
+        elif dtype == np.uint16 and depth == np.uint8:
+            self.notes.append(f"16 bits become 8, which is what {kind} holds")
+        self.dtype, self.channels = np.dtype(depth), channels
+        self.flatten = channels in (2, 4) and not holds.alpha
+        if self.flatten:
+            red, green, blue = background
+            named = {(255, 255, 255): "white", (0, 0, 0): "black"}.get(
+                background, f"#{red:02x}{green:02x}{blue:02x}"
+            )
+            self.notes.append(f"{kind} holds no transparency: the picture is laid on {named}")
+            self.gray = channels == 2 and red == green == blue
+            self.channels = 1 if self.gray else 3
+        self.gray_as_colour = (kind in _NO_GRAY and channels <= 2) or (
+            kind == "JPEG2000" and channels == 2
+        )
+        if kind == "GIF" and channels > 1:
+            self.notes.append("GIF holds 256 colours and no partial transparency")
+
+    def __call__(self, rows: NDArray[Any]) -> NDArray[Any]:
+        """Rows x W x C."""
+        if rows.dtype == np.float32 and self.dtype != np.float32:
+            rows = np.rint(np.nan_to_num(rows, posinf=1).clip(0, 1) * np.iinfo(self.dtype).max)
+        elif rows.dtype == np.uint16 and self.dtype == np.uint8:
+            rows = (rows.astype(np.uint32) * 255 + 32767) // 65535
+        rows = rows.astype(self.dtype, copy=False)
+        return self._flattened(rows) if self.flatten else rows
+
+    def _flattened(self, rows: NDArray[Any]) -> NDArray[Any]:
+        top = np.iinfo(self.dtype).max
+        alpha = rows[..., -1:].astype(np.float32) / top
+        behind = np.array(self.background[:1] if self.gray else self.background, np.float32)
+        behind *= top / 255
+        mixed = rows[..., :-1] * alpha + behind * (1 - alpha)
+        return np.rint(mixed).astype(self.dtype)
+
+
+def _image(pixels: NDArray[Any], kind: str) -> Image.Image:
+    image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
+    if kind == "GIF" and image.mode != "L":
+        image = image.convert("RGBA" if image.mode in ("LA", "RGBA") else "RGB")
+        if image.mode == "RGBA":  # Pillow keeps what is fully transparent, so all or nothing
+            image.putalpha(image.getchannel("A").point([0] * 128 + [255] * 128))
+        else:
+            image = image.quantize(256, Image.Quantize.MEDIANCUT)
+    if kind in (*_NO_GRAY, "JPEG2000") and image.mode == "LA":
+        image = image.convert("RGBA")
+    return image
+
+
+def _parameters(
+    about: Picture, kind: str, width: int, height: int, quality: int | None
+) -> dict[str, Any]:
+    """What Pillow's encoders are given."""
+    best = DEFAULT_QUALITY if quality is None else quality
+    chosen: dict[str, dict[str, Any]] = {
+        # 4:4:4: halved colour would undo what the network did for edges.
+        "JPEG": {"quality": best, "subsampling": 0},
+        "PNG": {"compress_level": 6},  # an animation
+        "WEBP": {
+            "quality": best,
+            "lossless": best == 100 or (quality is None and about.lossless),
+            "method": 4,
+        },
+        "AVIF": {"quality": best, "subsampling": "4:4:4"},
+    }
+    parameters = dict(chosen.get(kind, {}))
+    if kind == "PNG":
+        return parameters  # the rest is put into chunks by ourselves
+    values = {
+        "the colour profile": ("icc_profile", about.icc),
+        "EXIF": ("exif", updated_exif(about.exif, width, height)),
+        "XMP": ("xmp", updated_xmp(about.xmp)),
+        "the comment": ("comment", about.comment),
+        # JPEG and BMP hold whole numbers.
+        "the resolution": ("dpi", about.dpi and (round(about.dpi[0]), round(about.dpi[1]))),
+    }
+    for name, (key, value) in values.items():
+        if value and _holds(about, kind, name):
+            parameters[key] = value
+    if about.iptc and kind == "JPEG" and _holds(about, kind, "IPTC"):
+        parameters["extra"] = _photoshop_segment(about.iptc)
+    return parameters
+
+
+def _photoshop_segment(iptc: bytes) -> bytes:
+    """A JPEG's segment APP13 with one resource, number 0x0404 (Adobe Photoshop's file format)."""
+    resource = b"8BIM\x04\x04\0\0" + struct.pack(">I", len(iptc)) + iptc + b"\0" * (len(iptc) % 2)
+    body = b"Photoshop 3.0\0" + resource
+    return b"\xff\xed" + struct.pack(">H", len(body) + 2) + body

@@ -1,0 +1,165 @@
+"""What became of everything in a file: kept, changed or lost, item by item."""
+
+import io
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from PIL import Image, ImageCms
+
+from upres.imaging.metadata import updated_xmp
+from upres.imaging.picture import Picture
+
+State = Literal["kept", "changed", "lost", "added"]
+# Rounding to whole dots an inch, or to dots a metre.
+_DPI_TOLERANCE = 0.51
+# Orientation and dimensions become other ones; the pointers to directories, and to a thumbnail
+# that is not turned, move.
+_EXIF_VOLATILE = {0x0112, 0xA002, 0xA003, 0x8769, 0x8825, 0xA005, 0x0201, 0x0202}
+
+
+@dataclass(frozen=True)
+class Item:
+    """One thing that a file holds.
+
+    Attributes:
+        before, after: for people; empty where there is nothing.
+    """
+
+    name: str
+    state: State
+    before: str
+    after: str
+
+
+def compare(source: Picture, written: Picture) -> list[Item]:
+    """All that either file holds.
+
+    Args:
+        source: as it was read; its pixels are not looked at.
+        written: as it is read again from what was written.
+    """
+    pairs: list[tuple[str, Any, Any, str, str]] = [
+        ("format", source.format, written.format, source.format, written.format),
+        ("pixels", *_both(_pixels, source, written)),
+        (
+            "bits",
+            *_both(lambda p: f"{p.bits}{' (float)' if p.bits == 32 else ''}", source, written),
+        ),
+        ("profile", source.icc, written.icc, _profile(source.icc), _profile(written.icc)),
+        ("EXIF", _exif(source.exif), _exif(written.exif), *_sizes(source.exif, written.exif)),
+        ("XMP", updated_xmp(source.xmp), written.xmp, *_sizes(source.xmp, written.xmp)),
+        ("IPTC", source.iptc, written.iptc, *_sizes(source.iptc, written.iptc)),
+        ("resolution", *_resolutions(source, written)),
+        ("gamma", *_both(_gamma, source, written)),
+        (
+            "texts",
+            *_both(_texts, source, written),
+        ),
+        ("comment", *_both(_comment, source, written)),
+        ("frames", *_both(lambda p: str(len(p.frames)) if p.frames else "", source, written)),
+        ("duration", *_both(_seconds, source, written)),
+        ("timing", *_both(_timing, source, written)),
+        ("loop", *_both(lambda p: _loop(p) if p.animated else "", source, written)),
+    ]
+    items = [
+        Item(name, _state(a, b), before, after)
+        for name, a, b, before, after in pairs
+        if before or after
+    ]
+    if source.turned > 1:
+        items.append(Item("orientation", "changed", str(source.turned), "1, pixels turned"))
+    return items
+
+
+def _state(before: Any, after: Any) -> State:
+    if before == after:
+        return "kept"
+    return "lost" if not after else "changed" if before else "added"
+
+
+def _both(describe: Any, source: Picture, written: Picture) -> tuple[str, str, str, str]:
+    before, after = describe(source), describe(written)
+    return before, after, before, after
+
+
+def _pixels(picture: Picture) -> str:
+    return picture.kind + (" with transparency" if picture.alpha else "")
+
+
+def _profile(icc: bytes | None) -> str:
+    if not icc:
+        return ""
+    try:
+        profile = ImageCms.getOpenProfile(io.BytesIO(icc))
+        return ImageCms.getProfileDescription(profile).strip() or f"{len(icc)} bytes"
+    except (ImageCms.PyCMSError, OSError):
+        return f"{len(icc)} bytes"
+
+
+def _exif(block: bytes | None) -> Any:
+    """Tags and values, wherever they lie."""
+    if not block:
+        return None
+    tags = Image.Exif()
+    try:
+        tags.load(block)
+        found = {code: value for code, value in tags.items() if code not in _EXIF_VOLATILE}
+        for pointer in (0x8769, 0x8825):
+            part = tags.get_ifd(pointer)
+            found[pointer] = {c: v for c, v in part.items() if c not in _EXIF_VOLATILE}
+    except Exception:  # noqa: BLE001 - whatever damaged EXIF makes Pillow raise
+        return block
+    return {code: value for code, value in found.items() if value != {}} or None
+
+
+def _sizes(before: bytes | None, after: bytes | None) -> tuple[str, str]:
+    return tuple(f"{len(x)} bytes" if x else "" for x in (before, after))  # type: ignore[return-value]
+
+
+def _resolutions(source: Picture, written: Picture) -> tuple[Any, Any, str, str]:
+    a, b = source.dpi, written.dpi
+    shown = [f"{x[0]:.4g} x {x[1]:.4g} dpi" if x else "" for x in (a, b)]
+    if a and b and all(abs(x - y) < _DPI_TOLERANCE for x, y in zip(a, b, strict=True)):
+        b = a
+    return a, b, shown[0], shown[1]
+
+
+def _gamma(picture: Picture) -> str:
+    if picture.icc:
+        return ""  # a profile stands above them
+    words = []
+    if picture.gamma:
+        words.append(f"1/{1 / picture.gamma:.2f}")
+    if picture.intent is not None:
+        words.append("sRGB")
+    if picture.chromaticities:
+        words.append("chromaticities")
+    return ", ".join(words)
+
+
+def _texts(picture: Picture) -> str:
+    return ", ".join(keyword for keyword, _ in picture.texts if keyword != "Comment")
+
+
+def _comment(picture: Picture) -> str:
+    # PNG keeps a comment among its texts.
+    text = picture.comment or dict(picture.texts).get("Comment", "").encode()
+    return text.decode("utf-8", "replace")[:40]
+
+
+def _seconds(picture: Picture) -> str:
+    if not picture.animated:
+        return ""
+    return f"{sum(frame.duration or 0 for frame in picture.frames) / 1000:.2f} s"
+
+
+def _timing(picture: Picture) -> str:
+    if not picture.animated:
+        return ""
+    # A GIF's clock ticks in hundredths of a second.
+    times = [f"{round(frame.duration or 0)}" for frame in picture.frames]
+    return ", ".join(times[:6]) + (", ..." if len(times) > 6 else "") + " ms"
+
+
+def _loop(picture: Picture) -> str:
+    return "once" if picture.loop is None else "for ever" if not picture.loop else str(picture.loop)

@@ -1,0 +1,115 @@
+"""Decoding in a process of its own: a file that crashes a decoder, hangs it, or makes it take all
+memory, ends that process and not the run."""
+
+import multiprocessing
+import os
+from multiprocessing.connection import Connection
+from multiprocessing.context import SpawnProcess
+from pathlib import Path
+
+from upres.errors import InputError, UpresError
+from upres.imaging.picture import Picture
+from upres.imaging.reader import read_picture
+
+TIMEOUT = 300.0
+_MEMORY_SHARE = 0.75
+
+
+class Decoder:
+    """A process that decodes, started when first needed and again whenever it had to be ended.
+
+    Not for several threads at once. Close it, or use it in a ``with``.
+
+    Args:
+        timeout: seconds that one file may take.
+    """
+
+    def __init__(self, timeout: float = TIMEOUT) -> None:
+        self.timeout = timeout
+        self._process: SpawnProcess | None = None
+        self._pipe: Connection | None = None
+
+    def __enter__(self) -> "Decoder":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def read(self, path: Path, *, max_pixels: int, frames: bool) -> Picture:
+        """See ``read_picture``.
+
+        Raises:
+            InputError: also if the decoder crashed or took too long.
+        """
+        pipe = self._started()
+        try:
+            pipe.send((path, max_pixels, frames))
+            if not pipe.poll(self.timeout):
+                self._end()
+                raise InputError(
+                    f"{path} was not decoded within {self.timeout:g} s", "it is probably damaged"
+                )
+            answer = pipe.recv()
+        except (EOFError, BrokenPipeError, ConnectionResetError):
+            code = self._end()
+            raise InputError(
+                f"{path} made its decoder crash (exit code {code})",
+                "it is probably damaged, or made to do so",
+            ) from None
+        if isinstance(answer, UpresError):
+            raise answer
+        picture: Picture = answer
+        return picture
+
+    def close(self) -> None:
+        """End the process."""
+        if self._process is not None:
+            self._end()
+
+    def _started(self) -> Connection:
+        if self._pipe is None or self._process is None or not self._process.is_alive():
+            self.close()
+            context = multiprocessing.get_context("spawn")
+            self._pipe, theirs = context.Pipe()
+            self._process = context.Process(target=_serve, args=(theirs,), daemon=True)
+            self._process.start()
+            theirs.close()
+        return self._pipe
+
+    def _end(self) -> int | None:
+        assert self._process is not None
+        if self._pipe is not None:
+            self._pipe.close()
+        self._process.join(0.2)
+        self._process.kill()
+        self._process.join()
+        code = self._process.exitcode
+        self._process = self._pipe = None
+        return code
+
+
+def _serve(pipe: Connection) -> None:
+    _limit_memory()
+    while True:
+        try:
+            path, max_pixels, frames = pipe.recv()
+        except (EOFError, KeyboardInterrupt):
+            return
+        try:
+            pipe.send(read_picture(path, max_pixels=max_pixels, frames=frames))
+        except UpresError as error:
+            pipe.send(error)
+        except (KeyboardInterrupt, BrokenPipeError):
+            return
+
+
+def _limit_memory() -> None:
+    try:
+        import resource
+    except ImportError:  # Windows
+        return
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    most = int(total * _MEMORY_SHARE)
+    _, hard = resource.getrlimit(resource.RLIMIT_AS)
+    if hard == resource.RLIM_INFINITY or most < hard:
+        resource.setrlimit(resource.RLIMIT_AS, (most, hard))

@@ -1,0 +1,59 @@
+"""Colour profiles applied to pixels, in 8 and 16 bits."""
+
+from dataclasses import replace
+
+import numpy as np
+from PIL import ImageCms
+
+from upres.errors import InputError
+from upres.imaging.picture import Picture
+from upres.imaging.vips import vips
+
+
+def srgb_profile() -> bytes:
+    """LittleCMS's sRGB, as bytes for a file."""
+    return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+
+
+def to_srgb(picture: Picture) -> Picture:
+    """The same colours in the sRGB profile, relative colorimetric; gray becomes colour.
+
+    Without a profile the pixels are taken to be sRGB already; floats are left as they are. Both
+    are said.
+
+    Raises:
+        InputError: the profile cannot be used.
+    """
+    if picture.icc is None:
+        return replace(picture, notes=(*picture.notes, "no profile: colours are taken as sRGB"))
+    if picture.pixels.dtype == np.float32:
+        return replace(picture, notes=(*picture.notes, "floats are not converted to sRGB"))
+    icc = picture.icc
+
+    def converted(pixels: np.ndarray) -> np.ndarray:
+        pyvips = vips()
+
+        alpha = pixels.shape[2] in (2, 4)
+        colours = np.ascontiguousarray(pixels[..., :-1] if alpha else pixels)
+        image = pyvips.Image.new_from_array(colours)
+        gray = colours.shape[2] == 1
+        deep = pixels.dtype == np.uint16
+        kind = ("grey16" if deep else "b-w") if gray else ("rgb16" if deep else "srgb")
+        image = image.copy(interpretation=kind)
+        image.set_type(pyvips.GValue.blob_type, "icc-profile-data", icc)
+        try:
+            done = image.icc_transform("srgb", intent="relative", depth=16 if deep else 8).numpy()
+        except pyvips.Error as error:
+            raise InputError(
+                f"the colour profile cannot be used ({' '.join(str(error.detail).split())})",
+                "leave out --convert-profile",
+            ) from error
+        return np.concatenate([done, pixels[..., -1:]], axis=2) if alpha else done
+
+    return replace(
+        picture,
+        pixels=converted(picture.pixels),
+        frames=tuple(replace(f, pixels=converted(f.pixels)) for f in picture.frames),
+        icc=srgb_profile(),
+        notes=(*picture.notes, "colours are converted to sRGB"),
+    )

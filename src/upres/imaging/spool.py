@@ -1,0 +1,95 @@
+"""Rows of a long run, kept on the disk as they are computed: an interrupted run can go on."""
+
+import json
+import os
+import struct
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+_RECORD = struct.Struct("<IIQ")  # rows, CRC-32 and length of what follows
+_LEVEL = 1
+
+
+class Spool:
+    """A file beside the result: what the run was, then blocks of rows.
+
+    Args:
+        target: the result's path.
+        key: fingerprint of all that the rows depend on.
+        width, channels, dtype: of the rows.
+        resume: go on with what an earlier run left, if its key is the same; or begin anew.
+
+    Attributes:
+        rows: how many are kept.
+    """
+
+    def __init__(
+        self,
+        target: Path,
+        key: str,
+        width: int,
+        channels: int,
+        dtype: np.dtype[Any],
+        *,
+        resume: bool,
+    ) -> None:
+        self.path = target.with_name(f".{target.name}.upres-resume")
+        self.shape, self.dtype, self.rows = (width, channels), dtype, 0
+        head = json.dumps({"key": key, "row": [width, channels, dtype.str]}).encode() + b"\n"
+        self._begin = len(head)
+        if not (resume and self._kept(head)):
+            self.path.write_bytes(head)
+        self._file: BinaryIO = self.path.open("r+b")
+
+    def kept(self) -> Iterator[NDArray[Any]]:
+        """The blocks that are there, from the top down; then ``add`` goes on after them."""
+        self._file.seek(self._begin)
+        end = self._begin
+        while (record := self._record(self._file)) is not None:
+            end = self._file.tell()
+            yield record
+        self._file.seek(end)
+        self._file.truncate()
+
+    def add(self, strip: NDArray[Any]) -> None:
+        """Keep another block."""
+        data = zlib.compress(np.ascontiguousarray(strip).tobytes(), _LEVEL)
+        self._file.write(_RECORD.pack(len(strip), zlib.crc32(data), len(data)))
+        self._file.write(data)
+        self._file.flush()
+        self.rows += len(strip)
+
+    def close(self, *, done: bool) -> None:
+        """Let go of the file, and remove it if it is not needed any more."""
+        self._file.close()
+        if done:
+            self.path.unlink(missing_ok=True)
+
+    def _kept(self, head: bytes) -> bool:
+        try:
+            with self.path.open("rb") as file:
+                if file.read(len(head)) != head:
+                    return False
+                while (record := self._record(file)) is not None:
+                    self.rows += len(record)
+        except OSError:
+            return False
+        return True
+
+    def _record(self, file: BinaryIO) -> NDArray[Any] | None:
+        """The next block, or None at the end or where a run was killed within one."""
+        head = file.read(_RECORD.size)
+        if len(head) < _RECORD.size:
+            return None
+        rows, crc, length = _RECORD.unpack(head)
+        if length > os.fstat(file.fileno()).st_size:
+            return None
+        data = file.read(length)
+        if len(data) < length or zlib.crc32(data) != crc:
+            return None
+        return np.frombuffer(zlib.decompress(data), self.dtype).reshape(rows, *self.shape)

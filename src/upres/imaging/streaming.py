@@ -1,0 +1,117 @@
+"""Large pictures read row by row, by libvips, so that they need not fit into memory."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from upres.errors import InputError
+from upres.imaging.picture import Picture
+from upres.imaging.reader import read_facts
+from upres.imaging.vips import vips
+
+# Formats that are decoded from the top down.
+_FORMATS = ("PNG", "TIFF", "JPEG")
+
+
+class StreamedPixels:
+    """A picture's pixels, decoded as far as they are asked for, and forgotten when all readers are
+    past them.
+
+    Attributes:
+        shape: H x W x C.
+        dtype: uint8 or uint16.
+    """
+
+    def __init__(self, path: Path, shape: tuple[int, int, int], dtype: np.dtype[Any]) -> None:
+        self.path, self.shape, self.dtype = path, shape, dtype
+        self._cursors: list[int] = []
+        self._held = np.empty((0, *shape[1:]), dtype)
+        self._top = 0  # the first row that is held
+        self._region: Any = None
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all pixels, which are never in memory together."""
+        return int(np.prod(self.shape)) * self.dtype.itemsize
+
+    def reader(self) -> "Reader":
+        """Rows from the top down; readers go on independently, and none begins late."""
+        self._cursors.append(0)
+        return Reader(self, len(self._cursors) - 1)
+
+    def read(self, index: int, top: int, bottom: int) -> NDArray[Any]:
+        """Rows ``top``..``bottom`` for one reader, whose tops never decrease."""
+        self._cursors[index] = top
+        first, last = min(self._cursors), self._top + len(self._held)
+        parts = [self._held[first - self._top :]] if first < last else []
+        if bottom > last:
+            parts.append(self._decoded(max(first, last), bottom))
+        self._held = np.concatenate(parts) if len(parts) > 1 else parts[0]
+        self._top = first
+        return self._held[top - first : bottom - first]
+
+    def _decoded(self, top: int, bottom: int) -> NDArray[Any]:
+        pyvips = vips()
+
+        width, channels = self.shape[1:]
+        try:
+            if self._region is None:
+                image = pyvips.Image.new_from_file(
+                    str(self.path), access="sequential", fail_on="error"
+                )
+                self._region = pyvips.Region.new(image)
+            data = self._region.fetch(0, top, width, bottom - top)
+        except pyvips.Error as error:
+            detail = " ".join(str(error.detail).split())
+            raise InputError(
+                f"{self.path} is damaged and cannot be decoded ({detail})",
+                "get it again from its source",
+            ) from error
+        return np.frombuffer(data, self.dtype).reshape(bottom - top, width, channels)
+
+
+class Reader:
+    """See ``inference.rows.Rows``."""
+
+    def __init__(self, source: StreamedPixels, index: int) -> None:
+        self.height, self.width, self.channels = source.shape
+        self._source, self._index = source, index
+
+    def read(self, top: int, bottom: int) -> NDArray[Any]:
+        """Rows x width x channels."""
+        return self._source.read(self._index, top, bottom)
+
+
+def open_streamed(path: Path, *, at_least: int) -> Picture | None:
+    """A picture whose pixels are read as they are needed; None where it is small, or of a kind that
+    has to be read whole: turned, animated, of several pages, floats, palettes, CMYK, Lab.
+
+    Args:
+        at_least: bytes of all pixels.
+
+    Raises:
+        InputError: it is no picture that can be read.
+    """
+    pyvips = vips()
+
+    facts = read_facts(path)
+    plain = facts.kind in ("gray", "RGB") and facts.bits in (8, 16)
+    if facts.format not in _FORMATS or not plain or facts.turned != 1 or facts.frames:
+        return None
+    try:
+        image = pyvips.Image.new_from_file(str(path), access="sequential")
+    except pyvips.Error:
+        return None  # the usual reader says what is wrong
+    dtype = {"uchar": np.uint8, "ushort": np.uint16}.get(image.format)
+    shape = (image.height, image.width, image.bands)
+    if dtype is None or image.bands != facts.channels or 8 * np.dtype(dtype).itemsize != facts.bits:
+        return None
+    pixels = StreamedPixels(path, shape, np.dtype(dtype))
+    if pixels.nbytes < at_least:
+        return None
+    spaces = {1: b"GRAY", 2: b"GRAY", 3: b"RGB ", 4: b"RGB "}
+    if facts.icc and facts.icc[16:20] != spaces[image.bands]:
+        return None
+    return facts.with_pixels(pixels)

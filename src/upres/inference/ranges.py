@@ -1,0 +1,51 @@
+"""Floats of any range, with holes: elevations, radiances, scientific pictures."""
+
+import numpy as np
+
+from upres.inference.rows import ArrayRows, OpaqueColours, Pixels, Rows
+
+
+class Ranged:
+    """A float picture brought to 0..1 for a network, and its result brought back.
+
+    Values that are not finite become holes: they are filled from what surrounds them, and stand in
+    the result where the nearest pixel of the source had them. A picture that lies in 0..1 keeps its
+    values as they are; any other is mapped so that its least becomes 0 and its largest 1.
+
+    Args:
+        pixels: H x W x C, float32, without transparency.
+    """
+
+    def __init__(self, pixels: Pixels) -> None:
+        finite = np.isfinite(pixels)
+        self.holes = None if finite.all() else np.where(finite, np.float32(0), pixels)
+        self.whole = finite.all(axis=2, keepdims=True)
+        values = pixels[finite]
+        low, high = (float(values.min()), float(values.max())) if values.size else (0.0, 1.0)
+        if low >= 0 and high <= 1:
+            low, high = 0.0, 1.0
+        self.low, self.span = low, (high - low) or 1.0
+        scaled = np.where(finite, (pixels - np.float32(low)) / np.float32(self.span), 0)
+        self.pixels = scaled.astype(np.float32)
+
+    @property
+    def rows(self) -> Rows:
+        """What a network can be given."""
+        if self.holes is None:
+            return ArrayRows(self.pixels)
+        mask = self.whole.astype(np.float32)
+        return OpaqueColours(ArrayRows(np.concatenate([self.pixels, mask], axis=2)))
+
+    def restored(self, strip: Pixels, top: int, height: int, width: int) -> Pixels:
+        """Rows of the result in the source's range, with its holes.
+
+        Args:
+            strip: float32 in 0..1, beginning at row ``top`` of ``height``, all ``width`` columns.
+        """
+        values = strip * np.float32(self.span) + np.float32(self.low)
+        if self.holes is None:
+            return values
+        y = (np.arange(top, top + len(strip)) * self.holes.shape[0]) // height
+        x = (np.arange(width) * self.holes.shape[1]) // width
+        there = self.holes[y][:, x]
+        return np.where(np.isfinite(there), values, there)

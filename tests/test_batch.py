@@ -1,0 +1,290 @@
+"""``upres batch``: what a second run does, kills, two runs at once, files that crash decoders."""
+
+import hashlib
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.conftest import SOAK
+from upres.cli.journal import NAME, Journal
+from upres.errors import InputError, OutputError
+from upres.imaging import isolation
+from upres.imaging.isolation import Decoder
+
+FAST = ("-s", 2, "-m", "bicubic")
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Three small pictures in a tree."""
+    rng = np.random.default_rng(0)
+    for index, name in enumerate(("a.png", "b/c.jpg", "b/d.png")):
+        path = tmp_path / "in" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        made = rng.integers(0, 256, (12 + index, 16, 3), np.uint8)
+        Image.fromarray(made).save(path)
+    return tmp_path / "in"
+
+
+def contents(place):
+    """Hashes of all results."""
+    return {
+        p.relative_to(place).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest()
+        for p in sorted(place.rglob("*"))
+        if p.is_file() and not p.name.startswith(".upres-")
+    }
+
+
+def summary(done):
+    return json.loads(done.stdout.decode().splitlines()[-1])
+
+
+def counts(done, *names):
+    found = summary(done)
+    return tuple(found[name] for name in names)
+
+
+def test_a_second_run_does_what_is_missing_or_changed(upres, folder, tmp_path):
+    run = ("batch", "in", "-o", "out", *FAST, "--json")
+    assert counts(upres(*run), "done", "unchanged") == (3, 0)
+    first = contents(tmp_path / "out")
+    assert set(first) == {"a.png", "b/c.jpg", "b/d.png"}
+    assert counts(upres(*run), "done", "unchanged") == (0, 3)
+    (tmp_path / "out" / "b" / "d.png").unlink()
+    assert counts(upres(*run), "done", "unchanged") == (1, 2)
+    assert contents(tmp_path / "out") == first
+    # Touched, but the same bytes.
+    os.utime(folder / "a.png", (1, 1))
+    assert counts(upres(*run), "done", "unchanged") == (0, 3)
+    shutil.copy(folder / "b" / "d.png", folder / "a.png")
+    assert counts(upres(*run), "done", "unchanged") == (1, 2)
+    assert contents(tmp_path / "out")["a.png"] == first["b/d.png"]
+
+
+def test_other_settings_make_everything_anew(upres, folder, tmp_path):
+    assert counts(upres("batch", "in", "-o", "out", *FAST, "--json"), "done") == (3,)
+    again = upres("batch", "in", "-o", "out", "-s", 3, "-m", "bicubic", "--json")
+    assert counts(again, "done", "unchanged") == (3, 0)
+    with Image.open(tmp_path / "out" / "a.png") as made:
+        assert made.size == (48, 36)
+
+
+def test_results_that_are_not_ours_are_left_alone(upres, folder, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "a.png").write_bytes(b"precious")
+    done = upres("batch", "in", "-o", "out", *FAST, "--json")
+    assert counts(done, "done", "not_ours") == (2, 1)
+    assert b"out/a.png was not made by this program and is left alone" in done.stderr
+    assert (tmp_path / "out" / "a.png").read_bytes() == b"precious"
+    # So is one of ours that somebody changed.
+    (tmp_path / "out" / "b" / "c.jpg").write_bytes(b"retouched")
+    done = upres("batch", "in", "-o", "out", "-s", 3, "-m", "bicubic", "--json")
+    assert counts(done, "done", "not_ours") == (1, 2)
+    done = upres("batch", "in", "-o", "out", *FAST, "--json", "--overwrite")
+    assert counts(done, "done", "not_ours") == (3, 0)
+
+
+def test_failures_are_tried_again_when_asked_or_changed(upres, folder, tmp_path):
+    good = (folder / "a.png").read_bytes()
+    (folder / "a.png").write_bytes(good[:200])
+    run = ("batch", "in", "-o", "out", *FAST, "--json")
+    done = upres(*run)
+    assert done.returncode == 7
+    assert counts(done, "done", "failed") == (2, 1)
+    done = upres(*run)
+    assert done.returncode == 7
+    assert counts(done, "done", "failed", "failed_before") == (0, 0, 1)
+    assert b"--retry-failed tries them again" in done.stderr
+    assert counts(upres(*run, "--retry-failed"), "failed", "failed_before") == (1, 0)
+    (folder / "a.png").write_bytes(good)
+    done = upres(*run)
+    assert done.returncode == 0
+    assert counts(done, "done", "failed_before") == (1, 0)
+
+
+def test_the_first_failure_can_end_it(upres, folder, tmp_path):
+    (folder / "a.png").write_bytes(b"nothing")
+    done = upres("batch", "in", "-o", "out", *FAST, "--fail-fast")
+    assert done.returncode == 7
+    assert b"in/a.png failed; the rest was not tried" in done.stderr
+
+
+def test_patterns_choose(upres, folder, tmp_path):
+    done = upres("batch", "in", "-o", "one", *FAST, "--include", "*.png", "--exclude", "b/*")
+    assert done.returncode == 0, done.stderr
+    assert set(contents(tmp_path / "one")) == {"a.png"}
+
+
+def test_another_format_and_names_that_collide(upres, folder, tmp_path):
+    done = upres("batch", "in", "-o", "out", *FAST, "--format", "webp")
+    assert done.returncode == 0, done.stderr
+    assert set(contents(tmp_path / "out")) == {"a.webp", "b/c.webp", "b/d.webp"}
+    shutil.copy(folder / "a.png", folder / "A.bmp")
+    done = upres("batch", "in", "-o", "other", *FAST, "--format", "webp")
+    assert done.returncode == 4
+    assert b"would both be written to" in done.stderr
+    assert not (tmp_path / "other").exists()
+    assert upres("batch", "in", "--format", "doc").returncode == 2
+
+
+def test_a_dry_run_writes_nothing(upres, folder, tmp_path):
+    done = upres("batch", "in", "-o", "out", *FAST, "--dry-run", "--json")
+    assert counts(done, "planned") == (3,)
+    assert not (tmp_path / "out").exists()
+
+
+def test_loops_of_links_and_the_folder_of_results_inside(upres, folder, tmp_path):
+    (folder / "b" / "again").symlink_to(folder)
+    (folder / "link.png").symlink_to(folder / "a.png")
+    (folder / "gone.png").symlink_to(folder / "nowhere.png")
+    for _ in range(2):
+        done = upres("batch", "in", "-o", "in/large", *FAST, "--json")
+    assert set(contents(folder / "large")) == {"a.png", "b/c.jpg", "b/d.png", "link.png"}
+    assert summary(done)["failed_before"] == 1
+
+
+# Kills
+
+
+def many(place, count):
+    rng = np.random.default_rng(1)
+    place.mkdir()
+    for index in range(count):
+        made = rng.integers(0, 256, (24, 24 + index % 5, 3), np.uint8)
+        Image.fromarray(made).save(place / f"{index:03}.png")
+
+
+def start(tmp_path, *arguments):
+    command = [sys.executable, "-m", "upres", *map(str, arguments)]
+    return subprocess.Popen(
+        command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL")
+def test_killed_at_any_moment_the_next_run_completes(upres, tmp_path):
+    many(tmp_path / "in", 60)
+    whole = upres("batch", "in", "-o", "whole", *FAST)
+    assert whole.returncode == 0, whole.stderr
+    wanted = contents(tmp_path / "whole")
+    assert len(wanted) == 60
+    generator = random.Random(3)
+    begun = time.monotonic()
+    start(tmp_path, "batch", "in", "-o", "timed", *FAST).wait()
+    lasts = time.monotonic() - begun
+    kills = 50 if SOAK else 3
+    for index in range(kills):
+        if index % 10 == 0:
+            shutil.rmtree(tmp_path / "out", ignore_errors=True)
+        process = start(tmp_path, "batch", "in", "-o", "out", *FAST)
+        time.sleep(generator.uniform(0.4, 1.0) * lasts)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        found = contents(tmp_path / "out") if (tmp_path / "out").exists() else {}
+        assert found.items() <= wanted.items()  # never half of one
+    done = upres("batch", "in", "-o", "out", *FAST, "--json")
+    assert done.returncode == 0, done.stderr
+    assert summary(done)["not_ours"] == 0
+    assert contents(tmp_path / "out") == wanted
+    assert not list((tmp_path / "out").rglob("*.part"))
+
+
+def test_two_runs_at_once_do_not_spoil_each_other(tmp_path, upres):
+    many(tmp_path / "in", 30)
+    first = start(tmp_path, "batch", "in", "-o", "out", *FAST)
+    journal = tmp_path / "out" / NAME
+    while not journal.exists():
+        time.sleep(0.02)
+        assert first.poll() is None
+    second = upres("batch", "in", "-o", "out", *FAST)
+    assert first.wait() == 0
+    assert second.returncode == 4
+    assert b"another upres works on out; wait for it" in second.stderr
+    assert len(contents(tmp_path / "out")) == 30
+
+
+def test_interrupted_it_goes_on(tmp_path, upres):
+    many(tmp_path / "in", 40)
+    process = start(tmp_path, "batch", "in", "-o", "out", *FAST)
+    while len(list((tmp_path / "out").glob("0*.png"))) < 5:
+        time.sleep(0.02)
+        assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    assert process.wait() == 130
+    made = len(contents(tmp_path / "out"))
+    assert 5 <= made < 40
+    done = upres("batch", "in", "-o", "out", *FAST, "--json")
+    assert summary(done)["done"] + summary(done)["unchanged"] == 40
+    assert summary(done)["unchanged"] >= made - 2
+
+
+# The journal
+
+
+def test_half_a_line_is_no_line(tmp_path):
+    (tmp_path / "x.png").write_bytes(b"x")
+    with Journal(tmp_path, "s") as journal:
+        journal.begin("x.png", tmp_path / "x.png")
+        journal.end("x.png", tmp_path / "x.png", tmp_path / "x.png", None)
+    with (tmp_path / NAME).open("a") as file:
+        file.write('{"state": "done", "source": "y.p')
+    with Journal(tmp_path, "s") as journal:
+        assert set(journal.entries) == {"x.png"}
+        assert journal.todo("x.png", tmp_path / "x.png", tmp_path / "x.png") == "done"
+        journal.begin("z.png", tmp_path / "x.png")
+    with Journal(tmp_path, "s") as journal:
+        assert journal.todo("z.png", tmp_path / "x.png", tmp_path / "x.png") == "redo"
+
+
+def test_a_journal_belongs_to_one_run(tmp_path):
+    with Journal(tmp_path, "s"), pytest.raises(OutputError, match="another upres works"):
+        Journal(tmp_path, "s")
+    Journal(tmp_path, "s").__exit__()
+
+
+# Files that are made to harm
+
+
+def crash(path, **_):
+    if b"crash" in Path(path).name.encode():
+        os.abort()
+    if "hang" in Path(path).name:
+        time.sleep(60)
+    if "greedy" in Path(path).name:
+        np.ones(2**50, np.uint8)
+    raise InputError(f"{path} is fine", "")
+
+
+def serve_crashing(pipe):
+    """The decoder's process with a reader that does what the file's name says."""
+    isolation.read_picture = crash
+    isolation._serve_as_usual(pipe)
+
+
+@pytest.fixture
+def harmful(monkeypatch):
+    monkeypatch.setattr(isolation, "_serve_as_usual", isolation._serve, raising=False)
+    monkeypatch.setattr(isolation, "_serve", serve_crashing)
+
+
+def test_real_files_come_through_whole(folder):
+    from upres.imaging.reader import read_picture
+
+    with Decoder() as decoder:
+        for path in (folder / "a.png", folder / "b" / "c.jpg"):
+            made = decoder.read(path, max_pixels=10**6, frames=True)
+            wanted = read_picture(path)
+            np.testing.assert_array_equal(made.pixels, wanted.pixels)
+            assert made.format == wanted.format
+        with pytest.raises(InputError, match="over the limit"):
+            decoder.read(folder / "a.png", max_pixels=10, frames=True)

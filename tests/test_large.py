@@ -1,0 +1,369 @@
+"""Pictures that need not fit into memory: read and written row by row."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from tests.conftest import SOAK
+from upres.api import Upscaler
+from upres.errors import InputError, OutputError, ResourceError
+from upres.imaging.encoder import encode
+from upres.imaging.picture import Picture
+from upres.imaging.reader import read_picture
+from upres.imaging.spool import Spool
+from upres.imaging.streaming import open_streamed
+from upres.imaging.tiff import TiffPages
+from upres.imaging.verify import check_written
+from upres.imaging.writer import check_disk
+from upres.inference.device import choose
+from upres.inference.planning import plan_tiles
+from upres.inference.sizes import Goal
+from upres.model import Model
+from upres.networks import EDSR, MDSR
+from upres.weights.facts import ModelFacts
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    """A network of two small blocks, as a file: what is tested is what goes on around it."""
+    torch.manual_seed(0)
+    numbers = {"blocks": 2, "channels": 8}
+    facts = ModelFacts(
+        "tiny", "mdsr", tuple(numbers.items()), (2, 4), "rgb", "none", "tests", "nothing"
+    )
+    path = tmp_path_factory.mktemp("model") / "tiny.safetensors"
+    Model(MDSR((2, 4), **numbers), facts).save(path)
+    return str(path)
+
+
+def written(path, channels, dtype, form, size=(150, 90)):
+    """A picture of noise over a ramp."""
+    top = np.iinfo(dtype).max
+    rng = np.random.default_rng(channels)
+    ramp = np.linspace(0, top * 0.9, size[0])[:, None, None]
+    made = (ramp + rng.integers(0, top // 10, (*size, channels))).astype(dtype)
+    if channels in (2, 4):
+        made[40:80, :30, -1] = 0
+    path.write_bytes(encode(Picture(made, form), form)[0])
+    return made
+
+
+@pytest.mark.parametrize("model", ["bicubic", "tiny"])
+@pytest.mark.parametrize(
+    ("channels", "dtype", "form"),
+    [
+        (1, np.uint8, "PNG"),
+        (3, np.uint8, "PNG"),
+        (4, np.uint8, "PNG"),
+        (3, np.uint16, "PNG"),
+        (2, np.uint8, "TIFF"),
+        (3, np.uint8, "TIFF"),
+        (4, np.uint16, "TIFF"),
+        (1, np.uint16, "TIFF"),
+        (3, np.uint8, "JPEG"),
+    ],
+)
+def test_reading_row_by_row_changes_nothing(tmp_path, tiny, model, channels, dtype, form):
+    path = tmp_path / "picture"
+    written(path, channels, dtype, form)
+    large = open_streamed(path, at_least=1)
+    assert large is not None
+    assert (large.width, large.height, large.channels) == (90, 150, channels)
+    whole = read_picture(path)
+    # Tiles, so that rows are read in several turns, halos overlapping.
+    model = tiny if model == "tiny" else model
+    upscaler = Upscaler(model, Goal(scale=2), tile=32, precision="fp32")
+    got = upscaler.pipeline(large.pixels).run()
+    want = upscaler.pipeline(whole.pixels).run()
+    assert got.dtype == want.dtype == dtype
+    np.testing.assert_array_equal(got, want)
+
+
+@given(
+    steps=st.lists(
+        st.tuples(st.integers(0, 1), st.integers(0, 20), st.integers(1, 30)), max_size=30
+    )
+)
+def test_readers_go_on_independently(tmp_path_factory, steps):
+    path = tmp_path_factory.getbasetemp() / "readers.png"
+    if not path.exists():
+        written(path, 3, np.uint8, "PNG")
+    whole = read_picture(path).pixels
+    large = open_streamed(path, at_least=1)
+    readers, tops = [large.pixels.reader(), large.pixels.reader()], [0, 0]
+    for which, forward, count in steps:
+        tops[which] = top = min(149, tops[which] + forward)
+        bottom = min(150, top + count)
+        np.testing.assert_array_equal(readers[which].read(top, bottom), whole[top:bottom])
+
+
+@pytest.mark.parametrize("why", ["small", "turned", "palette", "frames", "float", "profile"])
+def test_what_has_to_be_read_whole_is(tmp_path, why):
+    path = tmp_path / "picture.png"
+    image = Image.new("RGB", (30, 20), "red")
+    options = {}
+    if why == "turned":
+        exif = Image.Exif()
+        exif[0x0112] = 6
+        options["exif"] = exif
+    elif why == "palette":
+        image = image.quantize(4)
+    elif why == "frames":
+        options = {"save_all": True, "append_images": [image.rotate(180, fillcolor="blue")]}
+        image.putpixel((0, 0), (0, 0, 255))
+    elif why == "profile":
+        from tests.test_fidelity import GRAY
+
+        options["icc_profile"] = GRAY
+    image.save(path, **options)
+    if why == "float":
+        path.write_bytes(encode(Picture(np.ones((9, 9, 1), np.float32), "TIFF"), "TIFF")[0])
+    assert open_streamed(path, at_least=10**6 if why == "small" else 1) is None
+
+
+def test_a_file_that_ends_early_is_found_while_it_is_read(tmp_path):
+    path = tmp_path / "picture.tif"
+    written(path, 3, np.uint8, "TIFF", (600, 400))
+    pages = path.read_bytes()
+    at = len(pages) // 2
+    path.write_bytes(pages[:at] + b"\0" * (len(pages) - at))
+    large = open_streamed(path, at_least=1)
+    with pytest.raises(InputError, match="damaged"):
+        large.pixels.reader().read(0, 600)
+
+
+# Writing
+
+
+def tiff(path, rows, width, nbytes=0):
+    """A TIFF of noise, written strip by strip."""
+    rng = np.random.default_rng(0)
+    strips = (
+        rng.integers(0, 256, (min(64, rows - top), width, 3), np.uint8)
+        for top in range(0, rows, 64)
+    )
+    with path.open("w+b") as file, TiffPages(file, nbytes) as pages:
+        about = Picture(np.empty((0, 0, 3), np.uint8), "TIFF")
+        pages.add(about, (rows, width, 3), np.dtype(np.uint8), strips, None, None)
+
+
+def peak(tmp_path, *arguments):
+    """Bytes that a run of the program takes at most."""
+    code = (
+        "import sys; from upres.cli.app import main\n"
+        "try: main()\n"
+        "finally:\n"
+        "    text = open('/proc/self/status').read().partition('VmHWM:')[2]\n"
+        "    sys.stderr.write('PEAK ' + text.split()[0])\n"
+    )
+    command = [sys.executable, "-c", code, *map(str, arguments)]
+    # Threads with heaps of their own hold on to memory by chance.
+    environment = {**os.environ, "MALLOC_ARENA_MAX": "1"}
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, check=True, env=environment)
+    return 1024 * int(done.stderr.rpartition(b"PEAK ")[2])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc")
+@pytest.mark.parametrize("form", ["tif", "png"] if SOAK else ["tif"])
+def test_memory_does_not_depend_on_the_height(tmp_path, monkeypatch, form):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)  # Pillow only reads the size here
+    times = (1, 4, *((16, 64)[: 2 if form == "tif" else 1] if SOAK else ()))
+    peaks = []
+    for factor in times:
+        tiff(tmp_path / "in.tif", 1000 * factor, 5600)
+        model = ("-s", 1.25, "-m", "bicubic", "--max-memory", "1G")
+        peaks.append(peak(tmp_path, "in.tif", "-o", f"out.{form}", *model, "--overwrite"))
+        with Image.open(tmp_path / f"out.{form}") as made:
+            assert made.size == (7000, 1250 * factor)
+    # Both pictures, held whole, would take so much more.
+    more = (times[-1] - times[0]) * (1000 * 5600 + 1250 * 7000) * 3
+    assert max(peaks) - min(peaks) < min(more / 2, 200 * 2**20)
+    assert max(peaks) < 2**30
+
+
+def test_a_band_of_wide_tiles_keeps_to_its_share():
+    network = EDSR(2)
+    target = choose("cpu", "fp32", deep=False)
+    size, row = (30_000, 30_000), 30_000 * 3 * 12
+    usual = plan_tiles(network, 2, target, size, None, bytes_per_pixel=30, bytes_per_row=row)
+    tight = plan_tiles(
+        network, 2, target, size, None, bytes_per_pixel=30, bytes_per_row=row, max_memory=2**30
+    )
+    for plan, most in ((usual, 2**29), (tight, (2**30 - 800 * 2**20) / 3)):
+        band = max(b - a for a, b in plan.grid.rows) + 2 * plan.grid.halo
+        assert band * row <= most or band <= 64 + 2 * plan.grid.halo
+    assert tight.memory <= (2**30 - 800 * 2**20) / 3
+
+
+@pytest.mark.parametrize("model", ["bicubic", "edsr-light"])
+def test_a_part_of_a_large_result_is_that_part_enlarged_alone(tmp_path, model):
+    path, out = tmp_path / "in.tif", tmp_path / "out.tif"
+    made = written(path, 3, np.uint8, "TIFF", (500, 400))
+    upscaler = Upscaler(model, Goal(scale=2), tile=128, precision="fp32")
+    large = open_streamed(path, at_least=1)
+    strips = upscaler.pipeline(large.pixels).strips()
+    with out.open("w+b") as file, TiffPages(file, 0) as pages:
+        pages.add(large, (1000, 800, 3), np.dtype(np.uint8), strips, None, None)
+    check_written(out, "TIFF", 800, 1000)
+    got = read_picture(out).pixels[600:800, 400:600]
+    alone = upscaler.upscale(made[300 - 40 : 400 + 40, 200 - 40 : 300 + 40])[80:-80, 80:-80]
+    assert np.abs(got.astype(int) - alone).max() <= (0 if model == "bicubic" else 1)
+
+
+def test_a_bigtiff_is_read_by_others(tmp_path):
+    import tifffile
+
+    path = tmp_path / "big.tif"
+    tiff(path, 100, 80, nbytes=5 * 10**9)
+    assert path.read_bytes()[:4] == b"II+\0"
+    assert tifffile.imread(path).shape == (100, 80, 3)
+    assert read_picture(path).height == 100
+
+
+# Going on
+
+
+@pytest.mark.parametrize(
+    ("model", "scale", "channels", "options"),
+    [
+        ("bicubic", 2, 3, {}),
+        ("bicubic", 2.7, 4, {}),
+        ("tiny", 2, 4, {"tile": 32}),
+        ("tiny", 2, 4, {"tile": 32, "alpha": "network"}),
+        ("tiny", 8, 3, {"tile": 32}),
+        ("tiny", 2.5, 3, {"tile": 32}),
+        ("tiny", 2, 3, {"tile": 32, "wrap": True}),
+    ],
+)
+def test_rows_from_anywhere_on_are_the_same_rows(tmp_path, tiny, model, scale, channels, options):
+    path = tmp_path / "in.png"
+    written(path, channels, np.uint8, "PNG", (100, 40))
+    model = tiny if model == "tiny" else model
+    upscaler = Upscaler(model, Goal(scale=scale), precision="fp32", **options)
+    whole = upscaler.pipeline(read_picture(path).pixels).run()
+    for start in (0, 1, len(whole) // 2, len(whole) - 1):
+        large = open_streamed(path, at_least=1)
+        rest = np.concatenate(list(upscaler.pipeline(large.pixels).strips(start=start)))
+        np.testing.assert_array_equal(rest, whole[start:])
+
+
+def spool(tmp_path, key="k", resume=True):
+    return Spool(tmp_path / "out.tif", key, 5, 3, np.dtype(np.uint16), resume=resume)
+
+
+def test_a_spool_keeps_whole_blocks_only(tmp_path):
+    blocks = [np.full((n, 5, 3), n, np.uint16) for n in (3, 1, 4)]
+    first = spool(tmp_path)
+    assert not list(first.kept())
+    for block in blocks:
+        first.add(block)
+    first.close(done=False)
+    data = first.path.read_bytes()
+    first.path.write_bytes(data[:-1])  # killed within the last
+    second = spool(tmp_path)
+    assert second.rows == 4
+    for got, want in zip(second.kept(), blocks[:2], strict=True):
+        np.testing.assert_array_equal(got, want)
+    second.add(blocks[2])
+    second.close(done=False)
+    assert second.path.read_bytes() == data
+    for options in ({"key": "another"}, {"resume": False}):
+        other = spool(tmp_path, **options)
+        assert other.rows == 0
+        other.close(done=False)
+    last = spool(tmp_path)
+    last.close(done=True)
+    assert not last.path.exists()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL")
+@pytest.mark.parametrize("form", ["tif", "png"] if SOAK else ["png"])
+def test_an_interrupted_run_goes_on_and_ends_in_the_same_bytes(upres, tmp_path, form):
+    tiff(tmp_path / "in.tif", 2500, 2400)
+    options = ("in.tif", "-s", 1.5, "-m", "bicubic", "--max-memory", "1G", "-o")
+    assert upres(*options, f"whole.{form}").returncode == 0
+    command = [sys.executable, "-m", "upres", *map(str, options), f"out.{form}"]
+    kept = tmp_path / f".out.{form}.upres-resume"
+    for kill in (signal.SIGKILL, signal.SIGINT):
+        process = subprocess.Popen([*command, "--resume"], cwd=tmp_path, stderr=subprocess.PIPE)
+        size = kept.stat().st_size if kept.exists() else 0
+        while not kept.exists() or kept.stat().st_size < size + 2**20:
+            assert process.poll() is None, process.stderr.read()
+            time.sleep(0.01)
+        process.send_signal(kill)
+        process.communicate()
+        assert process.returncode in (-9, 130)
+        assert not (tmp_path / f"out.{form}").exists()
+    done = upres(*options, f"out.{form}", "--resume")
+    assert done.returncode == 0, done.stderr
+    assert b"in.tif: goes on at " in done.stderr
+    assert (tmp_path / f"out.{form}").read_bytes() == (tmp_path / f"whole.{form}").read_bytes()
+    assert not kept.exists()
+
+
+# Before and after
+
+
+def test_room_on_the_disk_is_looked_at_first(tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        "upres.imaging.writer.shutil.disk_usage", lambda _: SimpleNamespace(free=10**9)
+    )
+    with pytest.raises(ResourceError, match=r"takes at least 2\.0 GB, 1\.0 GB are free"):
+        check_disk(tmp_path / "a.tif", "TIFF", 10**10)
+    assert "may take up to 2.0 GB" in str(check_disk(tmp_path / "a.png", "PNG", 2 * 10**9))
+    assert check_disk(tmp_path / "a.jpg", "JPEG", 10**10) is None
+    with pytest.raises(ResourceError):
+        check_disk(tmp_path / "a.bmp", "BMP", 2 * 10**9)
+
+
+@pytest.mark.parametrize("form", ["PNG", "TIFF", "JPEG"])
+def test_a_written_file_is_read_again(tmp_path, form):
+    path = tmp_path / "picture"
+    written(path, 3, np.uint8, form, (600, 400))
+    check_written(path, form, 400, 600)
+    check_written(path.read_bytes(), form, 400, 600)
+    with pytest.raises(OutputError, match="400 x 600 pixels, not 401 x 600"):
+        check_written(path, form, 401, 600)
+    data = path.read_bytes()
+    if form == "TIFF":  # its directory stands before the pixels
+        path.write_bytes(data[: len(data) // 2])
+    else:
+        path.write_bytes(data[:-30])
+    with pytest.raises(OutputError, match="that was written"):
+        check_written(path, form, 400, 600)
+
+
+def test_a_dry_run_says_how_long_it_will_take(upres, tmp_path):
+    Image.new("RGB", (700, 500)).save(tmp_path / "in.png")
+    done = upres("in.png", "-s", 2, "--dry-run", "-m", "edsr-light")
+    assert done.returncode == 0, done.stderr
+    assert b" MiB for them, about " in done.stderr
+
+
+@pytest.mark.parametrize(("size", "words"), [("much", "no size"), ("700M", "give at least 1G")])
+def test_impossible_limits_are_refused(upres, tmp_path, size, words):
+    Image.new("RGB", (32, 32)).save(tmp_path / "in.png")
+    done = upres("in.png", "--max-memory", size)
+    assert done.returncode == 2
+    assert words in done.stderr.decode()
+    assert done.stderr.decode().count("\n") == 1
+
+
+def test_a_large_picture_through_the_command(upres, tmp_path):
+    made = written(tmp_path / "in.png", 4, np.uint8, "PNG", (3000, 1700))
+    options = ("-s", 1.5, "-m", "bicubic", "--max-memory", "1G", "-o", "out.tif")
+    done = upres("in.png", *options)
+    assert done.returncode == 0, done.stderr
+    out = read_picture(tmp_path / "out.tif")
+    want = Upscaler("bicubic", Goal(scale=1.5)).upscale(made)
+    np.testing.assert_array_equal(out.pixels, want)
