@@ -20,8 +20,9 @@ import torch
 
 from upres.benchmark.contenders import Contender, eager, openvino
 from upres.benchmark.speed import measured
+from upres.imaging.picture import collect
 from upres.inference.device import cpu_has_bfloat16
-from upres.inference.engine import ModelStage, Target, collect
+from upres.inference.engine import ModelStage, Target
 from upres.inference.rows import ArrayRows
 from upres.networks import EDSR
 

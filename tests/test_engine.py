@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from upres.errors import ResourceError
+from upres.imaging.picture import collect
 from upres.inference.device import Target, cpu_has_bfloat16
-from upres.inference.engine import ModelStage, collect
+from upres.inference.engine import ModelStage
 from upres.inference.executor import PlainExecutor, crop, whole
 from upres.inference.pipeline import Pipeline, Steps
 from upres.inference.planning import plan_tiles

@@ -311,6 +311,28 @@ def test_an_interrupted_run_goes_on_and_ends_in_the_same_bytes(upres, tmp_path, 
     assert not kept.exists()
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL")
+def test_a_batch_goes_on_within_a_large_picture(upres, tmp_path):
+    (tmp_path / "in").mkdir()
+    tiff(tmp_path / "in" / "a.tif", 1800, 1600)
+    options = ("batch", "in", "-s", 1.5, "-m", "bicubic", "--max-memory", "1G", "-o")
+    assert upres(*options, "whole").returncode == 0
+    command = [sys.executable, "-m", "upres", *map(str, options), "out"]
+    kept = tmp_path / "out" / ".a.tif.upres-resume"
+    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE)
+    while not kept.exists() or kept.stat().st_size < 2**20:
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.01)
+    process.kill()
+    process.communicate()
+    done = upres(*options, "out")
+    assert done.returncode == 0, done.stderr
+    assert b"a.tif: goes on at " in done.stderr
+    whole, made = (tmp_path / folder / "a.tif" for folder in ("whole", "out"))
+    assert whole.read_bytes() == made.read_bytes()
+    assert not kept.exists()
+
+
 # Before and after
 
 

@@ -12,6 +12,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 from safetensors.torch import load_file
 
@@ -22,6 +24,8 @@ from upres.imaging.resize import imresize
 from upres.model import load
 from upres.networks import ARCHITECTURES, EDSR, MDSR, SRCNN
 from upres.training import checkpoint, session, trainer
+from upres.training.learner import Learner
+from upres.training.muon import Muon, orthogonalised
 from upres.training.patches import PatchStore
 from upres.training.recipe import build_recipe, load_recipe, parse_change, shipped
 from upres.training.schedule import rate_factor
@@ -181,6 +185,7 @@ def test_a_recipe_is_frozen():
         ("loss=l3", "loss must be one of l1, l2, charbonnier, not 'l3'"),
         ("optimiser.rate=0", "optimiser.rate must be over 0 and up to 1"),
         ("optimiser.rate=nan", "optimiser.rate must be over 0"),
+        ("optimiser.momentum=1", "optimiser.momentum must be 0 to below 1"),
         ("optimiser.betas=[0.9]", "optimiser.betas must be two numbers"),
         ("schedule.milestones=[1.5]", "schedule.milestones must be fractions"),
         ("data.sizes=[]", "data.sizes must be numbers from 0.1 to 1"),
@@ -309,6 +314,50 @@ def test_init_of_another_architecture_is_a_usage_error(order):
         run_order(order(recipe="srcnn", init="edsr-light-x2"), View(), never)
 
 
+# The optimiser
+
+
+@given(st.integers(1, 6), st.integers(2, 40), st.integers(2, 40), st.integers(0, 10**6))
+def test_an_update_is_as_long_in_every_direction(count, rows, columns, seed):
+    """The same directions as the exact answer's, by singular values, with lengths near 1."""
+    matrices = torch.randn(count, rows, columns, generator=torch.Generator().manual_seed(seed))
+    left, lengths, right = torch.linalg.svd(matrices, full_matrices=False)
+    made = left.mT @ orthogonalised(matrices) @ right.mT
+    along = torch.diagonal(made, dim1=1, dim2=2)
+    assert torch.allclose(made, torch.diag_embed(along), atol=1e-3)
+    large = lengths > 0.05 * lengths.amax(1, keepdim=True)
+    assert (along[large] > 0.6).all()
+    assert (along < 1.3).all()
+
+
+def test_muon_is_torchs_on_matrices_flattened():
+    """torch's takes matrices only, and rounds to bfloat16."""
+    torch.manual_seed(0)
+    ours = torch.nn.Parameter(torch.randn(8, 4, 3, 3))
+    theirs = torch.nn.Parameter(ours.detach().reshape(8, 36).clone())
+    begun = theirs.detach().clone()
+    muon = Muon([ours], torch.tensor(0.02), momentum=0.9, weight_decay=0.1)
+    reference = torch.optim.Muon(
+        [theirs], lr=0.02, momentum=0.9, weight_decay=0.1, adjust_lr_fn="match_rms_adamw"
+    )
+    for _ in range(4):
+        ours.grad = torch.randn(ours.shape)
+        theirs.grad = ours.grad.reshape(8, 36).clone()
+        muon.step()
+        reference.step()
+    error = (ours.detach().reshape(8, 36) - theirs.detach()).norm()
+    assert error < 0.03 * (theirs.detach() - begun).norm()
+
+
+def test_muon_changes_hidden_layers_and_adam_the_rest(order):
+    recipe = load_recipe("edsr-baseline", changes={"optimiser.kind": "muon"})
+    network = EDSR(2, blocks=1, channels=8)
+    muon, adam = Learner(network, recipe, torch.device("cpu")).optimisers
+    assert len(muon.param_groups[0]["params"]) == 4  # two in the block, its end, the upsampler
+    parameters = len(list(network.parameters()))
+    assert len(adam.param_groups[0]["params"]) == parameters - 4
+
+
 # The loop
 
 
@@ -354,13 +403,14 @@ def test_the_reported_quality_is_what_the_program_gives(order, pictures):
     assert result.quality[0].bicubic_psnr == pytest.approx(expected, abs=1e-3)
 
 
-@pytest.mark.parametrize("at", [1, 5, 11])
-def test_an_interrupted_run_ends_as_an_uninterrupted_one(order, tmp_path, at):
-    run_order(order("whole"), View(), never)
-    (half,) = run_order(order("parts"), View(), after(at))
+@pytest.mark.parametrize(("at", "kind"), [(1, "adam"), (5, "muon"), (11, "adamw")])
+def test_an_interrupted_run_ends_as_an_uninterrupted_one(order, tmp_path, at, kind):
+    changes = {"optimiser.kind": kind}
+    run_order(order("whole", changes=changes), View(), never)
+    (half,) = run_order(order("parts", changes=changes), View(), after(at))
     assert not half.finished
     assert not same(weights(tmp_path / "parts"), weights(tmp_path / "whole"))
-    (rest,) = run_order(order("parts", resume=True), View(), never)
+    (rest,) = run_order(order("parts", changes=changes, resume=True), View(), never)
     assert rest.finished
     assert same(weights(tmp_path / "parts"), weights(tmp_path / "whole"))
     old, new = (

@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from upres.errors import InputError, UsageError
+from upres.imaging.decoding import from_pil
 from upres.imaging.encoder import Encoding, encode, holds_frames
 from upres.imaging.formats import check_size, format_of
 from upres.imaging.picture import Picture
-from upres.imaging.reader import DEFAULT_MAX_PIXELS, from_pil, read_picture
+from upres.imaging.reader import DEFAULT_MAX_PIXELS, read_picture
 from upres.imaging.resize import Kernel
 from upres.imaging.streaming import StreamedPixels
 from upres.imaging.writer import check_target, write_file

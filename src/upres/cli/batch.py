@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from upres.cli import options
-from upres.cli.jobs import Job, ModelOptions, Settings
+from upres.cli.jobs import Job, ModelOptions, Settings, refuse_collisions
 from upres.cli.journal import Journal
 from upres.cli.output import Output
 from upres.cli.run import run
@@ -140,7 +140,10 @@ def batch(
         lambda e: speak.note(f"note: {e.filename} is left out ({e.strerror})"),
     )
     jobs = [_job(source, folder, target, format_) for source in sources]
-    _refuse_collisions(jobs)
+    # Systems that don't tell capitals from small letters would keep one of the two.
+    refuse_collisions(
+        jobs, lambda path: str(path).casefold(), "rename one, or leave one out with --exclude"
+    )
     key = chosen.fingerprint(
         encoding=(quality, background, strip_metadata, convert_profile, format_)
     )
@@ -155,6 +158,7 @@ def batch(
         convert_profile=convert_profile,
         report_fidelity=report_fidelity,
         max_memory=max_memory,
+        resume=True,
         fail_fast=fail_fast,
     )
     if not dry_run:
@@ -255,19 +259,6 @@ def _places(job: Job) -> tuple[Path, Path]:
     assert job.source is not None
     assert job.target is not None
     return job.source, job.target
-
-
-def _refuse_collisions(jobs: list[Job]) -> None:
-    seen: dict[str, Job] = {}
-    for job in jobs:
-        # Systems that don't tell capitals from small letters would keep one of the two.
-        place = str(job.target).casefold()
-        if place in seen:
-            raise OutputError(
-                f"{seen[place].name} and {job.name} would both be written to {job.target}",
-                "rename one, or leave one out with --exclude",
-            )
-        seen[place] = job
 
 
 def _sibling(folder: Path, label: str) -> Path:

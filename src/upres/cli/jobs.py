@@ -3,11 +3,13 @@
 import hashlib
 import json
 import sys
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from upres.errors import UsageError
+from upres.errors import OutputError, UsageError
+from upres.hashing import sha256_of
 from upres.version import __version__
 
 if TYPE_CHECKING:
@@ -50,6 +52,26 @@ class Job:
     def name(self) -> str:
         """For people."""
         return STREAM if self.source is None else str(self.source)
+
+
+def refuse_collisions(jobs: Sequence[Job], place: Callable[[Path], str], remedy: str) -> None:
+    """No two results in one file.
+
+    Args:
+        place: equal for targets that would be the same file.
+
+    Raises:
+        OutputError: two would be.
+    """
+    seen: dict[str, Job] = {}
+    for job in jobs:
+        if job.target is None:
+            continue
+        other = seen.setdefault(place(job.target), job)
+        if other is not job:
+            raise OutputError(
+                f"{other.name} and {job.name} would both be written to {job.target}", remedy
+            )
 
 
 @dataclass(frozen=True)
@@ -154,8 +176,7 @@ class ModelOptions:
         if self.model in ("bicubic", "lanczos"):
             return []
         if self.model.endswith(".safetensors"):
-            with Path(self.model).open("rb") as file:
-                return [hashlib.file_digest(file, "sha256").hexdigest()]
+            return [sha256_of(Path(self.model))]
         known = known_models()
         listed = (*known.default, *known.fast, *known.photo)
         names = listed if self.model == "auto" else (self.model,)

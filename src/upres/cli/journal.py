@@ -5,7 +5,6 @@ result, "done" or "failed" after it: whatever moment a run was killed at, the ne
 files are its own.
 """
 
-import hashlib
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from stat import S_ISREG
 from typing import Literal, TextIO
 
 from upres.errors import OutputError
+from upres.hashing import sha256_of
 
 NAME = ".upres-journal.jsonl"
 LOCK = ".upres-lock"
@@ -134,10 +134,8 @@ class Journal:
 
     def _now(self, name: str, source: Path) -> Entry:
         stat = source.stat()
-        content = ""
-        if S_ISREG(stat.st_mode):  # opening a pipe could wait for ever
-            with source.open("rb") as file:
-                content = hashlib.file_digest(file, "sha256").hexdigest()
+        # Opening a pipe could wait for ever.
+        content = sha256_of(source) if S_ISREG(stat.st_mode) else ""
         return Entry("begun", name, content, stat.st_size, stat.st_mtime_ns, self.settings)
 
     def _same_content(self, entry: Entry, source: Path) -> bool:
@@ -147,8 +145,7 @@ class Journal:
                 return True
             if stat.st_size != entry.size:
                 return False
-            with source.open("rb") as file:
-                return hashlib.file_digest(file, "sha256").hexdigest() == entry.content
+            return sha256_of(source) == entry.content
         except OSError:
             return not entry.content
 

@@ -4,7 +4,6 @@ Reading the next picture and writing the last one overlap with the network; at m
 waits, so memory does not grow with the number of files.
 """
 
-import hashlib
 import math
 import stat
 import sys
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from upres.cli.jobs import STREAM, Job, ModelOptions, Settings
 from upres.cli.output import Output, Progress
+from upres.cli.results import say, stream, write
 from upres.errors import BatchError, ResourceError, UpresError, WeightsError
 
 if TYPE_CHECKING:
@@ -271,7 +271,7 @@ def _compute(
     if settings.dry_run or out_bytes >= _LONG:
         facts["estimated_seconds"] = round(max(1, frames) * pipeline.estimate(), 1)
     if settings.dry_run:
-        return lambda: _say(facts, output, time.perf_counter() - began, dry=True)
+        return lambda: say(facts, output, time.perf_counter() - began, dry=True)
     if facts.get("estimated_seconds", 0) > 60:
         output.note(f"{job.name}: about {_minutes(facts['estimated_seconds'])}")
     started(picture.width * picture.height / max(1, pipeline.tiles))
@@ -283,113 +283,26 @@ def _compute(
         facts["notes"] += notes
         if items is not None:
             facts["fidelity"] = [vars(item) for item in items]
-        _say(facts, output, time.perf_counter() - began, dry=False)
+        say(facts, output, time.perf_counter() - began, dry=False)
 
     try:
         if streams and target is not None:
             make = partial(pipeline.strips, advanced, told)
-            done = _stream(job, picture, make, (high, wide), kind, target, settings, output)
+            done = stream(job, picture, make, (high, wide), kind, target, settings, output)
             return lambda: finish(*done)
         if frames:
             made = upscaler.picture(picture, advanced, told)
         else:
-            made = picture.with_pixels(pipeline.run(advanced, told))
+            made = replace(picture, pixels=pipeline.run(advanced, told))
     except MemoryError as error:
         raise ResourceError(f"{job.name}: memory is full", "use smaller tiles") from error
-    return lambda: finish(*_write(job, picture, made, kind, target, settings, output))
-
-
-def _stream(
-    job: Job,
-    source: "Picture",
-    make: "Callable[[int], Iterator[Any]]",
-    size: tuple[int, int],
-    kind: str,
-    target: Path,
-    settings: Settings,
-    output: Output,
-) -> tuple[list[str], "list[Item] | None"]:
-    """Write rows while they are computed; what ``_write`` returns.
-
-    Args:
-        make: the rows of the result from one on.
-    """
-    from upres.imaging.encoder import Encoding, save_rows
-    from upres.imaging.fidelity import compare
-    from upres.imaging.reader import read_facts
-    from upres.imaging.spool import Spool
-    from upres.imaging.verify import check_written
-    from upres.imaging.writer import replacing
-
-    about = source.stripped() if settings.strip_metadata else source
-    encoding = Encoding(settings.quality, settings.background)
-    key = f"{settings.key} {_content(job)}"
-    spool = Spool(
-        target, key, size[1], source.channels, source.pixels.dtype, resume=settings.resume
-    )
-    if spool.rows:
-        output.note(f"{job.name}: goes on at {100 * spool.rows // size[0]} %")
-
-    def rows() -> "Iterator[Any]":
-        yield from spool.kept()
-        for strip in make(spool.rows):
-            spool.add(strip)
-            yield strip
-
-    done = False
-    try:
-        with replacing(target, overwrite=settings.overwrite or job.replaces) as (file, part):
-            notes = save_rows(file, about, kind, (*size, source.channels), rows(), encoding)
-            file.flush()
-            check_written(part, kind, size[1], size[0])
-        done = True
-    finally:
-        spool.close(done=done)
-        if not done:
-            kept = f"{100 * spool.rows // size[0]} % of {target} is kept in {spool.path.name}"
-            output.note(f"note: {kept}; --resume goes on")
-    return notes, compare(source, read_facts(target)) if settings.report_fidelity else None
-
-
-def _content(job: Job) -> str:
-    """SHA-256 of the picture's file."""
-    contents = job.contents
-    if isinstance(contents, bytes):
-        return hashlib.sha256(contents).hexdigest()
-    with contents.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return lambda: finish(*write(job, picture, made, kind, target, settings, output))
 
 
 def _minutes(seconds: float) -> str:
     if seconds < 5400:
         return f"{math.ceil(seconds / 60)} minutes"
     return f"{seconds / 3600:.1f} hours"
-
-
-def _write(
-    job: Job,
-    source: "Picture",
-    made: "Picture",
-    kind: str,
-    target: Path | None,
-    settings: Settings,
-    output: Output,
-) -> tuple[list[str], "list[Item] | None"]:
-    """Write the result; notes, and what became of everything in the file, if that is asked for."""
-    from upres.imaging.encoder import Encoding, encode
-    from upres.imaging.fidelity import compare
-    from upres.imaging.reader import read_facts
-    from upres.imaging.verify import check_written
-    from upres.imaging.writer import write_file
-
-    encoding = Encoding(settings.quality, settings.background)
-    data, notes = encode(made.stripped() if settings.strip_metadata else made, kind, encoding)
-    check_written(data, kind, made.width, made.height)
-    if target is None:
-        output.raw(data)
-    else:
-        write_file(target, data, overwrite=settings.overwrite or job.replaces)
-    return notes, compare(source, read_facts(data)) if settings.report_fidelity else None
 
 
 def _check_memory(job: Job, pipeline: Any, result: int) -> None:
@@ -412,24 +325,3 @@ def _check_memory(job: Job, pipeline: Any, result: int) -> None:
             f"{free / 2**30:.1f} GiB are free",
             "write .tif or .png, which need not be in memory, or choose a smaller result",
         )
-
-
-def _say(facts: dict[str, Any], output: Output, seconds: float, *, dry: bool) -> None:
-    for note in facts["notes"]:
-        output.note(f"note: {facts['input']}: {note}")
-    a, b = (f"{w} x {h}" for w, h in (facts["input_size"], facts["output_size"]))
-    scales = " then ".join(f"x{s}" for s in facts["scales"])
-    how = f"{facts['model']} {scales}".strip() + f", {facts['device']} {facts['precision']}"
-    if dry:
-        how += f", {facts['tiles']} tiles, {facts['tile_memory_bytes'] / 2**20:.0f} MiB for them"
-        how += f", about {facts['estimated_seconds']:.1f} s"
-        output.note(f"{facts['input']} {a} -> {facts['output']} {b}, {how} (dry run)")
-        output.event(event="planned", **facts)
-        return
-    if facts["frames"] > 1:
-        how = f"{facts['frames']} frames, {how}"
-    output.note(f"{facts['input']} {a} -> {facts['output']} {b}, {how}, {seconds:.1f} s")
-    if items := facts.get("fidelity"):
-        output.note_table(list(items[0]), [list(item.values()) for item in items])
-    if facts["output"] != STREAM:
-        output.value(facts["output"], event="done", seconds=round(seconds, 3), **facts)

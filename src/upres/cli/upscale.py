@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from upres.cli import options
-from upres.cli.jobs import STREAM, Job, ModelOptions, Settings
+from upres.cli.jobs import STREAM, Job, ModelOptions, Settings, refuse_collisions
 from upres.cli.output import Output
 from upres.cli.run import run
 from upres.errors import InputError, OutputError, UsageError
@@ -134,7 +134,9 @@ def _jobs(files: list[str], output: str | None, label: str | None) -> list[Job]:
             beside = source if folder is None else folder / source.name
             target = beside if label is None else beside.with_stem(f"{beside.stem}-{label}")
             jobs.append(Job(source, target, named_by_size=label is None))
-    _refuse_collisions(jobs)
+    refuse_collisions(jobs, os.path.realpath, "upscale them apart")
+    if sum(job.target is None for job in jobs) > 1:
+        raise UsageError("standard output takes one picture", "give -o a folder that exists")
     return jobs
 
 
@@ -146,19 +148,3 @@ def _expanded(name: str) -> list[str]:
     if not found:
         raise InputError(f"nothing matches {name!r}", "check the pattern")
     return found
-
-
-def _refuse_collisions(jobs: list[Job]) -> None:
-    seen: dict[str, Job] = {}
-    for job in jobs:
-        if job.target is None:
-            continue
-        place = os.path.realpath(job.target)
-        if place in seen:
-            raise OutputError(
-                f"{seen[place].name} and {job.name} would both be written to {job.target}",
-                "upscale them apart",
-            )
-        seen[place] = job
-    if sum(job.target is None for job in jobs) > 1:
-        raise UsageError("standard output takes one picture", "give -o a folder that exists")

@@ -1,7 +1,6 @@
 """Large files from plain web servers: resumed where they stopped, verified before use."""
 
 import errno
-import hashlib
 import http.client
 import shutil
 import time
@@ -12,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from upres.errors import ResourceError, WeightsError
+from upres.hashing import sha256_of
 
 # What is going on, how much of it is done, and how much there is.
 Progress = Callable[[str, int, int], None]
@@ -126,8 +126,7 @@ def _append(url: str, part: Path, start: int, progress: Callable[[int], None]) -
 
 
 def _verify(part: Path, sha256: str, url: str) -> None:
-    with part.open("rb") as file:
-        actual = hashlib.file_digest(file, "sha256").hexdigest()
+    actual = sha256_of(part)
     if actual != sha256:
         part.unlink()
         raise WeightsError(

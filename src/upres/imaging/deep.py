@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from upres.errors import InputError
 from upres.imaging.picture import Kind
-from upres.imaging.vips import vips
+from upres.imaging.vips import reason, vips
 
 _OTHER: dict[str, Kind] = {"cmyk": "CMYK", "lab": "Lab", "labs": "Lab", "labq": "Lab"}
 
@@ -55,9 +55,9 @@ def read_deep(
             )
         pixels = image.numpy()
     except pyvips.Error as error:
-        detail = " ".join(str(error.detail).split())
         raise InputError(
-            f"{name} is damaged and cannot be decoded ({detail})", "get it again from its source"
+            f"{name} is damaged and cannot be decoded ({reason(error)})",
+            "get it again from its source",
         ) from error
     pixels = pixels.reshape(*pixels.shape[:2], -1)
     if pixels.dtype == np.float64:

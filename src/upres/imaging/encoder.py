@@ -14,13 +14,25 @@ from PIL import Image
 from upres.errors import OutputError, ResourceError, UpresError
 from upres.imaging.formats import FORMATS, check_size
 from upres.imaging.metadata import updated_exif, updated_xmp
-from upres.imaging.picture import Picture
+from upres.imaging.picture import Picture, collect
 from upres.imaging.png import with_chunks, write_png
+from upres.imaging.profiles import fits
 from upres.imaging.tiff import TiffPages
 
 DEFAULT_QUALITY = 95
 _ANIMATED = ("GIF", "PNG", "WEBP", "AVIF")
 _NO_GRAY = ("WEBP", "AVIF")
+# Formats that hold what `has` names.
+_HELD = {
+    "the colour profile": {"JPEG", "PNG", "WEBP", "TIFF", "AVIF"},
+    "EXIF": {"JPEG", "PNG", "WEBP", "TIFF", "AVIF"},
+    "XMP": {"JPEG", "PNG", "WEBP", "TIFF", "AVIF"},
+    "IPTC": {"JPEG", "PNG", "TIFF"},
+    "the resolution": {"JPEG", "PNG", "TIFF", "BMP"},
+    "gamma": {"PNG"},
+    "texts": {"PNG"},
+    "the comment": {"JPEG", "PNG", "GIF"},
+}
 _SEGMENT = 65_000  # what a JPEG's segments hold, less their headers
 
 
@@ -106,11 +118,7 @@ def save_rows(
                 shape = (height, width, fit.channels)
                 pages.add(about, shape, fit.dtype, fitted, exif, xmp)
         else:
-            whole = np.empty((height, width, fit.channels), fit.dtype)
-            top = 0
-            for strip in fitted:
-                whole[top : top + len(strip)] = strip
-                top += len(strip)
+            whole = collect(fitted, (height, width, fit.channels), fit.dtype)
             image = _image(whole, kind)
             image.save(file, kind, **_parameters(about, kind, width, height, encoding.quality))
     return [*notes, *fit.notes]
@@ -231,24 +239,14 @@ def has(picture: Picture) -> dict[str, bool]:
 
 
 def _holds(about: Picture, kind: str, name: str) -> bool:
-    held = {
-        "the colour profile": {"JPEG", "PNG", "WEBP", "TIFF", "AVIF"},
-        "EXIF": {"JPEG", "PNG", "WEBP", "TIFF", "AVIF"},
-        "XMP": {"JPEG", "PNG", "WEBP", "TIFF", "AVIF"},
-        "IPTC": {"JPEG", "PNG", "TIFF"},
-        "the resolution": {"JPEG", "PNG", "TIFF", "BMP"},
-        "gamma": {"PNG"},
-        "texts": {"PNG"},
-        "the comment": {"JPEG", "PNG", "GIF"},
-    }
-    if kind not in held[name]:
+    if kind not in _HELD[name]:
         return False
     if kind == "JPEG":
         block = {"EXIF": about.exif, "XMP": about.xmp, "IPTC": about.iptc}.get(name)
         return len(block or b"") < _SEGMENT
     if name == "the colour profile" and kind in ("WEBP", "AVIF") and about.channels <= 2:
         # They store gray as colour, where a profile for gray would be wrong.
-        return about.icc is not None and about.icc[16:20] == b"RGB "
+        return about.icc is not None and fits(about.icc, 3)
     return True
 
 

@@ -1,10 +1,13 @@
 """What an open file says about itself besides its pixels, as Pillow shows it."""
 
+import io
 import struct
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, BinaryIO
 
 from PIL import Image, TiffImagePlugin
+from PIL.ExifTags import Base as Tag
 
 # The sum of JPEG's example luminance table (ITU-R T.81, table K.1), which encoders scale by quality
 # as the Independent JPEG Group's does.
@@ -16,11 +19,30 @@ TIFF_KEPT = {0x010E, 0x010F, 0x0110, 0x0112, 0x0131, 0x0132, 0x013B, 0x8298}
 
 # From here on tags are registered to companies.
 _PRIVATE = 32768
-_XMP, _IPTC, _PHOTOSHOP, _ICC = 700, 33723, 34377, 34675
+_IPTC, _PHOTOSHOP = Tag.IPTCNAA, 34377
 # Photoshop's block repeats IPTC, and holds its own view settings; the rest is written anew.
-_CARRIED = TIFF_KEPT | {_XMP, _IPTC, _PHOTOSHOP, _ICC, 0x8769, 0x8825, 34852, 34664, 37724}
+_CARRIED = TIFF_KEPT | {
+    Tag.XMLPacket,
+    _IPTC,
+    _PHOTOSHOP,
+    Tag.InterColorProfile,
+    0x8769,
+    0x8825,
+    34852,
+    34664,
+    37724,
+}
 _PHOTOSHOP_IPTC = 0x0404
 _PNG_IPTC = "Raw profile type iptc"
+
+Tags = TiffImagePlugin.ImageFileDirectory_v2
+
+
+def reopened(source: Path | bytes | io.BytesIO) -> BinaryIO:
+    """The file again, from its beginning."""
+    if isinstance(source, Path):
+        return source.open("rb")
+    return io.BytesIO(source if isinstance(source, bytes) else source.getvalue())
 
 
 def jpeg_quality(image: Image.Image) -> int | None:
@@ -112,7 +134,7 @@ def comment(image: Image.Image) -> bytes | None:
     return raw.encode() if isinstance(raw, str) else raw if isinstance(raw, bytes) and raw else None
 
 
-def tiff_tags(file: BinaryIO) -> TiffImagePlugin.ImageFileDirectory_v2:
+def tiff_tags(file: BinaryIO) -> Tags:
     """The tags of a TIFF's first page, whatever its pixels are.
 
     Raises:
@@ -146,7 +168,7 @@ def bit_depth(image: Image.Image) -> int:
         header = _peek(image, 26)
         return header[24] if header[12:16] == b"IHDR" else 8
     if image.format == "TIFF":
-        bits = getattr(image, "tag_v2", {}).get(258, (8,))
+        bits = getattr(image, "tag_v2", {}).get(Tag.BitsPerSample, (8,))
         return max(bits) if isinstance(bits, tuple) else int(bits)
     if image.format in ("JPEG2000", "AVIF"):
         # The marker SIZ of JPEG 2000 has the first component's depth, less 1, at byte 40; the box

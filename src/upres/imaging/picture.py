@@ -1,5 +1,6 @@
 """A picture in memory, with everything in its file that is not pixels."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -8,6 +9,20 @@ from numpy.typing import NDArray
 
 # How a file stores its pixels, whatever they are computed in.
 Kind = Literal["bilevel", "palette", "gray", "RGB", "CMYK", "Lab", "YCbCr"]
+
+
+def collect(strips: Iterable[NDArray[Any]], shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
+    """Strips, one under the other, as one array.
+
+    Args:
+        shape: H x W x C of all together.
+    """
+    result = np.empty(shape, dtype)
+    top = 0
+    for strip in strips:
+        result[top : top + len(strip)] = strip
+        top += len(strip)
+    return result
 
 
 @dataclass(frozen=True)
@@ -55,7 +70,7 @@ class Picture:
         notes: what reading changed, for people.
     """
 
-    pixels: NDArray[Any]
+    pixels: Any
     format: str
     kind: Kind = "RGB"
     bits: int = 8
@@ -100,14 +115,6 @@ class Picture:
     def animated(self) -> bool:
         """Whether the frames follow one another in time."""
         return any(frame.duration is not None for frame in self.frames)
-
-    def without_pixels(self) -> "Picture":
-        """All the rest, to be written with rows that are still computed."""
-        return replace(self, pixels=np.empty((0, 0, self.channels), self.pixels.dtype), frames=())
-
-    def with_pixels(self, pixels: Any) -> "Picture":
-        """The same with others: H x W x C, or what reads such as they are needed."""
-        return replace(self, pixels=pixels)
 
     def stripped(self) -> "Picture":
         """Without what tells of people, places and programs; colours and size keep their meaning.

@@ -7,12 +7,17 @@ from PIL import ImageCms
 
 from upres.errors import InputError
 from upres.imaging.picture import Picture
-from upres.imaging.vips import vips
+from upres.imaging.vips import reason, vips
 
 
 def srgb_profile() -> bytes:
     """LittleCMS's sRGB, as bytes for a file."""
     return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+
+
+def fits(icc: bytes, channels: int) -> bool:
+    """Whether a profile is for pictures of 1 to 4 channels (ICC.1: bytes 16 to 19 say for what)."""
+    return icc[16:20] == (b"GRAY" if channels <= 2 else b"RGB ")
 
 
 def to_srgb(picture: Picture) -> Picture:
@@ -45,7 +50,7 @@ def to_srgb(picture: Picture) -> Picture:
             done = image.icc_transform("srgb", intent="relative", depth=16 if deep else 8).numpy()
         except pyvips.Error as error:
             raise InputError(
-                f"the colour profile cannot be used ({' '.join(str(error.detail).split())})",
+                f"the colour profile cannot be used ({reason(error)})",
                 "leave out --convert-profile",
             ) from error
         return np.concatenate([done, pixels[..., -1:]], axis=2) if alpha else done

@@ -1,23 +1,17 @@
-"""Files to pictures: formats by content, orientation applied, odd pixel modes made plain."""
+"""Files to pictures: formats by content, limits before any memory is taken, errors explained."""
 
 import io
 import stat
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
-from typing import Any, BinaryIO
 
-import numpy as np
-from numpy.typing import NDArray
 from PIL import (
     AvifImagePlugin,
     BmpImagePlugin,
     GifImagePlugin,
     Image,
-    ImageCms,
-    ImageOps,
     Jpeg2KImagePlugin,
     JpegImagePlugin,
     PngImagePlugin,
@@ -25,13 +19,14 @@ from PIL import (
     UnidentifiedImageError,
     WebPImagePlugin,
 )
+from PIL.ExifTags import Base as Tag
 
 from upres.errors import InputError, ResourceError, UpresError
 from upres.imaging import filefacts
-from upres.imaging.deep import read_deep
+from upres.imaging.decoding import decode, decode_odd_tiff, frame_count
+from upres.imaging.filefacts import reopened
 from upres.imaging.metadata import orientation
-from upres.imaging.picture import Frame, Kind, Picture
-from upres.imaging.profiles import srgb_profile
+from upres.imaging.picture import Picture
 
 # Content decides, not the suffix, and Pillow's dozens of rarer decoders stay out of reach. A JPEG
 # that holds several pictures opens as "MPO" by itself.
@@ -50,39 +45,7 @@ DEFAULT_MAX_PIXELS = 10**9
 _DENSEST = 20_000
 _HARMLESS = 50 * 10**6
 _LIMIT_LIFTED = threading.Lock()
-
-_ORIENTATION = 0x0112
-# Steps down and across, after the axes of 5 to 8 were swapped, that undo each orientation.
-_FLIPS = {
-    1: (1, 1),
-    2: (1, -1),
-    3: (-1, -1),
-    4: (-1, 1),
-    5: (1, 1),
-    6: (1, -1),
-    7: (-1, -1),
-    8: (-1, 1),
-}
 _TIFF_HEADS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-_TIMED = ("GIF", "PNG", "WEBP", "AVIF")
-_ANIMATED = (*_TIMED, "TIFF")
-_DEEP = ("PNG", "TIFF", "AVIF")
-_COLOURLESS = ("bilevel", "gray")
-_KINDS: dict[str, Kind] = {
-    "1": "bilevel",
-    "P": "palette",
-    "PA": "palette",
-    "L": "gray",
-    "LA": "gray",
-    "La": "gray",
-    "I;16": "gray",
-    "I;16B": "gray",
-    "I;16L": "gray",
-    "F": "gray",
-    "CMYK": "CMYK",
-    "LAB": "Lab",
-    "YCbCr": "YCbCr",
-}
 
 
 def read_picture(
@@ -105,11 +68,11 @@ def read_picture(
     with _explained(source) as name:
         image = _open(_check(source, name), name)
         if image is None:
-            return _unopened_tiff(source, name, max_pixels)
+            return decode_odd_tiff(source, name, _odd_tags(source, name, max_pixels))
         with image:
-            count = getattr(image, "n_frames", 1) if frames and image.format in _ANIMATED else 1
+            count = frame_count(image) if frames else 1
             _limit(source, name, image.width, image.height, count, max_pixels)
-            return _decode(image, name, source, count)
+            return decode(image, name, source, count)
 
 
 def read_facts(source: Path | bytes) -> Picture:
@@ -121,10 +84,10 @@ def read_facts(source: Path | bytes) -> Picture:
     with _explained(source) as name:
         image = _open(_check(source, name), name)
         if image is None:
-            return _unopened_tiff(source, name, DEFAULT_MAX_PIXELS, pixels=False)
+            tags = _odd_tags(source, name, DEFAULT_MAX_PIXELS)
+            return decode_odd_tiff(source, name, tags, pixels=False)
         with image:
-            count = getattr(image, "n_frames", 1) if image.format in _ANIMATED else 1
-            return _decode(image, name, source, count, pixels=False)
+            return decode(image, name, source, frame_count(image), pixels=False)
 
 
 def read_size(source: Path | bytes, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> tuple[int, int]:
@@ -136,11 +99,9 @@ def read_size(source: Path | bytes, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> 
     with _explained(source) as name:
         image = _open(_check(source, name), name)
         if image is None:
-            with _reopened(source) as file:
-                tags = filefacts.tiff_tags(file)
-            width, height, turned = tags[256], tags[257], tags.get(_ORIENTATION, 1) >= 5
-            _limit(source, name, width, height, 1, max_pixels)
-            return (height, width) if turned else (width, height)
+            tags = _odd_tags(source, name, max_pixels)
+            width, height = tags[Tag.ImageWidth], tags[Tag.ImageLength]
+            return (height, width) if tags.get(Tag.Orientation, 1) >= 5 else (width, height)
         with image:
             _limit(source, name, image.width, image.height, 1, max_pixels)
             # Pillow's TIFF reader says the upright size from the start.
@@ -149,6 +110,14 @@ def read_size(source: Path | bytes, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> 
                 and orientation(filefacts.exif(image), filefacts.xmp(image)) >= 5
             )
             return (image.height, image.width) if turned else (image.width, image.height)
+
+
+def _odd_tags(source: Path | bytes, name: str, max_pixels: int) -> filefacts.Tags:
+    """Of a TIFF whose kind of pixels Pillow does not know."""
+    with reopened(source) as file:
+        tags = filefacts.tiff_tags(file)
+    _limit(source, name, tags[Tag.ImageWidth], tags[Tag.ImageLength], 1, max_pixels)
+    return tags
 
 
 @contextmanager
@@ -177,7 +146,7 @@ def _open(data: Path | io.BytesIO, name: str) -> Image.Image | None:
         try:
             return Image.open(data, formats=FORMATS)
         except UnidentifiedImageError as error:
-            with _reopened(data) as file:
+            with reopened(data) as file:
                 if file.read(4) in _TIFF_HEADS:
                     return None
             raise InputError(
@@ -186,12 +155,6 @@ def _open(data: Path | io.BytesIO, name: str) -> Image.Image | None:
             ) from error
         finally:
             Image.MAX_IMAGE_PIXELS = limit
-
-
-def _reopened(source: Path | bytes | io.BytesIO) -> BinaryIO:
-    if isinstance(source, Path):
-        return source.open("rb")
-    return io.BytesIO(source if isinstance(source, bytes) else source.getvalue())
 
 
 def _limit(
@@ -233,301 +196,3 @@ def _check(source: Path | bytes, name: str) -> Path | io.BytesIO:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise InputError(f"{name!r} cannot be opened ({reason})", "check the path") from None
     return source
-
-
-def _decode(
-    image: Image.Image, name: str, source: Path | bytes, count: int, *, pixels: bool = True
-) -> Picture:
-    notes: list[str] = []
-    form = "JPEG" if image.format == "MPO" else str(image.format)
-    if image.format == "MPO" and getattr(image, "n_frames", 1) > 1:
-        notes.append(f"only the first of {image.n_frames} pictures is read")  # type: ignore[attr-defined]
-    bits, loop = filefacts.bit_depth(image), image.info.get("loop")
-    icc, dpi = image.info.get("icc_profile"), image.info.get("dpi")
-    if form == "TIFF" and 282 not in getattr(image, "tag_v2", {}):
-        dpi = None  # Pillow makes one up where the file says nothing
-    lossless = form == "WEBP" and filefacts.is_lossless_webp(image)
-    # Pillow's TIFF reader turns the pixels itself when it loads them, and takes the tag away; a
-    # PNG may carry EXIF and XMP after the pixels. So look on both sides of loading.
-    exif = filefacts.exif(image)
-    kind = _KINDS.get(image.mode, "RGB")
-    if note := filefacts.left_out(getattr(image, "tag_v2", {})):
-        notes.append(note)
-    deep = bits > 8 and form in _DEEP and not image.mode.startswith("I;16")
-    still: list[Frame] = []
-    if not pixels:
-        empty = np.empty((0, 0, _channels(image)), np.float32 if bits == 32 else np.uint8)
-        still = [Frame(empty, _duration(image, i), _disposal(image)) for i in range(count)]
-    elif deep:
-        still, kind, icc = _deep_frames(image, source, name, count, icc, notes)
-    if not still:
-        if bits > 8 and not image.mode.startswith("I;16"):
-            notes.append("more than 8 bits a channel are read as 8")
-        still, icc = _frames(image, name, count, icc, notes)
-    exif, xmp = exif or filefacts.exif(image), filefacts.xmp(image)
-    channels = still[0].pixels.shape[2]
-    if pixels and icc and icc[16:20] != _SPACES[channels]:
-        notes.append("the colour profile is for another kind of picture and is left out")
-        icc = None
-    turned = orientation(exif, xmp)
-    # Pages of a TIFF are upright, each by its own word; libheif has turned deep AVIF.
-    upright = (form == "TIFF" and not deep) or (form == "AVIF" and deep)
-    if pixels and turned > 1 and not upright:
-        still = [replace(f, pixels=_upright(f.pixels, turned)) for f in still]
-    return Picture(
-        pixels=still[0].pixels,
-        format=form,
-        kind=kind,
-        bits=1 if kind == "bilevel" else 8 if kind == "palette" else bits,
-        turned=turned,
-        icc=icc,
-        exif=exif,
-        xmp=xmp,
-        iptc=filefacts.iptc(image),
-        texts=filefacts.texts(image),
-        comment=filefacts.comment(image),
-        gamma=image.info.get("gamma") if form == "PNG" else None,
-        intent=image.info.get("srgb") if form == "PNG" else None,
-        chromaticities=image.info.get("chromaticity") if form == "PNG" else None,
-        dpi=filefacts.resolution(dpi, turned=turned >= 5),
-        lossless=lossless,
-        jpeg_quality=filefacts.jpeg_quality(image),
-        frames=tuple(still) if len(still) > 1 else (),
-        loop=loop if isinstance(loop, int) else None,
-        notes=tuple(dict.fromkeys(notes)),
-    )
-
-
-def _frames(
-    image: Image.Image, name: str, count: int, icc: bytes | None, notes: list[str]
-) -> tuple[list[Frame], bytes | None]:
-    """All frames of 8 bits, and of 16 in gray; those of an animation alike."""
-    found, profile = [], icc
-    # An APNG may begin with a picture for programs that know no animations.
-    first = 1 if count > 1 and image.info.get("default_image") else 0
-    if first:
-        notes.append("the still picture beside the animation is left out")
-    for index in range(first, count):
-        if count > 1:
-            image.seek(index)
-        # Pillow's TIFF reader turns a page itself when it loads it, and takes the tag away.
-        asked = _ORIENTATION in image.getexif() if image.format == "TIFF" else False
-        turned = orientation(filefacts.exif(image), filefacts.xmp(image))
-        image.load()
-        plain, profile = _plain(image, icc, name, notes)
-        pixels = _array(plain)
-        if image.format == "TIFF" and not (asked and _ORIENTATION not in image.getexif()):
-            pixels = _upright(pixels, turned)
-        found.append(Frame(pixels, _duration(image, index), _disposal(image)))
-    if image.format in _TIMED:
-        most = max(frame.pixels.shape[2] for frame in found)
-        deepest = 4 if any(f.pixels.shape[2] == 2 for f in found) and most == 3 else most
-        found = [replace(f, pixels=_with_channels(f.pixels, deepest)) for f in found]
-    return found, profile
-
-
-def _deep_frames(
-    image: Image.Image,
-    source: Path | bytes,
-    name: str,
-    count: int,
-    icc: bytes | None,
-    notes: list[str],
-) -> tuple[list[Frame], Kind, bytes | None]:
-    """Pages of more than 8 bits; none if they are of a rare kind, which Pillow reduces to 8."""
-    tiff = image.format == "TIFF"
-    premultiplied = tiff and image.mode in ("RGBa", "La")
-    found: list[Frame] = []
-    kind: Kind = "RGB"
-    for index in range(count):
-        try:
-            pixels, kind, note = read_deep(
-                source, name, page=index if tiff else None, premultiplied=premultiplied
-            )
-        except InputError:
-            if image.mode in ("RGB", "RGBA", "CMYK", "LAB"):
-                return [], kind, icc
-            raise
-        if note:
-            notes.append(note)
-            icc = srgb_profile()
-        found.append(Frame(pixels))
-    return found, kind, icc
-
-
-def _unopened_tiff(
-    source: Path | bytes, name: str, max_pixels: int, *, pixels: bool = True
-) -> Picture:
-    """A TIFF whose kind of pixels Pillow does not know: floats in colour, 16 bits with alpha."""
-    with _reopened(source) as file:
-        tags = filefacts.tiff_tags(file)
-    bits = tags.get(258, (8,))[0]
-    channels = tags.get(277, 1)
-    _limit(source, name, tags[256], tags[257], 1, max_pixels)
-    notes = [note] if (note := filefacts.left_out(tags)) else []
-    xmp, exif = tags.get(700), _exif_of(source)
-    made: NDArray[Any] = np.empty((0, 0, channels), np.float32 if bits >= 32 else np.uint16)
-    kind: Kind = "gray" if channels <= 2 else "RGB"
-    icc = tags.get(34675)
-    if pixels:
-        premultiplied = 1 in tags.get(338, ())
-        made, kind, note = read_deep(source, name, page=0, premultiplied=premultiplied)
-        if note:
-            notes.append(note)
-            icc = srgb_profile()
-    turned = orientation(exif, xmp)
-    dpi = (tags[282], tags[283]) if 282 in tags and 283 in tags and tags.get(296) != 1 else None
-    if dpi and tags.get(296) == 3:  # a centimetre
-        dpi = (dpi[0] * 2.54, dpi[1] * 2.54)
-    return Picture(
-        pixels=_upright(made, turned),
-        format="TIFF",
-        kind=kind,
-        bits=bits,
-        turned=turned,
-        icc=icc,
-        exif=exif,
-        xmp=xmp,
-        iptc=filefacts.iptc_bytes(tags.get(33723)),
-        dpi=filefacts.resolution(dpi, turned=turned >= 5),
-        notes=tuple(notes),
-    )
-
-
-def _exif_of(source: Path | bytes) -> bytes | None:
-    """EXIF as a block from a TIFF that Pillow does not open."""
-    with _reopened(source) as file:
-        tags = Image.Exif()
-        tags.load_from_fp(file)
-        return filefacts.exif_block(tags)
-
-
-def _channels(image: Image.Image) -> int:
-    """How many there will be once it is decoded."""
-    transparent = image.has_transparency_data
-    return (2 if transparent else 1) if _KINDS.get(image.mode) in _COLOURLESS else 3 + transparent
-
-
-def _duration(image: Image.Image, index: int) -> float | None:
-    """Milliseconds that a frame is shown."""
-    if image.format not in _TIMED or getattr(image, "n_frames", 1) == 1:
-        return None
-    if image.tell() != index:
-        image.seek(index)
-    if image.format in ("WEBP", "AVIF"):
-        image.load()  # it says so only then
-    return float(image.info.get("duration", 0))
-
-
-def _disposal(image: Image.Image) -> int | None:
-    found = getattr(image, "disposal_method", None) if image.format == "GIF" else None
-    if image.format == "PNG":
-        # Keep, clear and restore are 0, 1, 2 in APNG, and 1, 2, 3 in GIF.
-        found = {0: 1, 1: 2, 2: 3}.get(int(image.info.get("disposal", 0)))
-    return found
-
-
-def _upright(pixels: NDArray[Any], turned: int) -> NDArray[Any]:
-    """What an orientation of 1 to 8 asks for (Exif 2.32, tag 0x0112)."""
-    if turned >= 5:
-        pixels = pixels.swapaxes(0, 1)
-    down, across = _FLIPS[turned]
-    return np.ascontiguousarray(pixels[::down, ::across])
-
-
-def _with_channels(pixels: NDArray[Any], channels: int) -> NDArray[Any]:
-    """The same picture with more channels: gray as colour, opaque."""
-    have = pixels.shape[2]
-    if have == channels:
-        return pixels
-    colours, opaque = pixels[..., : 1 if have <= 2 else 3], np.full_like(pixels[..., :1], 255)
-    if channels >= 3 and have <= 2:
-        colours = np.repeat(colours, 3, axis=2)
-    alpha = [pixels[..., -1:] if have in (2, 4) else opaque] if channels in (2, 4) else []
-    return np.concatenate([colours, *alpha], axis=2)
-
-
-def _plain(
-    image: Image.Image, icc: bytes | None, name: str, notes: list[str]
-) -> tuple[Image.Image, bytes | None]:
-    """The image in one of L, LA, RGB, RGBA, I;16, and the profile that fits it."""
-    mode = image.mode
-    if mode in ("L", "RGB") and "transparency" in image.info:
-        return image.convert("LA" if mode == "L" else "RGBA"), icc
-    if mode in ("L", "LA", "RGB", "RGBA"):
-        return image, icc
-    if mode in ("I;16", "I;16B", "I;16L"):
-        return image, icc
-    if mode == "1":
-        return image.convert("L"), icc
-    if mode in ("P", "PA"):
-        transparent = mode == "PA" or "transparency" in image.info
-        plain = image.convert("RGBA" if transparent else "RGB")
-        return plain if icc and icc[16:20] == b"RGB " else _unpalette(plain), icc
-    if mode in ("La", "RGBa"):
-        return image.convert("LA" if mode == "La" else "RGBA"), icc
-    if mode == "RGBX":
-        return image.convert("RGB"), icc
-    if mode in ("CMYK", "YCbCr", "LAB"):
-        return _to_srgb(image, icc, notes)
-    raise InputError(
-        f"{name} has pixels of the kind {mode!r}, which are not read yet",
-        "convert it to 8 or 16 bits a channel",
-    )
-
-
-# What a profile says it is for (ICC.1, bytes 16 to 19 of the header), by number of channels.
-_SPACES = {1: b"GRAY", 2: b"GRAY", 3: b"RGB ", 4: b"RGB "}
-
-
-def _unpalette(image: Image.Image) -> Image.Image:
-    """Gray where the palette had only grays."""
-    bands = image.split()
-    if bands[0].tobytes() == bands[1].tobytes() == bands[2].tobytes():
-        return bands[0] if len(bands) == 3 else Image.merge("LA", (bands[0], bands[3]))
-    return image
-
-
-def _to_srgb(
-    image: Image.Image, icc: bytes | None, notes: list[str]
-) -> tuple[Image.Image, bytes | None]:
-    """CMYK and Lab through their profile; without one, by Pillow's formula."""
-    srgb = ImageCms.createProfile("sRGB")
-    source: Any = None
-    if image.mode == "LAB":
-        source = ImageCms.createProfile("LAB")
-    elif icc and image.mode == "CMYK":
-        source = io.BytesIO(icc)
-    if source is not None:
-        try:
-            turned = ImageCms.profileToProfile(image, source, srgb, outputMode="RGB")
-        except ImageCms.PyCMSError:
-            notes.append(f"the {image.mode} profile cannot be used")
-        else:
-            if turned is not None:
-                notes.append(f"{image.mode} becomes RGB in the sRGB profile")
-                return turned, srgb_profile()
-    if image.mode != "YCbCr":
-        notes.append(f"{image.mode} without a usable profile becomes RGB by formula")
-        icc = None
-    return image.convert("RGB"), icc
-
-
-def _array(image: Image.Image) -> NDArray[Any]:
-    pixels = np.asarray(image)
-    if image.mode.startswith("I;16"):
-        pixels = pixels.astype(np.uint16)
-    return np.ascontiguousarray(pixels if pixels.ndim == 3 else pixels[..., None])
-
-
-def from_pil(image: Image.Image) -> Picture:
-    """A picture from an image that is open in Pillow, upright.
-
-    Raises:
-        InputError: its mode is not read.
-    """
-    notes: list[str] = []
-    upright = ImageOps.exif_transpose(image)
-    plain, icc = _plain(upright, image.info.get("icc_profile"), "the image", notes)
-    kind = _KINDS.get(image.mode, "RGB")
-    return Picture(_array(plain), image.format or "PNG", kind, icc=icc, notes=tuple(notes))

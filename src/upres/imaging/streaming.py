@@ -1,5 +1,6 @@
 """Large pictures read row by row, by libvips, so that they need not fit into memory."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +9,9 @@ from numpy.typing import NDArray
 
 from upres.errors import InputError
 from upres.imaging.picture import Picture
+from upres.imaging.profiles import fits
 from upres.imaging.reader import read_facts
-from upres.imaging.vips import vips
+from upres.imaging.vips import reason, vips
 
 # Formats that are decoded from the top down.
 _FORMATS = ("PNG", "TIFF", "JPEG")
@@ -64,9 +66,8 @@ class StreamedPixels:
                 self._region = pyvips.Region.new(image)
             data = self._region.fetch(0, top, width, bottom - top)
         except pyvips.Error as error:
-            detail = " ".join(str(error.detail).split())
             raise InputError(
-                f"{self.path} is damaged and cannot be decoded ({detail})",
+                f"{self.path} is damaged and cannot be decoded ({reason(error)})",
                 "get it again from its source",
             ) from error
         return np.frombuffer(data, self.dtype).reshape(bottom - top, width, channels)
@@ -111,7 +112,6 @@ def open_streamed(path: Path, *, at_least: int) -> Picture | None:
     pixels = StreamedPixels(path, shape, np.dtype(dtype))
     if pixels.nbytes < at_least:
         return None
-    spaces = {1: b"GRAY", 2: b"GRAY", 3: b"RGB ", 4: b"RGB "}
-    if facts.icc and facts.icc[16:20] != spaces[image.bands]:
+    if facts.icc and not fits(facts.icc, image.bands):
         return None
-    return facts.with_pixels(pixels)
+    return replace(facts, pixels=pixels)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from upres.errors import OutputError, UpresError
 from upres.imaging.reader import read_size
-from upres.imaging.vips import vips
+from upres.imaging.vips import reason, vips
 
 _ENDS = {"PNG": b"IEND\xaeB`\x82", "JPEG": b"\xff\xd9"}
 
@@ -44,5 +44,6 @@ def _decode_last_row(path: Path, width: int, height: int) -> None:
         image = pyvips.Image.new_from_file(str(path), fail_on="error")  # at random
         image.crop(0, height - 1, width, 1).write_to_memory()
     except pyvips.Error as error:
-        detail = " ".join(str(error.detail).split())
-        raise OutputError(f"the TIFF that was written lacks its last row ({detail})") from error
+        raise OutputError(
+            f"the TIFF that was written lacks its last row ({reason(error)})"
+        ) from error

@@ -4,6 +4,11 @@ from functools import cache
 from typing import Any
 
 
+def reason(error: Any) -> str:
+    """What a pyvips.Error says, in one line."""
+    return " ".join(str(error.detail).split())
+
+
 @cache
 def vips() -> Any:
     """The module pyvips, which remembers no files: it would take one that changed for the old."""

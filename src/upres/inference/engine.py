@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from upres.errors import ResourceError
@@ -297,13 +296,3 @@ def _is_out_of_memory(error: Exception) -> bool:
         or "can't allocate" in text
         or "out of memory" in text
     )
-
-
-def collect(strips: Iterator[NDArray[Any]], shape: tuple[int, ...], dtype: Any) -> Pixels:
-    """Strips, one under the other, as one array."""
-    result = np.empty(shape, dtype)
-    top = 0
-    for strip in strips:
-        result[top : top + len(strip)] = strip
-        top += len(strip)
-    return result

@@ -11,10 +11,11 @@ import numpy as np
 import torch
 
 from upres.errors import UsageError
+from upres.imaging.picture import collect
 from upres.imaging.resize import Kernel
 from upres.imaging.streaming import StreamedPixels
 from upres.inference.device import Target
-from upres.inference.engine import ModelStage, collect, executor_for
+from upres.inference.engine import ModelStage, executor_for
 from upres.inference.executor import Executor, whole
 from upres.inference.ranges import Ranged
 from upres.inference.rows import (

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from upres.inference.device import cpu_has_bfloat16
 from upres.networks import Network
+from upres.training.muon import Muon
 from upres.training.recipe import OptimiserRecipe, Recipe
 
 
@@ -62,14 +63,15 @@ class Learner:
         self.kept.requires_grad_(requires_grad=not averaged)
         self.rate = torch.zeros((), device=device)
         self.follow = torch.zeros((), device=device)
-        self.optimiser = _optimiser(recipe.optimiser, self.network, self.rate)
+        self.optimisers = _optimisers(recipe.optimiser, self.network, self.rate)
         self.loss = LOSSES[recipe.loss]
         # What computes gradients; several processes put their wrapper here.
         self.forward: Callable[[Tensor, int], Tensor] = self.network
 
     def gradients(self, low: Tensor, high: Tensor, scale: int) -> Tensor:
         """Set the gradients of a batch, computed in ``accumulate`` parts; its mean loss."""
-        self.optimiser.zero_grad(set_to_none=True)
+        for optimiser in self.optimisers:
+            optimiser.zero_grad(set_to_none=True)
         parts = self.recipe.data.accumulate
         total = torch.zeros((), device=self.device)
         chunks = zip(low.chunk(parts), high.chunk(parts), strict=True)
@@ -98,7 +100,8 @@ class Learner:
         settings = self.recipe.optimiser
         if settings.clip > 0:
             nn.utils.clip_grad_norm_(self.network.parameters(), settings.clip)
-        self.optimiser.step()
+        for optimiser in self.optimisers:
+            optimiser.step()
         if self.kept is not self.network:
             kept: list[Tensor] = list(self.kept.parameters())
             target: list[Tensor] = list(self.network.parameters())
@@ -117,7 +120,7 @@ class Learner:
         """Everything that must survive, as ``load_state`` takes it."""
         state = {
             "network": self.network.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
+            "optimisers": [optimiser.state_dict() for optimiser in self.optimisers],
         }
         if self.kept is not self.network:
             state["average"] = self.kept.state_dict()
@@ -133,9 +136,10 @@ class Learner:
         if self.kept is not self.network:
             self.kept.load_state_dict(state["average"])
         # torch keeps the tensors it is given here, and would go on to change them.
-        self.optimiser.load_state_dict(copy.deepcopy(state["optimiser"]))
-        for group in self.optimiser.param_groups:
-            group["lr"] = self.rate
+        for optimiser, kept in zip(self.optimisers, state["optimisers"], strict=True):
+            optimiser.load_state_dict(copy.deepcopy(kept))
+            for group in optimiser.param_groups:
+                group["lr"] = self.rate
 
     @contextmanager
     def _shared_only_at_end(self, *, last: bool) -> Iterator[None]:
@@ -148,14 +152,29 @@ class Learner:
                 yield
 
 
-def _optimiser(
+def _optimisers(
     settings: OptimiserRecipe, network: nn.Module, rate: Tensor
-) -> torch.optim.Optimizer:
-    kind: type[torch.optim.Adam] = (
-        torch.optim.Adam if settings.kind == "adam" else torch.optim.AdamW
-    )
+) -> list[torch.optim.Optimizer]:
+    """One, or two that share the weights."""
+    everything = list(network.parameters())
+    if settings.kind != "muon":
+        return [_adam(settings, everything, rate)]
+    # Muon is for matrices between hidden layers; colours and biases stay Adam's.
+    hidden = [p for p in everything if p.ndim == 4 and min(p.shape[:2]) > 3]
+    others = [p for p in everything if all(p is not h for h in hidden)]
+    momentum = settings.momentum
+    return [
+        Muon(hidden, rate, momentum=momentum, weight_decay=settings.weight_decay),
+        _adam(settings, others, rate),
+    ]
+
+
+def _adam(
+    settings: OptimiserRecipe, parameters: list[nn.Parameter], rate: Tensor
+) -> torch.optim.Adam:
+    kind = torch.optim.AdamW if settings.kind == "adamw" else torch.optim.Adam
     return kind(
-        network.parameters(),
+        parameters,
         lr=rate,
         betas=(settings.betas[0], settings.betas[1]),
         weight_decay=settings.weight_decay,

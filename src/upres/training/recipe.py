@@ -60,16 +60,18 @@ class DataRecipe:
 @dataclass(frozen=True)
 class OptimiserRecipe:
     """Attributes:
-    kind: "adam" or "adamw".
+    kind: "adam", "adamw", or "muon" (for convolutions between hidden layers, Adam for the rest).
     rate: learning rate at its highest.
     betas, weight_decay: as torch names them.
+    momentum: Muon's.
     clip: largest norm of all gradients together; 0 is no limit.
     average: decay of the running average of the weights, which is what is kept; 0 for none.
     """
 
-    kind: Literal["adam", "adamw"] = "adam"
+    kind: Literal["adam", "adamw", "muon"] = "adam"
     rate: float = 1e-4
     betas: tuple[float, ...] = (0.9, 0.999)
+    momentum: float = 0.95
     weight_decay: float = 0.0
     clip: float = 0.0
     average: float = 0.0
@@ -282,6 +284,7 @@ def _check(recipe: Recipe, where: str) -> None:
             len(optimiser.betas) == 2 and all(0 <= b < 1 for b in optimiser.betas),
             "two numbers from 0 to below 1",
         ),
+        ("optimiser.momentum", optimiser.momentum, 0 <= optimiser.momentum < 1, "0 to below 1"),
         (
             "optimiser.weight_decay",
             optimiser.weight_decay,

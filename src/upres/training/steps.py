@@ -85,7 +85,8 @@ class RecordedSteps:
         if scale not in self.recorded:
             graph, inputs = torch.cuda.CUDAGraph(), places.clone()
             # The recorded backward pass must make the gradients anew, not add to these.
-            self.plain.learner.optimiser.zero_grad(set_to_none=True)
+            for optimiser in self.plain.learner.optimisers:
+                optimiser.zero_grad(set_to_none=True)
             with torch.cuda.graph(graph):
                 loss = self.plain.make(inputs, scale)
             self.recorded[scale] = graph, inputs, loss

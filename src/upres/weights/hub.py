@@ -1,7 +1,6 @@
 """Files on the Hugging Face Hub, at pinned commits, through the Hub's own cache."""
 
 import errno
-import hashlib
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from upres.errors import ResourceError, WeightsError
+from upres.hashing import sha256_of
 
 # Bytes that arrived so far, and bytes in all (0 where the server does not say).
 Progress = Callable[[int, int], None]
@@ -52,8 +52,7 @@ def fetch_file(file: HubFile, progress: Progress | None = None) -> Path:
             offline_remedy="put a copy of the set where UPRES_DATA points",
             remedy="try again later, or put a copy of the set where UPRES_DATA points",
         )
-        with path.open("rb") as opened:
-            actual = hashlib.file_digest(opened, "sha256").hexdigest()
+        actual = sha256_of(path)
         if file.sha256 in (None, actual):
             return path
     raise WeightsError(

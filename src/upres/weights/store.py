@@ -6,11 +6,11 @@ honoured), and no byte of them is used before the whole file's SHA-256 is right.
 transfer is continued where it stopped while the command runs.
 """
 
-import hashlib
 import os
 import sys
 from pathlib import Path
 
+from upres import hashing
 from upres.errors import WeightsError
 from upres.weights.hub import Progress, download, hub
 from upres.weights.manifest import WeightsEntry
@@ -41,8 +41,7 @@ def sha256_of(path: Path) -> str:
         WeightsError: it cannot be read.
     """
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return hashing.sha256_of(path)
     except OSError as error:
         raise WeightsError(f"{path} cannot be read ({error.strerror})") from error
 
