@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from upres.errors import InputError
+from upres.imaging.avif import full_range
 from upres.imaging.picture import Kind
 from upres.imaging.vips import reason, vips
 
@@ -54,6 +55,8 @@ def read_deep(
                 "convert it to 8 or 16 bits or floats, gray or RGB",
             )
         pixels = image.numpy()
+        if image.get("vips-loader").startswith("heif"):
+            pixels = full_range(pixels, image.get("bits-per-sample"))
     except pyvips.Error as error:
         raise InputError(
             f"{name} is damaged and cannot be decoded ({reason(error)})",

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from upres.errors import OutputError, ResourceError, UpresError
+from upres.imaging.avif import encode_deep
 from upres.imaging.formats import FORMATS, check_size
 from upres.imaging.metadata import updated_exif, updated_xmp
 from upres.imaging.picture import Picture, collect
@@ -106,7 +107,7 @@ def save_rows(
     check_size(kind, width, height)
     with _explained(kind):
         dtype = about.pixels.dtype
-        fit = _Fit(kind, dtype, channels, encoding.background)
+        fit = _Fit(kind, dtype, channels, encoding.background, still=True)
         fitted = (fit(strip) for strip in strips)
         exif, xmp = updated_exif(about.exif, width, height), updated_xmp(about.xmp)
         notes = _lost(about, kind, encoding.quality, gray_as_colour=fit.gray_as_colour)
@@ -117,6 +118,12 @@ def save_rows(
             with TiffPages(file, nbytes) as pages:
                 shape = (height, width, fit.channels)
                 pages.add(about, shape, fit.dtype, fitted, exif, xmp)
+        elif kind == "AVIF" and fit.dtype == np.uint16:
+            if about.bits > 12:
+                notes.append(f"{about.bits} bits become 12, which is what AVIF holds")
+            best = DEFAULT_QUALITY if encoding.quality is None else encoding.quality
+            whole = collect(fitted, (height, width, fit.channels), fit.dtype)
+            file.write(encode_deep(whole, about, best, exif, xmp))
         else:
             whole = collect(fitted, (height, width, fit.channels), fit.dtype)
             image = _image(whole, kind)
@@ -134,7 +141,7 @@ def save_frames(file: BinaryIO, picture: Picture, kind: str, encoding: Encoding)
     height, width, channels = picture.frames[0].pixels.shape
     check_size(kind, width, height)
     with _explained(kind):
-        fit = _Fit(kind, picture.pixels.dtype, channels, encoding.background)
+        fit = _Fit(kind, picture.pixels.dtype, channels, encoding.background, still=False)
         notes = _lost(picture, kind, encoding.quality, gray_as_colour=fit.gray_as_colour)
         if kind == "TIFF":
             if picture.animated:
@@ -260,7 +267,13 @@ class _Fit:
     """
 
     def __init__(
-        self, kind: str, dtype: np.dtype[Any], channels: int, background: tuple[int, int, int]
+        self,
+        kind: str,
+        dtype: np.dtype[Any],
+        channels: int,
+        background: tuple[int, int, int],
+        *,
+        still: bool,
     ) -> None:
         holds = FORMATS[kind]
         self.notes: list[str] = []
@@ -269,7 +282,8 @@ class _Fit:
         if dtype == np.float32 and kind == "TIFF":
             depth = np.float32
         elif dtype != np.uint8 and (holds.deep_colour or (holds.deep and channels == 1)):
-            depth = np.uint16
+            # Animations are Pillow's work, in 8 bits.
+            depth = np.uint16 if still or kind == "TIFF" else np.uint8
         if dtype == np.float32 and depth != np.float32:
             bits = 8 * np.dtype(depth).itemsize
             self.notes.append(f"floats become {bits} bits, and what is outside 0 to 1 is clipped")

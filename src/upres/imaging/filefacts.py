@@ -170,15 +170,19 @@ def bit_depth(image: Image.Image) -> int:
     if image.format == "TIFF":
         bits = getattr(image, "tag_v2", {}).get(Tag.BitsPerSample, (8,))
         return max(bits) if isinstance(bits, tuple) else int(bits)
-    if image.format in ("JPEG2000", "AVIF"):
-        # The marker SIZ of JPEG 2000 has the first component's depth, less 1, at byte 40; the box
-        # "pixi" of AVIF has it after a version, flags and the number of channels.
-        head = _peek(image, 4096)
-        for mark, place, mask, less in ((b"\xff\x51", 40, 0x7F, 1), (b"pixi", 9, 0xFF, 0)):
-            at = head.find(mark)
-            if 0 <= at < len(head) - place:
-                return (head[at + place] & mask) + less
+    if image.format == "JPEG2000":
+        # The marker SIZ has the first component's depth, less 1, at byte 40.
+        return 1 + (_byte_after(image, b"\xff\x51", 40, 7) & 0x7F)
+    if image.format == "AVIF":
+        # The box has it after a version, flags and the number of channels.
+        return _byte_after(image, b"pixi", 9, 8)
     return 8
+
+
+def _byte_after(image: Image.Image, mark: bytes, place: int, default: int) -> int:
+    head = _peek(image, 4096)
+    at = head.find(mark)
+    return head[at + place] if 0 <= at < len(head) - place else default
 
 
 def is_lossless_webp(image: Image.Image) -> bool:

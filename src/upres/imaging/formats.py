@@ -15,8 +15,8 @@ class Format:
     Attributes:
         suffixes: the first is used for new names.
         limit: largest side in pixels.
-        alpha, deep: whether it holds transparency, and 16-bit gray.
-        deep_colour: whether it holds 16 bits with colour and transparency.
+        alpha, deep: whether it holds transparency, and gray of more than 8 bits.
+        deep_colour: whether it holds more than 8 bits with colour and transparency.
         lossy: whether ``--quality`` means anything.
     """
 
@@ -34,7 +34,7 @@ FORMATS: dict[str, Format] = {
     "WEBP": Format((".webp",), 16383, alpha=True, deep=False, lossy=True),
     "TIFF": Format((".tif", ".tiff"), _LONG, alpha=True, deep=True, lossy=False, deep_colour=True),
     "BMP": Format((".bmp", ".dib"), _LONG, alpha=False, deep=False, lossy=False),
-    "AVIF": Format((".avif",), 65536, alpha=True, deep=False, lossy=True),
+    "AVIF": Format((".avif",), 65536, alpha=True, deep=True, lossy=True, deep_colour=True),
     "GIF": Format((".gif",), 65535, alpha=True, deep=False, lossy=False),
     "JPEG2000": Format((".jp2", ".j2k", ".jpx"), _LONG, alpha=True, deep=True, lossy=False),
 }

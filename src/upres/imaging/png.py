@@ -4,12 +4,12 @@ Pillow writes no 16-bit colour, and whole pictures only.
 """
 
 import struct
-import zlib
 from collections.abc import Iterable, Iterator
 from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
+from zlib_ng import zlib_ng
 
 from upres.imaging.picture import Picture
 
@@ -36,7 +36,7 @@ def write_png(
     """
     file.write(b"\x89PNG\r\n\x1a\n")
     begun = False
-    pressed = zlib.compressobj(_LEVEL)
+    pressed = zlib_ng.compressobj(_LEVEL)
     held = bytearray()
     above: NDArray[np.uint8] | None = None
     for strip in strips:
@@ -71,7 +71,7 @@ def with_chunks(data: bytes, about: Picture, exif: bytes | None, xmp: bytes | No
 def chunks(about: Picture, exif: bytes | None, xmp: bytes | None) -> Iterator[tuple[bytes, bytes]]:
     """Types and contents of the chunks that stand between the header and the pixels."""
     if about.icc:
-        yield b"iCCP", b"icc\0\0" + zlib.compress(about.icc)
+        yield b"iCCP", b"icc\0\0" + zlib_ng.compress(about.icc)
     else:
         if about.chromaticities:
             yield b"cHRM", struct.pack(">8I", *(round(x * 100_000) for x in about.chromaticities))
@@ -89,7 +89,7 @@ def chunks(about: Picture, exif: bytes | None, xmp: bytes | None) -> Iterator[tu
     if about.iptc:
         # The convention of ImageMagick and ExifTool: there is no chunk for it.
         text = f"\niptc\n{len(about.iptc):8}\n{about.iptc.hex()}\n"
-        yield b"zTXt", b"Raw profile type iptc\0\0" + zlib.compress(text.encode())
+        yield b"zTXt", b"Raw profile type iptc\0\0" + zlib_ng.compress(text.encode())
     texts = list(about.texts)
     if about.comment:
         texts.append(("Comment", about.comment.decode("utf-8", "replace")))
@@ -101,7 +101,9 @@ def chunks(about: Picture, exif: bytes | None, xmp: bytes | None) -> Iterator[tu
 
 
 def _chunk(kind: bytes, data: bytes) -> bytes:
-    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+    return (
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib_ng.crc32(kind + data))
+    )
 
 
 def _filtered(

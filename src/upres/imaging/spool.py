@@ -10,6 +10,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
+from zlib_ng import zlib_ng
 
 _RECORD = struct.Struct("<IIQ")  # rows, CRC-32 and length of what follows
 _LEVEL = 1
@@ -58,7 +59,7 @@ class Spool:
 
     def add(self, strip: NDArray[Any]) -> None:
         """Keep another block."""
-        data = zlib.compress(np.ascontiguousarray(strip).tobytes(), _LEVEL)
+        data = zlib_ng.compress(np.ascontiguousarray(strip).tobytes(), _LEVEL)
         self._file.write(_RECORD.pack(len(strip), zlib.crc32(data), len(data)))
         self._file.write(data)
         self._file.flush()

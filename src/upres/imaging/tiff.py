@@ -5,7 +5,6 @@ nothing that carries EXIF.
 """
 
 import struct
-import zlib
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, TiffImagePlugin
+from zlib_ng import zlib_ng
 
 from upres.imaging.filefacts import TIFF_KEPT
 from upres.imaging.picture import Picture
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import tifffile
 
 _STRIP = 2**18  # bytes before compression
+_LEVEL = 6
 _XMP, _IPTC, _ORIENTATION = 700, 33723, 0x0112
 _POINTERS = (0x8769, 0x8825)  # EXIF and GPS
 # Above this much data, offsets may not fit into 32 bits.
@@ -157,7 +158,7 @@ def _tags(
 
 def _encoded(strips: Iterable[NDArray[Any]], rows: int, *, predict: bool) -> Iterator[bytes]:
     """Compressed strips of ``rows`` rows each, whatever they arrive in."""
-    # zlib lets other threads run, so strips are compressed side by side.
+    # It lets other threads run, so strips are compressed side by side.
     with ThreadPoolExecutor(2) as pool:
         waiting: deque[Future[bytes]] = deque()
         for strip in _regrouped(strips, rows):
@@ -189,4 +190,5 @@ def _compressed(strip: NDArray[Any], *, predict: bool) -> bytes:
         changes = strip.copy()
         changes[:, 1:] -= strip[:, :-1]
         strip = changes
-    return zlib.compress(np.ascontiguousarray(strip, strip.dtype.newbyteorder("<")).tobytes(), 6)
+    raw = np.ascontiguousarray(strip, strip.dtype.newbyteorder("<")).tobytes()
+    return zlib_ng.compress(raw, _LEVEL)
