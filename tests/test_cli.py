@@ -556,6 +556,18 @@ def test_the_documented_command_line_is_the_real_one():
     assert (ROOT / "docs" / "cli.md").read_text() == generated, "run 'make docs'"
 
 
+def test_on_a_terminal_a_result_is_named_once(tmp_path, small):
+    import pty
+
+    screen, end = pty.openpty()
+    command = [sys.executable, "-m", "upres", "small.png", "-m", "bicubic", "-o", "out.png"]
+    for more, times in (([], 1), (["--quiet", "--overwrite"], 1)):
+        subprocess.run([*command, *more], cwd=tmp_path, stdout=end, stderr=end, check=True)
+        assert os.read(screen, 65536).count(b"out.png") == times
+    os.close(end)
+    os.close(screen)
+
+
 def test_a_terminal_shows_progress_and_a_pipe_does_not(tmp_path, photo):
     import pty
 

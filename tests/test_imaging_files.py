@@ -181,10 +181,10 @@ def test_gif_keeps_what_is_transparent(image):
 
 def test_tags_that_no_writer_takes_are_said(image):
     tags = TiffImagePlugin.ImageFileDirectory_v2()
-    tags[33550] = (1.0, 1.0, 0.0)  # GeoTIFF's size of a pixel
-    tags.tagtype[33550] = 12
+    tags[42112] = "<GDALMetadata/>"
+    tags.tagtype[42112] = 2
     picture = read_picture(saved(image, "TIFF", tiffinfo=tags))
-    assert any("33550 (ModelPixelScaleTag) are not carried" in note for note in picture.notes)
+    assert any("42112 (GDAL_METADATA) are not carried" in note for note in picture.notes)
 
 
 def test_resolution_turns_with_the_picture_and_is_not_made_up(image):

@@ -62,6 +62,12 @@ class Output:
             sys.stdout.write((json.dumps(event) if self.json else text) + "\n")
             sys.stdout.flush()
 
+    def made(self, path: str, **event: Any) -> None:
+        """The path of a result; on a terminal a note has just named it."""
+        seen = sys.stdout.isatty() and sys.stderr.isatty() and not self.quiet
+        if self.json or not seen:
+            self.value(path, **event)
+
     def event(self, **event: Any) -> None:
         """Data that only scripts want."""
         if self.json:

@@ -119,4 +119,4 @@ def say(facts: dict[str, Any], output: Output, seconds: float, *, dry: bool) -> 
     if items := facts.get("fidelity"):
         output.note_table(list(items[0]), [list(item.values()) for item in items])
     if facts["output"] != STREAM:
-        output.value(facts["output"], event="done", seconds=round(seconds, 3), **facts)
+        output.made(facts["output"], event="done", seconds=round(seconds, 3), **facts)

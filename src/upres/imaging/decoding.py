@@ -13,6 +13,7 @@ from PIL.ExifTags import Base as Tag
 from upres.errors import InputError
 from upres.imaging import filefacts
 from upres.imaging.deep import read_deep
+from upres.imaging.georeference import read_georeference
 from upres.imaging.metadata import orientation
 from upres.imaging.picture import Frame, Kind, Picture
 from upres.imaging.profiles import fits, srgb_profile
@@ -49,20 +50,34 @@ _KINDS: dict[str, Kind] = {
 }
 
 
-def frame_count(image: Image.Image) -> int:
-    """How many pictures a file holds that are read: frames and pages, not a camera's extras."""
-    return getattr(image, "n_frames", 1) if image.format in _ANIMATED else 1
+def frames_of(image: Image.Image) -> list[int]:
+    """Numbers of the pictures in a file that are read: frames and pages.
+
+    Not what cameras add to a JPEG, nor a TIFF's smaller copies and masks of a page, which
+    geographic programs and scanners add.
+    """
+    count = getattr(image, "n_frames", 1) if image.format in _ANIMATED else 1
+    if count == 1 or image.format != "TIFF":
+        return list(range(count))
+    found = []
+    for index in range(count):
+        image.seek(index)
+        # Bit 0 is a reduced picture, bit 2 a mask (TIFF 6.0, NewSubfileType).
+        if not int(image.tag_v2.get(Tag.NewSubfileType, 0)) & 0b101:  # type: ignore[attr-defined]
+            found.append(index)
+    image.seek(0)
+    return found or [0]
 
 
 def decode(
-    image: Image.Image, name: str, source: Path | bytes, count: int, *, pixels: bool = True
+    image: Image.Image, name: str, source: Path | bytes, frames: list[int], *, pixels: bool = True
 ) -> Picture:
     """A picture from a file that is open in Pillow.
 
     Args:
         name: of the file, for people.
         source: the file, for decoders other than Pillow's.
-        count: of frames to read.
+        frames: numbers of those to read.
         pixels: False leaves them out; only their number of channels and type are right then.
 
     Raises:
@@ -81,19 +96,27 @@ def decode(
     # PNG may carry EXIF and XMP after the pixels. So look on both sides of loading.
     exif = filefacts.exif(image)
     kind = _KINDS.get(image.mode, "RGB")
-    if note := filefacts.left_out(getattr(image, "tag_v2", {})):
+    if form == "TIFF" and len(frames_of(image)) < getattr(image, "n_frames", 1):
+        notes.append("smaller copies and masks of pages are left out")
+    tags = getattr(image, "tag_v2", {})
+    turned = orientation(exif, filefacts.xmp(image))
+    # Of several pages only the first one's would be known, and no axis may have been turned.
+    place = None
+    if len(frames) == 1 and turned == 1:
+        place = read_georeference(tags, image.width, image.height)
+    if note := filefacts.left_out(tags, georeferenced=place is not None):
         notes.append(note)
     deep = bits > 8 and form in _DEEP and not image.mode.startswith("I;16")
     still: list[Frame] = []
     if not pixels:
         empty = np.empty((0, 0, _channels(image)), np.float32 if bits == 32 else np.uint8)
-        still = [Frame(empty, _duration(image, i), _disposal(image)) for i in range(count)]
+        still = [Frame(empty, _duration(image, i), _disposal(image)) for i in frames]
     elif deep:
-        still, kind, icc = _deep_frames(image, source, name, count, icc, notes)
+        still, kind, icc = _deep_frames(image, source, name, frames, icc, notes)
     if not still:
         if bits > 8 and not image.mode.startswith("I;16"):
             notes.append("more than 8 bits a channel are read as 8")
-        still, icc = _frames(image, name, count, icc, notes)
+        still, icc = _frames(image, name, frames, icc, notes)
     exif, xmp = exif or filefacts.exif(image), filefacts.xmp(image)
     channels = still[0].pixels.shape[2]
     if pixels and icc and not fits(icc, channels):
@@ -120,6 +143,7 @@ def decode(
         intent=image.info.get("srgb") if form == "PNG" else None,
         chromaticities=image.info.get("chromaticity") if form == "PNG" else None,
         dpi=filefacts.resolution(dpi, turned=turned >= 5),
+        place=place,
         lossless=lossless,
         jpeg_quality=filefacts.jpeg_quality(image),
         frames=tuple(still) if len(still) > 1 else (),
@@ -142,8 +166,12 @@ def decode_odd_tiff(
     """
     bits = tags.get(Tag.BitsPerSample, (8,))[0]
     channels = tags.get(Tag.SamplesPerPixel, 1)
-    notes = [note] if (note := filefacts.left_out(tags)) else []
     xmp, exif = tags.get(Tag.XMLPacket), _exif_of(source)
+    turned, place = orientation(exif, xmp), None
+    if turned == 1:
+        place = read_georeference(tags, tags[Tag.ImageWidth], tags[Tag.ImageLength])
+    note = filefacts.left_out(tags, georeferenced=place is not None)
+    notes = [note] if note else []
     made: NDArray[Any] = np.empty((0, 0, channels), np.float32 if bits >= 32 else np.uint16)
     kind: Kind = "gray" if channels <= 2 else "RGB"
     icc = tags.get(Tag.InterColorProfile)
@@ -153,7 +181,6 @@ def decode_odd_tiff(
         if note:
             notes.append(note)
             icc = srgb_profile()
-    turned = orientation(exif, xmp)
     dpi, unit = None, tags.get(Tag.ResolutionUnit)
     if Tag.XResolution in tags and Tag.YResolution in tags and unit != 1:
         dpi = (tags[Tag.XResolution], tags[Tag.YResolution])
@@ -170,6 +197,7 @@ def decode_odd_tiff(
         xmp=xmp,
         iptc=filefacts.iptc_bytes(tags.get(Tag.IPTCNAA)),
         dpi=filefacts.resolution(dpi, turned=turned >= 5),
+        place=place,
         notes=tuple(notes),
     )
 
@@ -188,16 +216,16 @@ def from_pil(image: Image.Image) -> Picture:
 
 
 def _frames(
-    image: Image.Image, name: str, count: int, icc: bytes | None, notes: list[str]
+    image: Image.Image, name: str, frames: list[int], icc: bytes | None, notes: list[str]
 ) -> tuple[list[Frame], bytes | None]:
     """All frames of 8 bits, and of 16 in gray; those of an animation alike."""
     found, profile = [], icc
     # An APNG may begin with a picture for programs that know no animations.
-    first = 1 if count > 1 and image.info.get("default_image") else 0
+    first = 1 if len(frames) > 1 and image.info.get("default_image") else 0
     if first:
         notes.append("the still picture beside the animation is left out")
-    for index in range(first, count):
-        if count > 1:
+    for index in frames[first:]:
+        if index != image.tell():
             image.seek(index)
         # Pillow's TIFF reader turns a page itself when it loads it, and takes the tag away.
         asked = Tag.Orientation in image.getexif() if image.format == "TIFF" else False
@@ -219,7 +247,7 @@ def _deep_frames(
     image: Image.Image,
     source: Path | bytes,
     name: str,
-    count: int,
+    frames: list[int],
     icc: bytes | None,
     notes: list[str],
 ) -> tuple[list[Frame], Kind, bytes | None]:
@@ -228,7 +256,7 @@ def _deep_frames(
     premultiplied = tiff and image.mode in ("RGBa", "La")
     found: list[Frame] = []
     kind: Kind = "RGB"
-    for index in range(count):
+    for index in frames:
         try:
             pixels, kind, note = read_deep(
                 source, name, page=index if tiff else None, premultiplied=premultiplied

@@ -33,6 +33,7 @@ _HELD = {
     "gamma": {"PNG"},
     "texts": {"PNG"},
     "the comment": {"JPEG", "PNG", "GIF"},
+    "the place (GeoTIFF)": {"TIFF"},
 }
 _SEGMENT = 65_000  # what a JPEG's segments hold, less their headers
 
@@ -242,6 +243,7 @@ def has(picture: Picture) -> dict[str, bool]:
         and any(x is not None for x in (picture.gamma, picture.intent, picture.chromaticities)),
         "texts": bool(picture.texts),
         "the comment": picture.comment is not None,
+        "the place (GeoTIFF)": picture.place is not None,
     }
 
 

@@ -50,6 +50,7 @@ def compare(source: Picture, written: Picture) -> list[Item]:
         ("XMP", updated_xmp(source.xmp), written.xmp, *_sizes(source.xmp, written.xmp)),
         ("IPTC", source.iptc, written.iptc, *_sizes(source.iptc, written.iptc)),
         ("resolution", *_resolutions(source, written)),
+        ("place", *_places(source, written)),
         ("gamma", *_both(_gamma, source, written)),
         (
             "texts",
@@ -122,6 +123,14 @@ def _resolutions(source: Picture, written: Picture) -> tuple[Any, Any, str, str]
     if a and b and all(abs(x - y) < _DPI_TOLERANCE for x, y in zip(a, b, strict=True)):
         b = a
     return a, b, shown[0], shown[1]
+
+
+def _places(source: Picture, written: Picture) -> tuple[Any, Any, str, str]:
+    """The same place in another number of pixels is kept."""
+    a, b = source.place, written.place
+    shown = ["GeoTIFF" if place else "" for place in (a, b)]
+    same = a and b and a.enlarged(b.width, b.height) == b.tags
+    return a, a if same else b, shown[0], shown[1]
 
 
 def _gamma(picture: Picture) -> str:

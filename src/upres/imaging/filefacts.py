@@ -9,6 +9,8 @@ from typing import Any, BinaryIO
 from PIL import Image, TiffImagePlugin
 from PIL.ExifTags import Base as Tag
 
+from upres.imaging.georeference import TAGS as GEOTIFF
+
 # The sum of JPEG's example luminance table (ITU-R T.81, table K.1), which encoders scale by quality
 # as the Independent JPEG Group's does.
 _QUANTISERS = 3688
@@ -83,9 +85,14 @@ def xmp(image: Image.Image) -> bytes | None:
     return raw.encode() if isinstance(raw, str) else raw if isinstance(raw, bytes) else None
 
 
-def left_out(tags: Mapping[int, Any]) -> str | None:
-    """Tags of a TIFF that no writer here takes, such as those of GeoTIFF."""
-    private = sorted(tag for tag in tags if tag >= _PRIVATE and tag not in _CARRIED)
+def left_out(tags: Mapping[int, Any], *, georeferenced: bool) -> str | None:
+    """Tags of a TIFF that no writer here takes.
+
+    Args:
+        georeferenced: those of GeoTIFF are taken.
+    """
+    carried = _CARRIED | GEOTIFF if georeferenced else _CARRIED
+    private = sorted(tag for tag in tags if tag >= _PRIVATE and tag not in carried)
     if not private:
         return None
     import tifffile

@@ -7,6 +7,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from upres.imaging.georeference import GeoReference
+
 # How a file stores its pixels, whatever they are computed in.
 Kind = Literal["bilevel", "palette", "gray", "RGB", "CMYK", "Lab", "YCbCr"]
 
@@ -63,6 +65,7 @@ class Picture:
         intent: PNG's word that colours are sRGB, with a rendering intent of 0 to 3, or None.
         chromaticities: PNG's x and y of white, red, green and blue, or None.
         dpi: horizontal and vertical resolution, or None.
+        place: where on the Earth a GeoTIFF lies, or None.
         jpeg_quality: about which quality (1 to 100) a JPEG was saved at, else None.
         lossless: whether a WebP file was compressed without loss.
         frames: all of them, if there is more than one.
@@ -85,6 +88,7 @@ class Picture:
     intent: int | None = None
     chromaticities: tuple[float, ...] | None = None
     dpi: tuple[float, float] | None = None
+    place: GeoReference | None = None
     jpeg_quality: int | None = None
     lossless: bool = False
     frames: tuple[Frame, ...] = ()
@@ -121,4 +125,4 @@ class Picture:
 
         An orientation that was already applied needs no tag.
         """
-        return replace(self, exif=None, xmp=None, iptc=None, texts=(), comment=None)
+        return replace(self, exif=None, xmp=None, iptc=None, texts=(), comment=None, place=None)

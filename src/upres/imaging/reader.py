@@ -23,7 +23,7 @@ from PIL.ExifTags import Base as Tag
 
 from upres.errors import InputError, ResourceError, UpresError
 from upres.imaging import filefacts
-from upres.imaging.decoding import decode, decode_odd_tiff, frame_count
+from upres.imaging.decoding import decode, decode_odd_tiff, frames_of
 from upres.imaging.filefacts import reopened
 from upres.imaging.metadata import orientation
 from upres.imaging.picture import Picture
@@ -70,9 +70,9 @@ def read_picture(
         if image is None:
             return decode_odd_tiff(source, name, _odd_tags(source, name, max_pixels))
         with image:
-            count = frame_count(image) if frames else 1
-            _limit(source, name, image.width, image.height, count, max_pixels)
-            return decode(image, name, source, count)
+            wanted = frames_of(image)[: None if frames else 1]
+            _limit(source, name, image.width, image.height, len(wanted), max_pixels)
+            return decode(image, name, source, wanted)
 
 
 def read_facts(source: Path | bytes) -> Picture:
@@ -87,7 +87,7 @@ def read_facts(source: Path | bytes) -> Picture:
             tags = _odd_tags(source, name, DEFAULT_MAX_PIXELS)
             return decode_odd_tiff(source, name, tags, pixels=False)
         with image:
-            return decode(image, name, source, frame_count(image), pixels=False)
+            return decode(image, name, source, frames_of(image), pixels=False)
 
 
 def read_size(source: Path | bytes, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> tuple[int, int]:

@@ -16,6 +16,7 @@ from PIL import Image, TiffImagePlugin
 from zlib_ng import zlib_ng
 
 from upres.imaging.filefacts import TIFF_KEPT
+from upres.imaging.georeference import extra_tags
 from upres.imaging.picture import Picture
 
 if TYPE_CHECKING:
@@ -88,7 +89,10 @@ class TiffPages:
             resolution=about.dpi or (1, 1),
             resolutionunit=2 if about.dpi else 1,
             iccprofile=about.icc,
-            extratags=_tags(about, exif, xmp, big=self.big),
+            extratags=[
+                *_tags(about, exif, xmp, big=self.big),
+                *(extra_tags(about.place, width, height) if about.place else ()),
+            ],
             metadata=None,
             software=False,
             contiguous=False,
