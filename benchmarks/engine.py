@@ -76,7 +76,7 @@ def main() -> None:
             contenders = {"upres": ours(network, one, dtype, None)}
             contenders["usual: eager fp32 NCHW untiled"] = eager(network, scale, one, CPU)
             if importlib.util.find_spec("openvino"):
-                contenders["OpenVINO bf16 untiled"] = openvino(network, scale, one)
+                contenders["OpenVINO untiled"] = openvino(network, scale, one)
             title = f"EDSR, {options.channels} channels, x{scale}, 1 megapixel"
             results[f"x{scale}"] = report(title, measured(contenders, options.rounds, CPU), 1.0)
         if "tiling" not in options.skip:
