@@ -8,6 +8,7 @@ import struct
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import imagecodecs
 import numpy as np
 import pytest
 import pyvips
@@ -15,6 +16,7 @@ import tifffile
 from PIL import Image, ImageCms, ImageOps
 
 from upres.api import Upscaler
+from upres.errors import InputError
 from upres.imaging.encoder import Encoding, encode
 from upres.imaging.fidelity import compare
 from upres.imaging.picture import Picture
@@ -117,9 +119,9 @@ KINDS = {
     "12-bit RGB": Kind("", "AVIF", 3, np.uint16),
     "12-bit RGBA": Kind("", "AVIF", 4, np.uint16),
     "16-bit gray": Kind("I;16", "PNG TIFF JPEG2000", 1, np.uint16),
-    "16-bit gray, alpha": Kind("", "PNG TIFF", 2, np.uint16),
-    "16-bit RGB": Kind("", "PNG TIFF", 3, np.uint16),
-    "16-bit RGBA": Kind("", "PNG TIFF", 4, np.uint16),
+    "16-bit gray, alpha": Kind("", "PNG TIFF JPEG2000", 2, np.uint16),
+    "16-bit RGB": Kind("", "PNG TIFF JPEG2000", 3, np.uint16),
+    "16-bit RGBA": Kind("", "PNG TIFF JPEG2000", 4, np.uint16),
     "float gray": Kind("F", "TIFF", 1, np.float32),
     "float RGB": Kind("", "TIFF", 3, np.float32),
     "float RGBA": Kind("", "TIFF", 4, np.float32),
@@ -149,6 +151,8 @@ def source(name, form, **extra):
     if not kind.mode:
         if form == "PNG":
             write_png(buffer, Picture(made, "PNG"), SIZE[1], SIZE[0], [made], None, None)
+        elif form == "JPEG2000":
+            buffer.write(imagecodecs.jpeg2k_encode(made, level=0, codecformat="jp2"))
         elif form == "AVIF":
             image = pyvips.Image.new_from_array(made).copy(interpretation="rgb16")
             buffer.write(image.heifsave_buffer(compression="av1", bitdepth=12, Q=95))
@@ -271,6 +275,32 @@ def test_sixteen_bits_in_avif_are_said_to_become_twelve():
     out, notes = encode(made, "AVIF")
     assert notes == ["16 bits become 12, which is what AVIF holds"]
     assert read_picture(out).bits == 12
+
+
+def test_twelve_bits_stay_twelve_in_jpeg_2000():
+    made = pixels(KINDS["16-bit RGB"]) >> 4
+    data = imagecodecs.jpeg2k_encode(made, level=0, codecformat="jp2", bitspersample=12)
+    picture = read_picture(data)
+    assert (picture.bits, picture.pixels.max()) == (12, 65535)
+    out, notes = encode(picture, "JPEG2000")
+    assert not notes
+    assert read_picture(out).bits == 12
+    np.testing.assert_array_equal(imagecodecs.jpeg2k_decode(out), made)
+
+
+def test_without_the_extra_deep_jpeg_2000_is_refused(monkeypatch):
+    """Rather than read by Pillow, where white becomes black."""
+    made = pixels(KINDS["16-bit RGB"])
+    data = imagecodecs.jpeg2k_encode(made, level=0, codecformat="jp2")
+    monkeypatch.setattr("upres.imaging.jpeg2000.available", lambda: False)
+    with pytest.raises(InputError, match=r"pip install 'upres\[jpeg2000\]'"):
+        read_picture(data)
+
+
+def test_damaged_deep_jpeg_2000_is_an_input_error():
+    data = imagecodecs.jpeg2k_encode(pixels(KINDS["16-bit RGB"]), level=0, codecformat="jp2")
+    with pytest.raises(InputError, match="damaged"):
+        read_picture(data[: len(data) // 2])
 
 
 @pytest.mark.parametrize("form", ["PNG", "WEBP", "AVIF", "GIF"])

@@ -11,7 +11,7 @@ from PIL import Image, ImageCms, ImageOps
 from PIL.ExifTags import Base as Tag
 
 from upres.errors import InputError
-from upres.imaging import filefacts
+from upres.imaging import filefacts, jpeg2000
 from upres.imaging.deep import read_deep
 from upres.imaging.georeference import read_georeference
 from upres.imaging.metadata import orientation
@@ -31,7 +31,7 @@ _FLIPS = {
 }
 _TIMED = ("GIF", "PNG", "WEBP", "AVIF")
 _ANIMATED = (*_TIMED, "TIFF")
-_DEEP = ("PNG", "TIFF", "AVIF")
+_DEEP = ("PNG", "TIFF", "AVIF", "JPEG2000")
 _COLOURLESS = ("bilevel", "gray")
 _KINDS: dict[str, Kind] = {
     "1": "bilevel",
@@ -112,7 +112,7 @@ def decode(
         empty = np.empty((0, 0, _channels(image)), np.float32 if bits == 32 else np.uint8)
         still = [Frame(empty, _duration(image, i), _disposal(image)) for i in frames]
     elif deep:
-        still, kind, icc = _deep_frames(image, source, name, frames, icc, notes)
+        still, kind, icc = _deep_frames(image, source, name, frames, icc, notes, bits)
     if not still:
         if bits > 8 and not image.mode.startswith("I;16"):
             notes.append("more than 8 bits a channel are read as 8")
@@ -250,8 +250,12 @@ def _deep_frames(
     frames: list[int],
     icc: bytes | None,
     notes: list[str],
+    bits: int,
 ) -> tuple[list[Frame], Kind, bytes | None]:
     """Pages of more than 8 bits; none if they are of a rare kind, which Pillow reduces to 8."""
+    if image.format == "JPEG2000":
+        made = jpeg2000.decode_deep(source, name, bits)
+        return [Frame(made)], "gray" if made.shape[2] <= 2 else "RGB", icc
     tiff = image.format == "TIFF"
     premultiplied = tiff and image.mode in ("RGBa", "La")
     found: list[Frame] = []

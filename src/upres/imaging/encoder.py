@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from upres.errors import OutputError, ResourceError, UpresError
-from upres.imaging.avif import encode_deep
+from upres.imaging import avif, jpeg2000
 from upres.imaging.formats import FORMATS, check_size
 from upres.imaging.metadata import updated_exif, updated_xmp
 from upres.imaging.picture import Picture, collect
@@ -124,7 +124,10 @@ def save_rows(
                 notes.append(f"{about.bits} bits become 12, which is what AVIF holds")
             best = DEFAULT_QUALITY if encoding.quality is None else encoding.quality
             whole = collect(fitted, (height, width, fit.channels), fit.dtype)
-            file.write(encode_deep(whole, about, best, exif, xmp))
+            file.write(avif.encode_deep(whole, about, best, exif, xmp))
+        elif kind == "JPEG2000" and fit.dtype == np.uint16 and jpeg2000.available():
+            whole = collect(fitted, (height, width, fit.channels), fit.dtype)
+            file.write(jpeg2000.encode_deep(whole, about.bits if 8 < about.bits < 16 else 16))
         else:
             whole = collect(fitted, (height, width, fit.channels), fit.dtype)
             image = _image(whole, kind)
@@ -302,7 +305,7 @@ class _Fit:
             self.gray = channels == 2 and red == green == blue
             self.channels = 1 if self.gray else 3
         self.gray_as_colour = (kind in _NO_GRAY and channels <= 2) or (
-            kind == "JPEG2000" and channels == 2
+            kind == "JPEG2000" and channels == 2 and depth == np.uint8
         )
         if kind == "GIF" and channels > 1:
             self.notes.append("GIF holds 256 colours and no partial transparency")

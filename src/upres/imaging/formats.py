@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from upres.errors import OutputError
+from upres.imaging import jpeg2000
 
 _LONG = 2**31 - 1
 
@@ -36,7 +37,14 @@ FORMATS: dict[str, Format] = {
     "BMP": Format((".bmp", ".dib"), _LONG, alpha=False, deep=False, lossy=False),
     "AVIF": Format((".avif",), 65536, alpha=True, deep=True, lossy=True, deep_colour=True),
     "GIF": Format((".gif",), 65535, alpha=True, deep=False, lossy=False),
-    "JPEG2000": Format((".jp2", ".j2k", ".jpx"), _LONG, alpha=True, deep=True, lossy=False),
+    "JPEG2000": Format(
+        (".jp2", ".j2k", ".jpx"),
+        _LONG,
+        alpha=True,
+        deep=True,
+        lossy=False,
+        deep_colour=jpeg2000.available(),
+    ),
 }
 
 
