@@ -1,12 +1,13 @@
 """How much of the network's speed ``upres batch`` keeps, and whether its memory grows.
 
     python benchmarks/batch.py [--count 200] [--megapixels 1] [--small 2000] [--model edsr-light]
+        [--alone 200]
 
 Makes a folder of JPEG pictures (a photograph that comes with scikit-image, with noise, so that none
-equals another), runs the network alone over their decoded pixels in this process, then `batch` over
-the folder from outside; then one process a file over a few of them. For memory, a folder of many
-small pictures is run with bicubic, and the resident memory of the process and its decoder is read
-every tenth of the way.
+equals another), runs the network alone over decoded pixels in this process (as often, or --alone
+times), then `batch` over the folder from outside; then one process a file over a few of them. For
+memory, a folder of many small pictures is run with bicubic, and the resident memory of the process
+and its decoder is read every tenth of the way.
 """
 
 import argparse
@@ -67,6 +68,7 @@ def main() -> None:
     parser.add_argument("--megapixels", type=float, default=1.0)
     parser.add_argument("--small", type=int, default=2000)
     parser.add_argument("--model", default="edsr-light")
+    parser.add_argument("--alone", type=int, help="pictures for the network alone [--count]")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         root = Path(scratch)
@@ -81,10 +83,11 @@ def throughput(root: Path, options: argparse.Namespace) -> None:
     upscaler = Upscaler(options.model, Goal(scale=SCALE))
     loaded = [np.asarray(Image.open(p)) for p in sorted(pictures.iterdir())[:10]]
     upscaler.upscale(loaded[0])
+    times = options.alone or options.count
     begun = time.perf_counter()
-    for index in range(options.count):
+    for index in range(times):
         upscaler.upscale(loaded[index % len(loaded)])
-    alone = time.perf_counter() - begun
+    alone = (time.perf_counter() - begun) / times
     del upscaler
     begun = time.perf_counter()
     out = root / "out"
@@ -93,7 +96,7 @@ def throughput(root: Path, options: argparse.Namespace) -> None:
         check=True,
         stdout=subprocess.DEVNULL,
     )
-    batch = time.perf_counter() - begun
+    batch = (time.perf_counter() - begun) / options.count
     singles = []
     for path in sorted(pictures.iterdir())[:5]:
         begun = time.perf_counter()
@@ -104,12 +107,12 @@ def throughput(root: Path, options: argparse.Namespace) -> None:
         )
         singles.append(time.perf_counter() - begun)
     print(f"{options.count} JPEG pictures of {options.megapixels:g} megapixels, {options.model} x2")
-    print(f"  network alone      {alone:8.1f} s  {alone / options.count:.3f} s each")
+    print(f"  network alone       {alone:.3f} s each")
     print(
-        f"  upres batch        {batch:8.1f} s  {batch / options.count:.3f} s each, start-up "
-        f"and all: {alone / batch:.2f} of the network's throughput"
+        f"  upres batch         {batch:.3f} s each, start-up and all: "
+        f"{alone / batch:.2f} of the network's throughput"
     )
-    print(f"  a process for each           {statistics.median(singles):.3f} s each")
+    print(f"  a process for each  {statistics.median(singles):.3f} s each")
 
 
 def memory(root: Path, count: int) -> None:

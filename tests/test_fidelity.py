@@ -270,6 +270,25 @@ def test_deep_avif_keeps_its_depth_and_what_is_beside_it(bits):
         assert dict(tags.get_ifd(0x8769)) == {0x829A: 0.01}
 
 
+@pytest.mark.parametrize("length", [10, 3000, 60_000])
+def test_deep_avif_carries_exif_byte_for_byte(length):
+    tags = Image.Exif()
+    tags[0x010F] = "Maker"
+    tags.get_ifd(0x8769)[0x927C] = bytes(i % 251 for i in range(length))
+    tags.get_ifd(0x8769)[0x9286] = b"ASCII\0\0\0" + b"x" * 50
+    block = tags.tobytes()
+    picture = Picture(pixels(KINDS["16-bit RGB"]), "PNG", bits=12, exif=block)
+    out, notes = encode(picture, "AVIF")
+    assert not notes
+    assert (
+        (read_picture(out).exif or b"")
+        .removeprefix(b"Exif\0\0")
+        .startswith(block.removeprefix(b"Exif\0\0"))
+    )
+    _, notes = encode(replace(picture, exif=block + bytes(70_000)), "AVIF")
+    assert notes == ["EXIF cannot be kept in this AVIF"]
+
+
 def test_sixteen_bits_in_avif_are_said_to_become_twelve():
     made = Picture(pixels(KINDS["16-bit RGB"]), "PNG", bits=16)
     out, notes = encode(made, "AVIF")

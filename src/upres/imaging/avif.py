@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from PIL.ExifTags import Base as Tag
 
 from upres.imaging.picture import Picture
 from upres.imaging.vips import vips
@@ -22,7 +23,7 @@ def encode_deep(
         pixels: H x W x C; gray is stored as colour.
         about: its profile is written.
         quality: 1 to 100.
-        exif, xmp: as they shall stand in the file.
+        exif, xmp: as they shall stand in the file; EXIF of less than 64 kB.
 
     Raises:
         pyvips.Error: the encoder refuses.
@@ -32,7 +33,8 @@ def encode_deep(
     if pixels.shape[2] <= 2:
         pixels = np.concatenate([pixels[..., :1]] * 3 + [pixels[..., 1:]], axis=2)
     image = pyvips.Image.new_from_array(pixels).copy(interpretation="rgb16")
-    for name, block in (("icc-profile", about.icc), ("exif", exif), ("xmp", xmp)):
+    room = _room(exif) if exif else None
+    for name, block in (("icc-profile", about.icc), ("exif", room), ("xmp", xmp)):
         if block:
             image.set_type(pyvips.GValue.blob_type, f"{name}-data", block)
     data: bytes = image.heifsave_buffer(
@@ -41,7 +43,7 @@ def encode_deep(
         bitdepth=10 if about.bits == 10 else 12,
         subsample_mode="off",
     )
-    return _with_exif(data, exif) if exif else data
+    return _put_in(data, exif) if exif else data
 
 
 def full_range(pixels: NDArray[Any], bits: int) -> NDArray[Any]:
@@ -52,15 +54,21 @@ def full_range(pixels: NDArray[Any], bits: int) -> NDArray[Any]:
     return wide
 
 
-def _with_exif(data: bytes, exif: bytes) -> bytes:
-    """The file with exactly this block.
+# libvips writes EXIF anew, with a resolution that nobody measured and without what it does not
+# know. So it gets a block that is as long at least, and ours takes its place.
 
-    libvips writes it anew, with a resolution that nobody measured. What it wrote is never shorter,
-    and zeros after the end of a block mean nothing, so ours takes its place.
-    """
+
+def _room(exif: bytes) -> bytes:
+    tags = Image.Exif()
+    tags.get_ifd(Tag.ExifOffset)[Tag.MakerNote] = b"\0" * len(exif)
+    return tags.tobytes()
+
+
+def _put_in(data: bytes, exif: bytes) -> bytes:
     with Image.open(io.BytesIO(data)) as image:
         written = image.info["exif"].removeprefix(_EXIF_HEAD)
     block = exif.removeprefix(_EXIF_HEAD)
-    if data.count(written) != 1 or len(block) > len(written):
-        raise ValueError("EXIF cannot be written")
+    assert data.count(written) == 1
+    assert len(block) <= len(written)
+    # Zeros after the end of a block mean nothing.
     return data.replace(written, block.ljust(len(written), b"\0"))

@@ -35,7 +35,7 @@ _HELD = {
     "the comment": {"JPEG", "PNG", "GIF"},
     "the place (GeoTIFF)": {"TIFF"},
 }
-_SEGMENT = 65_000  # what a JPEG's segments hold, less their headers
+_SEGMENT = 65_000  # what a JPEG's segments hold, less their headers, and libexif
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,8 @@ def save_rows(
                 notes.append(f"{about.bits} bits become 12, which is what AVIF holds")
             best = DEFAULT_QUALITY if encoding.quality is None else encoding.quality
             whole = collect(fitted, (height, width, fit.channels), fit.dtype)
-            file.write(avif.encode_deep(whole, about, best, exif, xmp))
+            kept = exif if _holds(about, kind, "EXIF") else None
+            file.write(avif.encode_deep(whole, about, best, kept, xmp))
         elif kind == "JPEG2000" and fit.dtype == np.uint16 and jpeg2000.available():
             whole = collect(fitted, (height, width, fit.channels), fit.dtype)
             file.write(jpeg2000.encode_deep(whole, about.bits if 8 < about.bits < 16 else 16))
@@ -253,7 +254,7 @@ def has(picture: Picture) -> dict[str, bool]:
 def _holds(about: Picture, kind: str, name: str) -> bool:
     if kind not in _HELD[name]:
         return False
-    if kind == "JPEG":
+    if kind == "JPEG" or (kind == "AVIF" and name == "EXIF" and about.pixels.dtype != np.uint8):
         block = {"EXIF": about.exif, "XMP": about.xmp, "IPTC": about.iptc}.get(name)
         return len(block or b"") < _SEGMENT
     if name == "the colour profile" and kind in ("WEBP", "AVIF") and about.channels <= 2:
