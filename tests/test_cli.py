@@ -354,14 +354,19 @@ def test_a_result_larger_than_memory_is_refused_first(upres, tmp_path):
 
 @pytest.mark.parametrize(("kill", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_an_interrupt_leaves_nothing_half_written(tmp_path, photo, kill, code):
-    Image.fromarray(np.tile(photo, (4, 4, 1))).save(tmp_path / "big.png")
+    picture = io.BytesIO()
+    Image.fromarray(np.tile(photo, (4, 4, 1))).save(picture, "PNG")
+    os.mkfifo(tmp_path / "big.png")
+    command = ["big.png", "-o", "out.png", "--ensemble", "--precision", "fp32"]
     process = subprocess.Popen(
-        [sys.executable, "-m", "upres", "big.png", "--ensemble", "--precision", "fp32"],
+        [sys.executable, "-m", "upres", *command],
         cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         # Whoever runs the tests in the background may have had this signal ignored.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
-    time.sleep(4)
+    # Opening a pipe waits for its reader, so the program is at work when this is written.
+    (tmp_path / "big.png").write_bytes(picture.getvalue())
+    time.sleep(2)
     process.send_signal(kill)
     out, err = process.communicate(timeout=60)
     assert process.returncode == code
