@@ -1,7 +1,6 @@
 """AVIF of 10 and 12 bits, by libvips: Pillow writes 8."""
 
 import io
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,14 +43,6 @@ def encode_deep(
         subsample_mode="off",
     )
     return _put_in(data, exif) if exif else data
-
-
-def full_range(pixels: NDArray[Any], bits: int) -> NDArray[Any]:
-    """What libvips reads of 10 or 12 bits in the upper ones of 16, with white at the very top."""
-    top = 2**bits - 1
-    values = (pixels >> (16 - bits)).astype(np.uint32)
-    wide: NDArray[np.uint16] = ((values * 65535 + top // 2) // top).astype(np.uint16)
-    return wide
 
 
 # libvips writes EXIF anew, with a resolution that nobody measured and without what it does not

@@ -8,8 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from upres.errors import InputError
-from upres.imaging.avif import full_range
-from upres.imaging.picture import Kind
+from upres.imaging.picture import Kind, to_16_bits
 from upres.imaging.vips import reason, vips
 
 _OTHER: dict[str, Kind] = {"cmyk": "CMYK", "lab": "Lab", "labs": "Lab", "labq": "Lab"}
@@ -56,7 +55,9 @@ def read_deep(
             )
         pixels = image.numpy()
         if image.get("vips-loader").startswith("heif"):
-            pixels = full_range(pixels, image.get("bits-per-sample"))
+            # libvips puts 10 or 12 bits into the upper ones of 16.
+            bits = image.get("bits-per-sample")
+            pixels = to_16_bits(pixels >> (16 - bits), bits)
     except pyvips.Error as error:
         raise InputError(
             f"{name} is damaged and cannot be decoded ({reason(error)})",

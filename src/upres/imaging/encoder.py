@@ -119,20 +119,19 @@ def save_rows(
             with TiffPages(file, nbytes) as pages:
                 shape = (height, width, fit.channels)
                 pages.add(about, shape, fit.dtype, fitted, exif, xmp)
-        elif kind == "AVIF" and fit.dtype == np.uint16:
-            if about.bits > 12:
-                notes.append(f"{about.bits} bits become 12, which is what AVIF holds")
-            best = DEFAULT_QUALITY if encoding.quality is None else encoding.quality
-            whole = collect(fitted, (height, width, fit.channels), fit.dtype)
-            kept = exif if _holds(about, kind, "EXIF") else None
-            file.write(avif.encode_deep(whole, about, best, kept, xmp))
-        elif kind == "JPEG2000" and fit.dtype == np.uint16 and jpeg2000.available():
-            whole = collect(fitted, (height, width, fit.channels), fit.dtype)
-            file.write(jpeg2000.encode_deep(whole, about.bits if 8 < about.bits < 16 else 16))
         else:
             whole = collect(fitted, (height, width, fit.channels), fit.dtype)
-            image = _image(whole, kind)
-            image.save(file, kind, **_parameters(about, kind, width, height, encoding.quality))
+            deep = fit.dtype == np.uint16
+            if deep and kind == "AVIF":
+                if about.bits > 12:
+                    notes.append(f"{about.bits} bits become 12, which is what AVIF holds")
+                kept = exif if _holds(about, kind, "EXIF") else None
+                file.write(avif.encode_deep(whole, about, _best(encoding.quality), kept, xmp))
+            elif deep and kind == "JPEG2000" and jpeg2000.available():
+                file.write(jpeg2000.encode_deep(whole, about.bits if 8 < about.bits < 16 else 16))
+            else:
+                parameters = _parameters(about, kind, width, height, encoding.quality)
+                _image(whole, kind).save(file, kind, **parameters)
     return [*notes, *fit.notes]
 
 
@@ -342,11 +341,15 @@ def _image(pixels: NDArray[Any], kind: str) -> Image.Image:
     return image
 
 
+def _best(quality: int | None) -> int:
+    return DEFAULT_QUALITY if quality is None else quality
+
+
 def _parameters(
     about: Picture, kind: str, width: int, height: int, quality: int | None
 ) -> dict[str, Any]:
     """What Pillow's encoders are given."""
-    best = DEFAULT_QUALITY if quality is None else quality
+    best = _best(quality)
     chosen: dict[str, dict[str, Any]] = {
         # 4:4:4: halved colour would undo what the network did for edges.
         "JPEG": {"quality": best, "subsampling": 0},

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from upres.errors import InputError
+from upres.imaging.picture import to_16_bits
 
 # In the box "colr": method 1, and the number of the colour space sYCC (ISO/IEC 15444-1, I.5.3.3).
 _SYCC = b"colr\x01\x00\x00\x00\x00\x00\x12"
@@ -49,9 +50,7 @@ def decode_deep(source: Path | bytes, name: str, bits: int) -> NDArray[np.uint16
         raise InputError(
             f"{name} is a JPEG 2000 of {bits} bits that is neither RGB nor gray", "convert it"
         )
-    top = 2**bits - 1
-    wide: NDArray[np.uint16] = ((pixels.astype(np.uint32) * 65535 + top // 2) // top).astype("u2")
-    return wide
+    return to_16_bits(pixels, bits)
 
 
 def encode_deep(pixels: NDArray[np.uint16], bits: int) -> bytes:

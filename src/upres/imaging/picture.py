@@ -27,6 +27,15 @@ def collect(strips: Iterable[NDArray[Any]], shape: tuple[int, ...], dtype: Any) 
     return result
 
 
+def to_16_bits(values: NDArray[Any], bits: int) -> NDArray[np.uint16]:
+    """Numbers of 9 to 16 bits over the whole range of 16, so that white is at the very top."""
+    top = 2**bits - 1
+    wide: NDArray[np.uint16] = ((values.astype(np.uint32) * 65535 + top // 2) // top).astype(
+        np.uint16
+    )
+    return wide
+
+
 @dataclass(frozen=True)
 class Frame:
     """One of several pictures in a file.
