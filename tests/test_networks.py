@@ -105,6 +105,16 @@ def test_the_bicubic_block_takes_tiny_pictures(scale, height, width):
     assert bicubic_reach() == 2
 
 
+def test_a_new_vdsr_begins_at_bicubic_and_all_of_its_layers_hear_the_loss():
+    torch.manual_seed(0)
+    network, x = VDSR(), torch.rand(2, 1, 16, 16)
+    picture, enlarged = network(x, 2), bicubic(x, 2)
+    assert (picture - enlarged).abs().max() < 0.05
+    (picture - torch.rand_like(picture)).square().mean().backward()
+    loudness = [float(layer.weight.grad.norm()) for layer in (network.head, *network.body)]
+    assert min(loudness) > 0.05 * max(loudness)
+
+
 def test_architectures_are_listed_by_name():
     assert sorted(ARCHITECTURES) == ["edsr", "mdsr", "srcnn", "srresnet", "vdsr"]
     for network, _ in EACH:

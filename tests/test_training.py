@@ -440,6 +440,18 @@ def test_minutes_end_a_run_and_its_schedule(order, tmp_path):
     assert time.monotonic() - begun > 3.0 - before["seconds"]
 
 
+def test_measuring_takes_a_tenth_of_the_time_at_most(order):
+    class Slow(View):
+        def validated(self, step, quality):
+            super().validated(step, quality)
+            time.sleep(0.2)
+
+    view, begun = Slow(), time.monotonic()
+    run_order(order(look_minutes=0.0, changes={"steps": 60}), view, never)
+    during = len(view.looks) - 1  # the last one is after training
+    assert 1 <= during <= 1 + (time.monotonic() - begun) / (9 * 0.2)
+
+
 def test_accumulating_changes_nothing_but_memory(order, tmp_path):
     run_order(order("whole", changes={"optimiser.clip": 0.0}), View(), never)
     parts = {"data.accumulate": 4, "optimiser.clip": 0.0}

@@ -24,6 +24,8 @@ from upres.training.steps import steps_for
 # After so many losses in a row that are not finite, a lower rate will not help.
 SETBACKS = 3
 _SLOWER = 0.5
+# Training lasts at least so many times as long as the measurement before it.
+_LOOK_SHARE = 9
 
 
 class Watch(Protocol):
@@ -55,7 +57,8 @@ class Run:
         resume: go on from the folder's checkpoint.
         stop: asked before every step; a true answer saves and ends.
         report_every, report_seconds: steps or seconds between reports, whichever comes first.
-        look_every, save_every: seconds between measurements and between checkpoints.
+        look_every, save_every: seconds between measurements (which take a tenth of the time at
+            most) and between checkpoints.
     """
 
     recipe: Recipe
@@ -126,6 +129,7 @@ def train(run: Run) -> Outcome:
     meter = _Meter(run.device)
     started = time.monotonic() - position.seconds
     looked = saved = time.monotonic()
+    wait = run.look_every
 
     while True:
         position = replace(position, seconds=time.monotonic() - started)
@@ -172,9 +176,11 @@ def train(run: Run) -> Outcome:
         if processes.first and time.monotonic() - saved > run.save_every:
             _save(run, *good)
             saved = time.monotonic()
-        if processes.first and time.monotonic() - looked > run.look_every:
+        if processes.first and time.monotonic() - looked > wait:
+            begun = time.monotonic()
             run.watch.look(position.step, kept, learner.dtype)
             looked = time.monotonic()
+            wait = max(run.look_every, _LOOK_SHARE * (looked - begun))
             meter = _Meter(run.device)
 
     if meter.count and not (math.isfinite(float(meter.loss)) and learner.finite()):
