@@ -23,8 +23,10 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
 from upres.data.folders import find_pictures
+from upres.data.gather import gather
 from upres.data.patches import Sampler
-from upres.data.prepare import Prepared, gather, prepare
+from upres.data.prepare import prepare
+from upres.data.prepared import Prepared
 from upres.networks import EDSR
 from upres.training.learner import Learner
 from upres.training.patches import PatchStore

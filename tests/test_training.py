@@ -26,10 +26,11 @@ from upres.networks import ARCHITECTURES, EDSR, MDSR, SRCNN
 from upres.training import checkpoint, session, trainer
 from upres.training.learner import Learner
 from upres.training.muon import Muon, orthogonalised
+from upres.training.order import Order
 from upres.training.patches import PatchStore
 from upres.training.recipe import build_recipe, load_recipe, parse_change, shipped
 from upres.training.schedule import rate_factor
-from upres.training.session import Order, run_order
+from upres.training.session import run_order
 from upres.training.warmstart import warm_start
 from upres.weights.header import read_facts, read_training
 from upres.weights.manifest import load_manifest
@@ -390,7 +391,7 @@ def test_a_run_learns_and_leaves_everything_behind(order, tmp_path):
 def test_the_reported_quality_is_what_the_program_gives(order, pictures):
     """Measured again with the public interface and the same protocol."""
     import upres
-    from upres.data.prepare import gather
+    from upres.data.gather import gather
 
     (result,) = run_order(order(changes={"steps": 60}), View(), never)
     (held_out,) = gather([find_pictures(pictures)], 1).validation

@@ -17,9 +17,11 @@ from tests.hub import Hub
 from tests.pictures import save, silent
 from upres.data import catalog, download
 from upres.data.catalog import Archive, TrainingSet, fetch_set, training_pictures
+from upres.data.detail import detail_map
 from upres.data.folders import find_pictures
+from upres.data.gather import gather
 from upres.data.patches import Sampler
-from upres.data.prepare import detail_map, gather, prepare
+from upres.data.prepare import prepare
 from upres.errors import InputError, ResourceError, WeightsError
 from upres.imaging.degrade import Degradation, light_photo, through_jpeg
 from upres.imaging.metrics import Protocol, psnr

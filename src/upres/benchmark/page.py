@@ -14,7 +14,7 @@ from PIL import Image
 
 from upres.benchmark.quality import Example
 from upres.benchmark.report import Report, details, matrix
-from upres.data.prepare import CELL, detail_map
+from upres.data.detail import CELL, detail_map
 
 _BUDGET = 20_000_000  # bytes of pictures, before base64 adds a third
 _BYTES_PER_PIXEL = 0.35  # of a WebP of the best quality, for detailed pictures

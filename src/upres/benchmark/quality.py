@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from upres.api import Upscaler
 from upres.data.evaluation import Truth
-from upres.data.prepare import read_rgb
+from upres.data.rgb import read_rgb
 from upres.errors import InputError
 from upres.imaging.degrade import Degradation
 from upres.imaging.metrics import Protocol, mod_crop, psnr, ssim

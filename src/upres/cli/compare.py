@@ -63,7 +63,7 @@ def compare(
         torch.set_num_threads(threads)
     from upres.api import KERNELS, Upscaler
     from upres.benchmark.page import Gallery, page
-    from upres.data.prepare import as_rgb
+    from upres.data.rgb import as_rgb
     from upres.inference.sizes import Goal
 
     names = dict.fromkeys(["bicubic", *(n.strip() for n in model.split(",") if n.strip())])

@@ -157,8 +157,10 @@ def train(
 ) -> None:
     """Train a model on your own pictures, or on a known set."""
     from upres.data.catalog import training_pictures
+    from upres.training.order import Order
     from upres.training.recipe import parse_change
-    from upres.training.session import Order, Stop, run_order
+    from upres.training.session import run_order
+    from upres.training.stop import Stop
     from upres.weights.store import data_home, home
 
     if steps is not None and minutes is not None:

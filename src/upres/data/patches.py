@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from upres.data.prepare import CELL, Entry, low_starts
+from upres.data.detail import CELL
+from upres.data.prepared import Entry, low_starts
 from upres.errors import InputError
 
 TURNS = 8  # flips and rotations of a square

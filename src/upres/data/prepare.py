@@ -1,12 +1,5 @@
 """Pictures decoded once into flat files that are mapped into memory, and their low-resolution
-partners beside them.
-
-A prepared folder holds
-
-    index.json              what is in it
-    high.u8                 every picture's H x W x 3 bytes, one after the other
-    detail.f32              how much there is to see around each cell of 16 x 16 pixels
-    low-x2-bicubic.u8 ...   every picture's (H // 2) x (W // 2) x 3 bytes, or its degraded versions
+partners beside them: a prepared folder, see there.
 
 Its name is a hash of the pictures' contents, so a changed picture makes another folder. Files
 appear under their names only when they are whole.
@@ -19,149 +12,29 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from upres.data.folders import PictureFile, PictureFolder
+from upres.data.detail import detail_map
+from upres.data.folders import PictureFile
+from upres.data.gather import Pictures, nothing_readable
+from upres.data.prepared import Entry, Prepared, low_starts
+from upres.data.rgb import read_rgb
 from upres.errors import InputError, ResourceError
 from upres.imaging.degrade import light_photo
-from upres.imaging.reader import read_picture, read_size
+from upres.imaging.reader import read_size
 from upres.imaging.resize import imresize
 
 FORMAT = 2
-CELL = 16
 _Item = TypeVar("_Item")
 _Made = TypeVar("_Made")
-_WINDOW = 6  # cells across which detail is averaged: about a patch
 
 # Called with what is being done, how much of it is done, and how much there is.
 Progress = Callable[[str, int, int], None]
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One picture at one size.
-
-    Attributes:
-        sha256: of its file.
-        size: factor by which the file's picture was shrunk; 1 is as it is.
-        height, width: in high-resolution pixels.
-        start: index of its first pixel in high.u8.
-        detail_start: index of its first cell in detail.f32.
-    """
-
-    sha256: str
-    size: float
-    height: int
-    width: int
-    start: int
-    detail_start: int
-
-    @property
-    def pixels(self) -> int:
-        """High-resolution pixels."""
-        return self.height * self.width
-
-    @property
-    def cells(self) -> tuple[int, int]:
-        """Rows and columns of its detail map."""
-        return -(-self.height // CELL), -(-self.width // CELL)
-
-    def low(self, scale: int) -> tuple[int, int]:
-        """Height and width of its low-resolution partner."""
-        return self.height // scale, self.width // scale
-
-
-@dataclass(frozen=True)
-class Pictures:
-    """Pictures found, hashed and set apart; nothing is decoded yet.
-
-    Attributes:
-        train: by the SHA-256 of their files, in its order; each once however often it was found.
-        validation: none of them among ``train``.
-        fingerprint: SHA-256 over the training pictures' contents.
-        skipped: files that cannot be read, and why.
-    """
-
-    train: Mapping[str, PictureFile]
-    validation: tuple[PictureFile, ...]
-    fingerprint: str
-    skipped: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """A prepared folder.
-
-    Attributes:
-        folder: where it is.
-        entries: its pictures, in the order of the file.
-        skipped: files that could not be decoded, and why.
-    """
-
-    folder: Path
-    entries: tuple[Entry, ...]
-    skipped: tuple[str, ...]
-
-    def high(self) -> NDArray[np.uint8]:
-        """P x 3: all pictures' pixels, mapped."""
-        return np.memmap(self.folder / "high.u8", np.uint8, "c").reshape(-1, 3)
-
-    def low(self, scale: int, kind: str) -> NDArray[np.uint8]:
-        """P x 3: the low-resolution pixels; versions of one picture follow each other."""
-        return np.memmap(self.folder / f"low-x{scale}-{kind}.u8", np.uint8, "c").reshape(-1, 3)
-
-    def detail(self) -> NDArray[np.float32]:
-        """The detail maps, one after the other."""
-        return np.fromfile(self.folder / "detail.f32", np.float32)
-
-
-def gather(folders: Sequence[PictureFolder], held_out: int) -> Pictures:
-    """Hash every picture, drop doubles, set validation pictures apart.
-
-    Where a layout brings validation pictures they are taken, and otherwise the ``held_out``
-    pictures with the smallest SHA-256, at most a tenth: the same ones whatever the order, the
-    names, or the other pictures.
-
-    Raises:
-        InputError: no picture can be read.
-    """
-    skipped: list[str] = []
-    brought: dict[str, PictureFile] = {}
-    train: dict[str, PictureFile] = {}
-    for folder in folders:
-        for kind, files in ((brought, folder.validation), (train, folder.train)):
-            for file in files:
-                try:
-                    digest = hashlib.sha256(file.path.read_bytes()).hexdigest()
-                except OSError as error:
-                    skipped.append(f"{file.name} ({error.strerror})")
-                else:
-                    kind.setdefault(digest, file)
-    train = {k: v for k, v in train.items() if k not in brought}
-    if not train:
-        raise _nothing_readable(skipped)
-    if brought:
-        validation = brought
-    else:
-        chosen = sorted(train)[: min(held_out, max(1, len(train) // 10))] if held_out else []
-        if len(chosen) == len(train):
-            raise InputError(
-                "a single picture cannot be held out and trained on",
-                "give more pictures, or --set data.held_out=0",
-            )
-        validation = {digest: train.pop(digest) for digest in chosen}
-    ordered = sorted(train)
-    return Pictures(
-        {digest: train[digest] for digest in ordered},
-        tuple(validation[digest] for digest in sorted(validation)),
-        hashlib.sha256("".join(ordered).encode()).hexdigest(),
-        tuple(skipped),
-    )
 
 
 def prepare(
@@ -234,7 +107,7 @@ def _decode(
             entries.append(entry)
         plan.append((file, entries))
     if not plan:
-        raise _nothing_readable(skipped)
+        raise nothing_readable(skipped)
     _room_for(folder, 3 * start + 4 * detail_start)
     with _whole(folder / "high.u8") as high, _whole(folder / "detail.f32") as maps:
         pixels = np.memmap(high, np.uint8, "w+", shape=(start, 3))
@@ -265,7 +138,7 @@ def _decode(
         for entry in entries
     )
     if not good:
-        raise _nothing_readable(skipped)
+        raise nothing_readable(skipped)
     return Prepared(folder, good, tuple(skipped))
 
 
@@ -355,67 +228,9 @@ def _write_low(
         pixels.flush()
 
 
-def low_starts(
-    entries: Sequence[Entry], scale: int, versions: int
-) -> tuple[NDArray[np.int64], int]:
-    """Index of each picture's first low-resolution pixel, and how many pixels there are."""
-    counts = [versions * entry.low(scale)[0] * entry.low(scale)[1] for entry in entries]
-    ends = np.cumsum(counts, dtype=np.int64)
-    return ends - np.asarray(counts, np.int64), int(ends[-1])
-
-
-def detail_map(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Mean absolute gradient of the green channel around each cell of 16 x 16 pixels.
-
-    Args:
-        pixels: H x W x 3.
-
-    Returns:
-        ceil(H / 16) x ceil(W / 16), each the mean over a window of 6 x 6 cells.
-    """
-    green = pixels[..., 1].astype(np.float32)
-    gradient = np.zeros_like(green)
-    gradient[:, 1:] += np.abs(np.diff(green, axis=1))
-    gradient[1:] += np.abs(np.diff(green, axis=0))
-    rows, columns = (-(-side // CELL) for side in green.shape)
-    fill = ((0, rows * CELL - green.shape[0]), (0, columns * CELL - green.shape[1]))
-    padded = np.pad(gradient, fill, mode="edge")
-    cells = padded.reshape(rows, CELL, columns, CELL).mean((1, 3))
-    for axis in (0, 1):
-        around = [(0, 0), (0, 0)]
-        around[axis] = (_WINDOW // 2, _WINDOW - 1 - _WINDOW // 2)
-        wide = np.pad(cells, around, mode="edge")
-        windows = np.lib.stride_tricks.sliding_window_view(wide, _WINDOW, axis)
-        cells = windows.mean(-1)
-    return np.asarray(cells, np.float32)
-
-
-def _nothing_readable(skipped: Sequence[str]) -> InputError:
-    shown = ", ".join(skipped[:3])
-    return InputError(f"none of the pictures can be read: {shown}", "check the folder")
-
-
 def _view(high: NDArray[np.uint8], entry: Entry) -> NDArray[np.uint8]:
     flat = high[entry.start : entry.start + entry.pixels]
     return flat.reshape(entry.height, entry.width, 3)
-
-
-def read_rgb(path: Path) -> NDArray[np.uint8]:
-    """A picture as ``as_rgb`` has it.
-
-    Raises:
-        InputError: it cannot be read.
-    """
-    return as_rgb(read_picture(path).pixels)
-
-
-def as_rgb(pixels: NDArray[Any]) -> NDArray[np.uint8]:
-    """H x W x 3 uint8 from H x W x 1..4 uint8 or uint16: gray repeated, alpha dropped."""
-    if pixels.dtype == np.uint16:
-        pixels = ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
-    if pixels.shape[2] <= 2:
-        return np.repeat(pixels[..., :1], 3, axis=2)
-    return np.asarray(pixels[..., :3], np.uint8)
 
 
 def _resized(pixels: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:

@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from upres.data.prepare import Prepared
+from upres.data.prepared import Prepared
 
 # MATLAB rgb2ycbcr (BT.601 studio range), for values in 0..1.
 _LUMA = (65.481 / 255, 128.553 / 255, 24.966 / 255)

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from upres.data.folders import PictureFile
-from upres.data.prepare import read_rgb
+from upres.data.rgb import read_rgb
 from upres.imaging.degrade import light_photo
 from upres.imaging.metrics import Protocol, psnr, ssim
 from upres.imaging.resize import imresize

@@ -1,0 +1,75 @@
+"""Which pictures are learnt from, and which are set apart to measure by."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from upres.data.folders import PictureFile, PictureFolder
+from upres.errors import InputError
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Pictures found, hashed and set apart; nothing is decoded yet.
+
+    Attributes:
+        train: by the SHA-256 of their files, in its order; each once however often it was found.
+        validation: none of them among ``train``.
+        fingerprint: SHA-256 over the training pictures' contents.
+        skipped: files that cannot be read, and why.
+    """
+
+    train: Mapping[str, PictureFile]
+    validation: tuple[PictureFile, ...]
+    fingerprint: str
+    skipped: tuple[str, ...]
+
+
+def gather(folders: Sequence[PictureFolder], held_out: int) -> Pictures:
+    """Hash every picture, drop doubles, set validation pictures apart.
+
+    Where a layout brings validation pictures they are taken, and otherwise the ``held_out``
+    pictures with the smallest SHA-256, at most a tenth: the same ones whatever the order, the
+    names, or the other pictures.
+
+    Raises:
+        InputError: no picture can be read.
+    """
+    skipped: list[str] = []
+    brought: dict[str, PictureFile] = {}
+    train: dict[str, PictureFile] = {}
+    for folder in folders:
+        for kind, files in ((brought, folder.validation), (train, folder.train)):
+            for file in files:
+                try:
+                    digest = hashlib.sha256(file.path.read_bytes()).hexdigest()
+                except OSError as error:
+                    skipped.append(f"{file.name} ({error.strerror})")
+                else:
+                    kind.setdefault(digest, file)
+    train = {k: v for k, v in train.items() if k not in brought}
+    if not train:
+        raise nothing_readable(skipped)
+    if brought:
+        validation = brought
+    else:
+        chosen = sorted(train)[: min(held_out, max(1, len(train) // 10))] if held_out else []
+        if len(chosen) == len(train):
+            raise InputError(
+                "a single picture cannot be held out and trained on",
+                "give more pictures, or --set data.held_out=0",
+            )
+        validation = {digest: train.pop(digest) for digest in chosen}
+    ordered = sorted(train)
+    return Pictures(
+        {digest: train[digest] for digest in ordered},
+        tuple(validation[digest] for digest in sorted(validation)),
+        hashlib.sha256("".join(ordered).encode()).hexdigest(),
+        tuple(skipped),
+    )
+
+
+def nothing_readable(skipped: Sequence[str]) -> InputError:
+    """The error when there is nothing to learn from."""
+    shown = ", ".join(skipped[:3])
+    return InputError(f"none of the pictures can be read: {shown}", "check the folder")

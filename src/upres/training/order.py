@@ -1,0 +1,117 @@
+"""What ``upres train`` was asked for, and the runs that this takes."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from upres.data.folders import PictureFolder
+from upres.errors import OutputError, UsageError
+from upres.networks import ARCHITECTURES
+from upres.training.checkpoint import NAME as CHECKPOINT
+from upres.training.recipe import Recipe, load_recipe
+from upres.training.record import METRICS
+
+RESULT = "model.safetensors"
+
+
+@dataclass(frozen=True)
+class Order:
+    """What ``upres train`` was asked for.
+
+    Attributes:
+        data: names that people know them by, and the pictures.
+        recipe: a shipped recipe's name, or a path.
+        changes: dotted keys and values that override the recipe.
+        scales: which to train, or () for the recipe's own.
+        folder: for the results; several single-scale runs get x2, x3, x4 inside.
+        cache: for prepared pictures.
+        minutes: how long each run is, or None to make the recipe's steps.
+        seed: of patches and new weights.
+        init: a weights file or a model's name; "none" for nothing; None for what the recipe says.
+        resume, overwrite: what to do with a folder that holds a run.
+        device: where to train.
+        threads: for decoding.
+        name, licence, trained_by: what the result says about itself.
+        look_minutes: between measurements; a fifth of ``minutes`` if that is less.
+    """
+
+    data: tuple[tuple[str, PictureFolder], ...]
+    recipe: str
+    folder: Path
+    cache: Path
+    changes: Mapping[str, Any]
+    scales: tuple[int, ...] = ()
+    minutes: float | None = None
+    seed: int = 0
+    init: str | None = None
+    resume: bool = False
+    overwrite: bool = False
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    threads: int = 2
+    name: str = ""
+    licence: str = ""
+    trained_by: str = ""
+    look_minutes: float = 5.0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One run of an order.
+
+    Attributes:
+        scales: several for networks that share them.
+        recipe: for these scales, with the order's changes.
+        folder: for its results.
+    """
+
+    scales: tuple[int, ...]
+    recipe: Recipe
+    folder: Path
+
+
+def plans(order: Order) -> list[Plan]:
+    """The runs that an order takes.
+
+    Raises:
+        UsageError: the recipe is wrong, or its architecture unknown.
+    """
+    first = load_recipe(order.recipe, changes=order.changes)
+    scales = order.scales or first.network.scales
+    architecture = ARCHITECTURES.get(first.network.architecture)
+    if architecture is None:
+        raise UsageError(
+            f"recipe {first.name}: no architecture is called {first.network.architecture!r}",
+            f"known are {', '.join(sorted(ARCHITECTURES))}",
+        )
+    if architecture.shares_scales:
+        return [Plan(scales, first, order.folder)]
+    several = len(scales) > 1
+    return [
+        Plan(
+            (scale,),
+            load_recipe(order.recipe, scale=scale, changes=order.changes),
+            order.folder / f"x{scale}" if several else order.folder,
+        )
+        for scale in scales
+    ]
+
+
+def make_way(folder: Path, order: Order) -> None:
+    """See that a run may write there; with ``overwrite`` an old one's files go.
+
+    Raises:
+        OutputError: the folder is a file, or holds a run.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise OutputError(f"{folder} is a file", "give a folder with --output")
+    if order.resume or not folder.is_dir():
+        return
+    old = [name for name in (CHECKPOINT, RESULT, METRICS) if (folder / name).exists()]
+    if old and not order.overwrite:
+        raise OutputError(
+            f"{folder} already holds a run",
+            "go on with --resume, begin anew with --overwrite, or give another --output",
+        )
+    for name in old:
+        (folder / name).unlink()
