@@ -41,7 +41,7 @@ class Files(Dataset):
 
     def __init__(self, prepared: Prepared, folder: Path, patch: int, count: int) -> None:
         self.pairs, self.patch, self.count = [], patch, count
-        high, low, start = prepared.high(), prepared.low(2, "bicubic"), 0
+        high, low, start = prepared.high(), prepared.low(2), 0
         for i, entry in enumerate(prepared.entries):
             h, w = entry.low(2)
             whole = high[entry.start : entry.start + entry.pixels]
@@ -105,9 +105,8 @@ def ours(prepared: Prepared, numbers: dict, batch: int, patch: int, device: torc
     def run(steps: int) -> None:
         nonlocal done
         for _ in range(steps):
-            places = torch.from_numpy(sampler.batch(done, batch).as_array())
             learner.prepare(1e-4, done)
-            making.make(places.to(device) if store.resident else places, 2)
+            making.make(store.places(sampler.batch(done, batch)), 2)
             done += 1
         _wait(device)
 

@@ -1,13 +1,16 @@
 """`upres train`: recipes, warm starts, the loop, and that no work is ever lost."""
 
 import errno
+import hashlib
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from dataclasses import replace
+from itertools import count
 
 import numpy as np
 import pytest
@@ -18,11 +21,11 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from upres.data.folders import find_pictures
-from upres.errors import OutputError, ResourceError, UsageError, WeightsError
+from upres.errors import InputError, OutputError, ResourceError, UsageError, WeightsError
 from upres.imaging.metrics import Protocol, mod_crop, psnr
 from upres.imaging.resize import imresize
 from upres.model import load
-from upres.networks import ARCHITECTURES, EDSR, MDSR, SRCNN
+from upres.networks import ARCHITECTURES, EDSR, MDSR, SRCNN, SRResNet
 from upres.training import checkpoint, session, trainer
 from upres.training.learner import Learner
 from upres.training.muon import Muon, orthogonalised
@@ -119,14 +122,27 @@ def order(tmp_path, pictures, tiny):
     return make
 
 
-def never():
-    return False
+class Asks:
+    """Asks to stop, once ``answers`` has come to its end."""
+
+    def __init__(self, answers):
+        self.left, self.listened = iter(answers), 0
+
+    def __call__(self):
+        return next(self.left, None) is None
+
+    @contextmanager
+    def listening(self):
+        self.listened += 1
+        yield
+
+
+never = Asks(count())
 
 
 def after(steps):
     """Asks to stop before step number ``steps`` + 1."""
-    left = iter(range(steps))
-    return lambda: next(left, None) is None
+    return Asks(range(steps))
 
 
 def weights(path):
@@ -289,6 +305,18 @@ def test_srcnn_x4_takes_everything():
     assert not warm.derived
 
 
+@pytest.mark.parametrize(("old", "new"), [(2, 4), (2, 3), (4, 2)])
+def test_srresnet_takes_its_upsamplers_activations_along(old, new):
+    torch.manual_seed(0)
+    source = SRResNet(old, blocks=1, channels=4)
+    torch.nn.init.constant_(source.up_act[0].weight, 0.125)
+    network = SRResNet(new, blocks=1, channels=4)
+    warm = warm_start(network, source.state_dict(), grow=False)
+    assert not warm.new
+    network.load_state_dict(warm.state)
+    assert all(act.weight.item() == 0.125 for act in network.up_act)
+
+
 @pytest.mark.parametrize(
     ("other", "message"),
     [
@@ -427,6 +455,31 @@ def test_another_seed_gives_other_weights(order, tmp_path):
     assert not same(weights(tmp_path / "a"), weights(tmp_path / "b"))
 
 
+def test_signals_are_kept_back_only_while_there_is_something_to_save(order):
+    class Watching(View):
+        def preparing(self, what, done, total):
+            assert not asks.listened
+
+    asks = after(2)
+    run_order(order(), Watching(), asks)
+    assert asks.listened == 1
+
+
+def test_a_damaged_picture_held_out_is_skipped_and_named(order, pictures):
+    # The smallest hash is held out; some damage gives one.
+    smallest = min(hashlib.sha256(p.read_bytes()).hexdigest() for p in pictures.iterdir())
+    damage = next(
+        text
+        for text in (b"damaged %d" % i for i in count())
+        if hashlib.sha256(text).hexdigest() < smallest
+    )
+    (pictures / "damaged.png").write_bytes(damage)
+    view = View()
+    (result,) = run_order(order(data=(("p", find_pictures(pictures)),)), view, never)
+    assert result.finished
+    assert any("skipped damaged.png" in note and "held out" in note for note in view.notes)
+
+
 def test_minutes_end_a_run_and_its_schedule(order, tmp_path):
     changes = {"steps": 10**6, "data.patch": 24}
     (half,) = run_order(order(minutes=0.05, changes=changes), View(), after(2))
@@ -535,6 +588,15 @@ def test_a_bad_loss_at_the_very_end_is_not_kept(order, tmp_path, monkeypatch):
     assert all(torch.isfinite(v).all() for v in weights(tmp_path / "run").values())
 
 
+def test_a_bad_loss_just_before_the_last_measurement_is_not_kept(order, tmp_path, monkeypatch):
+    monkeypatch.setattr(session, "PatchStore", Faulty)
+    Faulty.calls, Faulty.bad = 0, (1,)
+    view = View()
+    run_order(order(changes={"steps": 1}, look_minutes=0.0), view, never)
+    assert len(view.looks) == 2
+    assert all(torch.isfinite(v).all() for v in weights(tmp_path / "run").values())
+
+
 def test_a_full_disk_leaves_the_old_checkpoint(order, tmp_path, monkeypatch):
     run_order(order(), View(), after(4))
     before = (tmp_path / "run/last.pt").read_bytes()
@@ -555,6 +617,50 @@ def test_a_checkpoint_of_another_network_is_refused(order, tmp_path):
     with pytest.raises(WeightsError, match="does not fit this recipe"):
         run_order(order(resume=True, changes=other), View(), never)
     assert (tmp_path / "run/last.pt").is_file()
+
+
+@pytest.mark.parametrize(
+    ("other", "words"),
+    [
+        ({"seed": 1}, "begun with --seed 0, not 1"),
+        ({"changes": {"data.batch": 8}}, "begun with data.batch 4, not 8"),
+        ({"changes": {"optimiser.rate": 5e-3}}, "begun with optimiser.rate 0.001, not 0.005"),
+        ({"minutes": 0.1}, "begun with --minutes instead of --steps False, not True"),
+    ],
+)
+def test_a_run_goes_on_as_it_began(order, tmp_path, other, words):
+    run_order(order(), View(), after(2))
+    before = (tmp_path / "run/last.pt").read_bytes()
+    with pytest.raises(WeightsError, match=words):
+        run_order(order(resume=True, **other), View(), never)
+    assert (tmp_path / "run/last.pt").read_bytes() == before
+
+
+def test_a_resumed_run_may_be_longer_and_says_when_the_pictures_changed(order, pictures, tmp_path):
+    run_order(order(), View(), after(2))
+    (pictures / "0.png").unlink()
+    view = View()
+    asked = order(resume=True, changes={"steps": 14}, data=(("pictures", find_pictures(pictures)),))
+    (result,) = run_order(asked, view, never)
+    assert result.finished
+    assert "the pictures are not those that the run was begun with" in view.notes
+    state = torch.load(tmp_path / "run/last.pt", weights_only=True)
+    assert state["position"]["step"] == 14
+
+
+def test_resuming_nothing_is_said(order):
+    view = View()
+    run_order(order(resume=True), view, never)
+    assert any("holds no run to resume: a new one begins" in note for note in view.notes)
+
+
+def test_a_checkpoint_of_another_kind_of_device_is_taken(order):
+    learner = Learner(EDSR(2, blocks=1, channels=4), load_recipe("edsr-light"), torch.device("cpu"))
+    state = learner.state()
+    for group in state["optimisers"][1]["param_groups"]:
+        group["capturable"] = True  # as CUDA has it
+    learner.load_state(state)
+    assert not any(group["capturable"] for group in learner.optimisers[1].param_groups)
 
 
 def test_a_damaged_checkpoint_is_refused(order, tmp_path):
@@ -584,6 +690,16 @@ def test_a_folder_with_a_run_is_not_begun_again(order, tmp_path):
     before = weights(tmp_path / "run")
     run_order(order(overwrite=True, seed=9), View(), never)
     assert not same(before, weights(tmp_path / "run"))
+    # What was there may be what the new run begins with, and goes when nothing can fail any more.
+    path = tmp_path / "run/model.safetensors"
+    before = path.read_bytes()
+    with pytest.raises(WeightsError):
+        run_order(order(overwrite=True, init="no.safetensors"), View(), never)
+    with pytest.raises(InputError, match="as large as a patch"):
+        run_order(order(overwrite=True, changes={"data.patch": 90}), View(), never)
+    assert path.read_bytes() == before
+    run_order(order(overwrite=True, init=str(path), changes={"steps": 2}), View(), never)
+    assert path.read_bytes() != before
     (tmp_path / "file").touch()
     with pytest.raises(OutputError, match="is a file"):
         run_order(order("file"), View(), never)
@@ -674,8 +790,20 @@ def test_bad_input_is_one_line_and_a_code(upres, pictures, tmp_path, arguments, 
 # Several processes
 
 
-def test_two_processes_are_one_with_the_batch_doubled(pictures, tiny, tmp_path, upres):
-    common = ("--set", "optimiser.clip=0", "--steps", "10", "--threads", "1")
+@pytest.mark.parametrize(
+    ("more", "files"),
+    [
+        # The second run begins with what the first process of the first one wrote.
+        (("--scale", "2,3"), ("x2/model.safetensors", "x3/model.safetensors")),
+        # Each step uses the layers of one scale alone.
+        (
+            ("--set", "network.architecture=mdsr", "--scale", "2,3"),
+            ("model.safetensors",),
+        ),
+    ],
+)
+def test_two_processes_are_one_with_the_batch_doubled(pictures, tiny, tmp_path, upres, more, files):
+    common = ("--set", "optimiser.clip=0", "--steps", "10", "--threads", "1", *more)
     done = upres(*command(pictures, tiny, "-o", "one", "--batch", "8", *common))
     assert done.returncode == 0, done.stderr
     arguments = command(pictures, tiny, "-o", "two", "--batch", "4", *common)
@@ -691,12 +819,13 @@ def test_two_processes_are_one_with_the_batch_doubled(pictures, tiny, tmp_path, 
         check=False,
     )
     assert pair.returncode == 0, pair.stderr.decode()
-    assert pair.stdout.decode().splitlines() == ["two/model.safetensors"]
-    a, b = weights(tmp_path / "one"), weights(tmp_path / "two")
-    assert all(torch.allclose(a[k], b[k], atol=1e-5) for k in a)
-    ended = [e for e in events(tmp_path / "two") if e["event"] == "end"]
-    assert len(ended) == 1  # the first process alone writes
-    assert read_training(tmp_path / "two/model.safetensors")["processes"] == 2
+    assert pair.stdout.decode().splitlines() == [f"two/{file}" for file in files]
+    for file in files:
+        a, b = load_file(tmp_path / "one" / file), load_file(tmp_path / "two" / file)
+        assert all(torch.allclose(a[k], b[k], atol=1e-5) for k in a)
+        ended = [e for e in events((tmp_path / "two" / file).parent) if e["event"] == "end"]
+        assert len(ended) == 1  # the first process alone writes
+        assert read_training(tmp_path / "two" / file)["processes"] == 2
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA")

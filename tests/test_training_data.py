@@ -5,6 +5,7 @@ import hashlib
 import io
 import shutil
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -106,7 +107,7 @@ def test_prepared_pixels_are_the_pictures_and_matlabs_resize(pictures, tmp_path)
         assert np.array_equal(high.reshape(truth.shape), truth)
         for scale in (2, 3):
             h, w = entry.low(scale)
-            low = prepared.low(scale, "bicubic")[starts[scale] : starts[scale] + h * w]
+            low = prepared.low(scale)[starts[scale] : starts[scale] + h * w]
             starts[scale] += h * w
             expected = imresize(truth[: h * scale, : w * scale], 1 / scale)
             assert np.array_equal(low.reshape(h, w, 3), expected)
@@ -147,7 +148,18 @@ def test_low_resolution_files_are_taken_as_they_are(tmp_path, photo):
     save(tmp_path / "d/HR/a.png", photo[:64, :64])
     save(tmp_path / "d/LR_bicubic/X2/a.png", low)
     prepared = ready(tmp_path / "d", tmp_path)
-    assert prepared.low(2, "bicubic").tobytes() == low.tobytes()
+    assert prepared.low(2).tobytes() == low.tobytes()
+
+
+def test_low_resolution_files_that_came_later_or_changed_are_taken(tmp_path, photo):
+    save(tmp_path / "d/HR/a.png", photo[:64, :64])
+    made = ready(tmp_path / "d", tmp_path).low(2).tobytes()
+    for first in (100, 200):
+        low = photo[first : first + 32, 100:132]
+        save(tmp_path / "d/LR_bicubic/X2/a.png", low)
+        assert ready(tmp_path / "d", tmp_path).low(2).tobytes() == low.tobytes()
+    shutil.rmtree(tmp_path / "d/LR_bicubic")
+    assert ready(tmp_path / "d", tmp_path).low(2).tobytes() == made
 
 
 def test_low_resolution_files_that_do_not_fit_are_an_error(tmp_path, photo):
@@ -321,7 +333,7 @@ def test_degraded_versions_are_mixed_with_clean_ones(pictures, tmp_path):
     truth, _ = clean_store.cut(torch.from_numpy(clean.batch(0, 400).as_array()), 2)
     del truth
     # Where it is not degraded it is a piece of the clean file.
-    whole = prepared.low(2, "bicubic")
+    whole = prepared.low(2)
     for i in np.flatnonzero(batch.degraded == 0)[:20]:
         start, stride = batch.low_start[i], batch.low_stride[i]
         piece = np.stack([whole[start + r * stride :][:16] for r in range(16)])
@@ -338,7 +350,7 @@ def test_degraded_versions_do_not_depend_on_the_other_pictures(pictures, tmp_pat
         start, found = 0, {}
         for entry in prepared.entries:
             h, w = entry.low(2)
-            found[entry.sha256] = prepared.low(2, "photo2")[start : start + 2 * h * w].tobytes()
+            found[entry.sha256] = prepared.degraded(2, 2)[start : start + 2 * h * w].tobytes()
             start += 2 * h * w
         return found
 
@@ -528,6 +540,19 @@ def test_a_disk_that_fills_up_keeps_what_arrived(large, tmp_path, monkeypatch):
     with Hub({"/big.zip": large}) as hub, pytest.raises(ResourceError, match="disk is full"):
         get(hub, large, tmp_path)
     assert (tmp_path / "big.zip.part").stat().st_size == 1000
+
+
+def test_of_two_that_want_a_set_one_downloads_it(tmp_path, photo):
+    data = {"/DIV2K_train_HR.zip": zipped("DIV2K_train_HR", {"0001.png": png(photo)})}
+    with Hub(data) as hub, ThreadPoolExecutor(2) as pool:
+        jobs = [
+            pool.submit(fetch_set, known(hub, data), tmp_path, note=silent, progress=silent)
+            for _ in range(2)
+        ]
+        for job in jobs:
+            job.result()
+        assert len(hub.log) == 1
+    assert (tmp_path / "DIV2K_train_HR/0001.png").is_file()
 
 
 def test_an_archive_with_something_else_is_refused(tmp_path, photo):

@@ -17,7 +17,7 @@ Examples:
   upres train --data DIV2K                                   the default model, from DIV2K
   upres train --data pictures/ --recipe edsr-light --minutes 5
   upres train --data pictures/ --recipe edsr-paper --scale 2,3,4
-  upres train --data pictures/ --resume -o runs/edsr-light-x2
+  upres train --data pictures/ --recipe edsr-light --minutes 5 --resume   goes on with that
   upres train --data pictures/ --set optimiser.rate=2e-4 --set data.focus=0.5
 
 Recipes, and what each field means: docs/training.md.
@@ -204,7 +204,7 @@ def train(
         look_minutes=look_every,
     )
     stop = Stop()
-    with stop.listening(), train_view(out) as view:
+    with train_view(out) as view:
         results = run_order(order, view, stop)
     _report(out, results)
     if stop.signal is not None:

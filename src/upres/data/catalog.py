@@ -1,8 +1,10 @@
 """Sets of pictures that upres knows by name: where they are published, and on what terms."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from filelock import FileLock
 
 from upres.data.download import Progress, download, unpack
 from upres.data.folders import PictureFolder, find_pictures
@@ -118,6 +120,22 @@ def fetch_set(
         WeightsError, ResourceError: see ``download``.
     """
     wanted = [a for a in known.archives if only in ("", a.holds)]
+    if all((folder / a.holds).is_dir() for a in wanted):
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    # Of several processes one downloads, and the others then find everything there.
+    with FileLock(folder.with_name(f".{folder.name}.lock")):
+        _fetch(known, wanted, folder, note=note, progress=progress)
+
+
+def _fetch(
+    known: TrainingSet,
+    wanted: Sequence[Archive],
+    folder: Path,
+    *,
+    note: Note,
+    progress: Progress,
+) -> None:
     missing = [a for a in wanted if not (folder / a.holds).is_dir()]
     if not missing:
         return

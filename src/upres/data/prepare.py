@@ -12,7 +12,7 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -22,9 +22,10 @@ from numpy.typing import NDArray
 from upres.data.detail import detail_map
 from upres.data.folders import PictureFile
 from upres.data.gather import Pictures, nothing_readable
-from upres.data.prepared import Entry, Prepared, low_starts
+from upres.data.prepared import Entry, Prepared, degraded_name, low_starts
 from upres.data.rgb import read_rgb
 from upres.errors import InputError, ResourceError
+from upres.hashing import sha256_of
 from upres.imaging.degrade import light_photo
 from upres.imaging.reader import read_size
 from upres.imaging.resize import imresize
@@ -78,11 +79,12 @@ def prepare(
             )
             with _whole(index) as part:
                 part.write_text(text, encoding="utf-8")
+        partners = {}
         for scale in scales:
-            _shrink(prepared, pictures.train, scale, progress, threads)
+            partners[scale] = _shrink(prepared, pictures.train, scale, progress, threads)
             if versions:
                 _degrade(prepared, scale, versions, progress, threads)
-    return prepared
+    return replace(prepared, partners=partners)
 
 
 def _decode(
@@ -148,8 +150,9 @@ def _shrink(
     scale: int,
     progress: Progress,
     threads: int,
-) -> None:
-    """Write low-x2-bicubic.u8: the given file where there is one, else MATLAB's imresize."""
+) -> str:
+    """The file with the given low-resolution pixels where there are any, else MATLAB's imresize."""
+    name = f"low-x{scale}-{_given(prepared, files, scale) or 'bicubic'}.u8"
 
     def make(entry: Entry, whole: NDArray[np.uint8]) -> Iterator[NDArray[np.uint8]]:
         file = files[entry.sha256]
@@ -167,13 +170,24 @@ def _shrink(
             )
         yield low
 
-    _write_low(prepared, scale, "bicubic", 1, make, f"shrinking to 1/{scale}", progress, threads)
+    _write_low(prepared, scale, name, 1, make, f"shrinking to 1/{scale}", progress, threads)
+    return name
+
+
+def _given(prepared: Prepared, files: Mapping[str, PictureFile], scale: int) -> str:
+    """A hash of the low-resolution files that came with the pictures; "" if none did."""
+    given = {}
+    for digest in {entry.sha256 for entry in prepared.entries}:
+        path = files[digest].low_at(scale)
+        if path is not None:
+            given[digest] = sha256_of(path)
+    return hashlib.sha256(repr(sorted(given.items())).encode()).hexdigest()[:16] if given else ""
 
 
 def _degrade(
     prepared: Prepared, scale: int, versions: int, progress: Progress, threads: int
 ) -> None:
-    """Write low-x2-photo4.u8: each picture's versions, one after the other."""
+    """Write each picture's versions, one after the other."""
 
     def make(entry: Entry, whole: NDArray[np.uint8]) -> Iterator[NDArray[np.uint8]]:
         del entry
@@ -185,26 +199,28 @@ def _degrade(
             yield light_photo(random).apply(whole, scale, random)
 
     what = f"degrading at 1/{scale}"
-    _write_low(prepared, scale, f"photo{versions}", versions, make, what, progress, threads)
+    name = degraded_name(scale, versions)
+    _write_low(prepared, scale, name, versions, make, what, progress, threads)
 
 
 def _write_low(
     prepared: Prepared,
     scale: int,
-    kind: str,
+    name: str,
     versions: int,
     make: Callable[[Entry, NDArray[np.uint8]], Iterator[NDArray[np.uint8]]],
     what: str,
     progress: Progress,
     threads: int,
 ) -> None:
-    """Write low-x{scale}-{kind}.u8, unless it is there.
+    """Write a file of low-resolution pixels, unless it is there.
 
     Args:
+        name: of the file.
         make: a picture's ``versions`` low-resolution partners, from its high-resolution pixels cut
             to a multiple of the scale.
     """
-    target = prepared.folder / f"low-x{scale}-{kind}.u8"
+    target = prepared.folder / name
     if target.is_file():
         return
     starts, total = low_starts(prepared.entries, scale, versions)

@@ -3,11 +3,12 @@
 index.json              what is in it
 high.u8                 every picture's H x W x 3 bytes, one after the other
 detail.f32              how much there is to see around each cell of 16 x 16 pixels
-low-x2-bicubic.u8 ...   every picture's (H // 2) x (W // 2) x 3 bytes, or its degraded versions
+low-x2-bicubic.u8 ...   every picture's (H // 2) x (W // 2) x 3 bytes, or its degraded versions;
+                        low-x2-HASH.u8 where low-resolution files were given
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -58,23 +59,37 @@ class Prepared:
         folder: where it is.
         entries: its pictures, in the order of the file.
         skipped: files that could not be decoded, and why.
+        partners: for each scale the file with the clean low-resolution pixels.
     """
 
     folder: Path
     entries: tuple[Entry, ...]
     skipped: tuple[str, ...]
+    partners: Mapping[int, str] = field(default_factory=dict)
 
     def high(self) -> NDArray[np.uint8]:
         """P x 3: all pictures' pixels, mapped."""
         return np.memmap(self.folder / "high.u8", np.uint8, "c").reshape(-1, 3)
 
-    def low(self, scale: int, kind: str) -> NDArray[np.uint8]:
-        """P x 3: the low-resolution pixels; versions of one picture follow each other."""
-        return np.memmap(self.folder / f"low-x{scale}-{kind}.u8", np.uint8, "c").reshape(-1, 3)
+    def low(self, scale: int) -> NDArray[np.uint8]:
+        """P x 3: the clean low-resolution pixels."""
+        return self._mapped(self.partners[scale])
+
+    def degraded(self, scale: int, versions: int) -> NDArray[np.uint8]:
+        """P x 3: the degraded low-resolution pixels; versions of one picture follow each other."""
+        return self._mapped(degraded_name(scale, versions))
+
+    def _mapped(self, name: str) -> NDArray[np.uint8]:
+        return np.memmap(self.folder / name, np.uint8, "c").reshape(-1, 3)
 
     def detail(self) -> NDArray[np.float32]:
         """The detail maps, one after the other."""
         return np.fromfile(self.folder / "detail.f32", np.float32)
+
+
+def degraded_name(scale: int, versions: int) -> str:
+    """Of the file that holds so many degraded versions of each picture."""
+    return f"low-x{scale}-photo{versions}.u8"
 
 
 def low_starts(

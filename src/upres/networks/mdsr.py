@@ -17,6 +17,7 @@ class MDSR(ChainNetwork):
     """
 
     shares_scales = True
+    splits_layers = True
 
     def __init__(
         self,

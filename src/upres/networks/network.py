@@ -23,9 +23,11 @@ class Network(nn.Module, ABC):
         enlarges_first: whether it works on a bicubic enlargement instead of on the input itself.
         shares_scales: whether one instance serves several scales; its class then takes ``scales``,
             a tuple, and otherwise ``scale``, a number.
+        splits_layers: whether some of its layers serve one of those scales alone.
     """
 
     shares_scales = False
+    splits_layers = False
     scales: tuple[int, ...]
     colour: Literal["rgb", "y"] = "rgb"
     enlarges_first = False

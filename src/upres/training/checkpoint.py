@@ -12,7 +12,7 @@ import torch
 from upres.errors import OutputError, ResourceError, WeightsError
 
 NAME = "last.pt"
-FORMAT = 1
+FORMAT = 2
 
 
 def save_checkpoint(folder: Path, state: dict[str, Any]) -> None:

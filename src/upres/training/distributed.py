@@ -2,10 +2,13 @@
 
 import os
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import torch
 from torch import nn
+
+from upres.networks import Network
 
 
 @dataclass(frozen=True)
@@ -25,12 +28,14 @@ class Processes:
         """Whether this is the one that writes."""
         return self.rank == 0
 
-    def wrap(self, network: nn.Module, device: torch.device) -> Any:
+    def wrap(self, network: Network, device: torch.device) -> Any:
         """What averages gradients over all processes, or the network itself."""
         if self.count == 1:
             return network
         devices = [device] if device.type == "cuda" else None
-        return nn.parallel.DistributedDataParallel(network, device_ids=devices)
+        return nn.parallel.DistributedDataParallel(
+            network, device_ids=devices, find_unused_parameters=network.splits_layers
+        )
 
     def as_first(self, values: tuple[float, ...]) -> tuple[float, ...]:
         """The first process's values, everywhere."""
@@ -65,5 +70,9 @@ def join(device_type: str) -> Processes:
         return Processes()
     # Numbers that steer the loop go through gloo, so that they never wait for an accelerator.
     backend = "cpu:gloo,cuda:nccl" if device_type == "cuda" else "gloo"
-    torch.distributed.init_process_group(backend)
-    return Processes(torch.distributed.get_rank(), count, int(os.environ.get("LOCAL_RANK", "0")))
+    # The others wait while the first one decodes pictures or measures, which may take hours.
+    torch.distributed.init_process_group(backend, timeout=timedelta(days=2))
+    local_rank = int(os.environ.get("LOCAL_RANK", "0"))
+    if device_type == "cuda":
+        torch.cuda.set_device(local_rank)
+    return Processes(torch.distributed.get_rank(), count, local_rank)

@@ -31,7 +31,10 @@ def training_dtype(precision: str, device: torch.device) -> torch.dtype:
     """The type of the network's arithmetic; weights, loss and optimiser are always float32."""
     if precision == "fp32":
         return torch.float32
-    native = torch.cuda.is_bf16_supported() if device.type == "cuda" else cpu_has_bfloat16()
+    if device.type == "cuda":
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        native = cpu_has_bfloat16()
     return torch.bfloat16 if precision == "bf16" or native else torch.float32
 
 
@@ -140,6 +143,8 @@ class Learner:
             optimiser.load_state_dict(copy.deepcopy(kept))
             for group in optimiser.param_groups:
                 group["lr"] = self.rate
+                if "capturable" in group:  # the run may have begun on another device
+                    group["capturable"] = self.device.type == "cuda"
 
     @contextmanager
     def _shared_only_at_end(self, *, last: bool) -> Iterator[None]:
@@ -172,7 +177,8 @@ def _optimisers(
 def _adam(
     settings: OptimiserRecipe, parameters: list[nn.Parameter], rate: Tensor
 ) -> torch.optim.Adam:
-    kind = torch.optim.AdamW if settings.kind == "adamw" else torch.optim.Adam
+    # Muon's weight decay is AdamW's, not a part of the gradient.
+    kind = torch.optim.Adam if settings.kind == "adam" else torch.optim.AdamW
     return kind(
         parameters,
         lr=rate,

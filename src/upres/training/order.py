@@ -13,6 +13,7 @@ from upres.training.recipe import Recipe, load_recipe
 from upres.training.record import METRICS
 
 RESULT = "model.safetensors"
+_FILES = (CHECKPOINT, RESULT, METRICS)
 
 
 @dataclass(frozen=True)
@@ -97,21 +98,26 @@ def plans(order: Order) -> list[Plan]:
     ]
 
 
-def make_way(folder: Path, order: Order) -> None:
-    """See that a run may write there; with ``overwrite`` an old one's files go.
+def check_folder(folder: Path, order: Order) -> None:
+    """See that a run may write there; nothing is changed yet.
 
     Raises:
-        OutputError: the folder is a file, or holds a run.
+        OutputError: the folder is a file, or holds a run that is not to be gone on with.
     """
     if folder.exists() and not folder.is_dir():
         raise OutputError(f"{folder} is a file", "give a folder with --output")
     if order.resume or not folder.is_dir():
         return
-    old = [name for name in (CHECKPOINT, RESULT, METRICS) if (folder / name).exists()]
-    if old and not order.overwrite:
+    if not order.overwrite and any((folder / name).exists() for name in _FILES):
         raise OutputError(
             f"{folder} already holds a run",
             "go on with --resume, begin anew with --overwrite, or give another --output",
         )
-    for name in old:
-        (folder / name).unlink()
+
+
+def make_way(folder: Path, order: Order) -> None:
+    """Make the folder; with ``overwrite`` an old run's files go."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if order.overwrite:
+        for name in _FILES:
+            (folder / name).unlink(missing_ok=True)

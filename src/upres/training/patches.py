@@ -9,7 +9,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from upres.data.patches import Batch
 from upres.data.prepared import Prepared
+from upres.inference.device import free_memory
 
 # MATLAB rgb2ycbcr (BT.601 studio range), for values in 0..1.
 _LUMA = (65.481 / 255, 128.553 / 255, 24.966 / 255)
@@ -41,17 +43,26 @@ class PatchStore:
         self.patch, self.colour, self.device = patch, colour, device
         self.luma = torch.tensor(_LUMA, device=device)
         high = torch.from_numpy(prepared.high())
-        low = {s: torch.from_numpy(prepared.low(s, "bicubic")) for s in scales}
-        degraded = {
-            s: torch.from_numpy(prepared.low(s, f"photo{versions}")) for s in scales if versions
-        }
+        low = {s: torch.from_numpy(prepared.low(s)) for s in scales}
+        degraded = {s: torch.from_numpy(prepared.degraded(s, versions)) for s in scales if versions}
         size = sum(t.numel() for t in (high, *low.values(), *degraded.values()))
-        self.resident = device.type == "cuda" and size < torch.cuda.mem_get_info(device)[0] // 2
+        self.resident = device.type == "cuda" and size < free_memory(device) // 2
         if self.resident:
             high = high.to(device)
             low = {s: t.to(device) for s, t in low.items()}
             degraded = {s: t.to(device) for s, t in degraded.items()}
         self.high, self.low, self.degraded = high, low, degraded
+
+    def places(self, batch: Batch) -> Tensor:
+        """Where a batch's patches lie, as ``cut`` takes it.
+
+        The copy to an accelerator is not waited for: from memory that is not pinned it would
+        begin only when all earlier steps are done.
+        """
+        places = torch.from_numpy(batch.as_array())
+        if not self.resident:
+            return places
+        return places.pin_memory().to(self.device, non_blocking=True)
 
     def cut(self, places: Tensor, scale: int) -> tuple[Tensor, Tensor]:
         """The patches of a batch.

@@ -62,6 +62,8 @@ class Record:
     def event(self, name: str, facts: Mapping[str, Any]) -> None:
         """See ``trainer.Watch``."""
         self._write(name, facts)
+        if name == "other_pictures":
+            self.view.note("the pictures are not those that the run was begun with")
         if name == "setback":
             self.view.note(
                 f"the loss was not finite before step {facts['step']}: back to step "

@@ -1,7 +1,7 @@
 """``upres train`` from its options to its results: data, models, one run for each scale."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,11 +16,12 @@ from upres.errors import UsageError
 from upres.model import Model
 from upres.training.checkpoint import NAME as CHECKPOINT
 from upres.training.distributed import Processes, join
-from upres.training.order import RESULT, Order, Plan, make_way, plans
+from upres.training.order import RESULT, Order, Plan, check_folder, make_way, plans
 from upres.training.patches import PatchStore
 from upres.training.recipe import Recipe
 from upres.training.record import Record, View
 from upres.training.start import begin
+from upres.training.stop import Stopping
 from upres.training.trainer import Outcome, Run, train
 from upres.training.validation import Quality, make_pairs
 from upres.version import __version__
@@ -53,8 +54,11 @@ class Result:
     finished: bool
 
 
-def run_order(order: Order, view: TrainingView, stop: Callable[[], bool]) -> list[Result]:
+def run_order(order: Order, view: TrainingView, stop: Stopping) -> list[Result]:
     """Prepare, train every scale, write the results.
+
+    Args:
+        stop: asked before every step; it listens while there is something to save.
 
     Returns:
         One result for each run; the last is unfinished if ``stop`` ended it. Of several processes
@@ -80,23 +84,22 @@ def run_order(order: Order, view: TrainingView, stop: Callable[[], bool]) -> lis
 def _runs(
     order: Order,
     view: TrainingView,
-    stop: Callable[[], bool],
+    stop: Stopping,
     processes: Processes,
     device: torch.device,
 ) -> list[Result]:
     wanted = plans(order)
     for plan in wanted:
-        make_way(plan.folder, order)
+        check_folder(plan.folder, order)
     held_out = wanted[0].recipe.data.held_out
     pictures = gather([folder for _, folder in order.data], held_out)
     around = _Around(order, pictures, view, stop, processes, device)
     results: list[Result] = []
     for plan in wanted:
-        if processes.first:
-            plan.folder.mkdir(parents=True, exist_ok=True)
         model, origin = begin(order, plan, results[0].path if results else None)
         view.note(f"x{','.join(map(str, plan.scales))} starts from {origin}")
         result = _one(around, plan, model, origin)
+        processes.wait()  # the first one has written what the next run may begin with
         results.append(result)
         if not result.finished:
             break
@@ -110,7 +113,7 @@ class _Around:
     order: Order
     pictures: Pictures
     view: TrainingView
-    stop: Callable[[], bool]
+    stop: Stopping
     processes: Processes
     device: torch.device
 
@@ -139,12 +142,24 @@ def _one(around: _Around, plan: Plan, model: Model, origin: str) -> Result:
         colour=model.network.colour,
         device=around.device,
     )
+    if around.device.type == "cuda" and not store.resident:
+        around.view.note("the pictures do not fit into the accelerator's memory: cut on the CPU")
     held_out = around.pictures.validation
-    pairs = make_pairs(held_out, plan.scales, degraded=versions > 0) if first else ()
+    pairs = (
+        make_pairs(held_out, plan.scales, degraded=versions > 0, note=around.view.note)
+        if first
+        else ()
+    )
     title = f"{model.facts.name} x{','.join(map(str, plan.scales))}"
     around.view.begins(title, recipe, order.minutes)
+    # From here on nothing is asked for any more: an old run may go.
+    if first:
+        make_way(plan.folder, order)
     record = Record(plan.folder, pairs, around.view) if first else None
     story = _story(around, plan, prepared, origin)
+    resume = order.resume and (plan.folder / CHECKPOINT).is_file()
+    if order.resume and not resume:
+        around.view.note(f"{plan.folder} holds no run to resume: a new one begins")
     run = Run(
         recipe=recipe,
         model=model,
@@ -155,7 +170,9 @@ def _one(around: _Around, plan: Plan, model: Model, origin: str) -> Result:
         processes=around.processes,
         watch=record or _Nobody(),
         minutes=order.minutes,
-        resume=order.resume and (plan.folder / CHECKPOINT).is_file(),
+        resume=resume,
+        seed=order.seed,
+        data=around.pictures.fingerprint,
         stop=around.stop,
         # A report copies the state, which would cost a fast device a tenth of its time.
         report_every=50 if around.device.type == "cpu" else 500,
@@ -164,8 +181,11 @@ def _one(around: _Around, plan: Plan, model: Model, origin: str) -> Result:
     if record is not None:
         record.event("start", {**story, "scales": plan.scales, "resumed": run.resume})
     try:
-        outcome = train(run)
-        quality = _finish(outcome, record, story, plan.folder) if record is not None else ()
+        with around.stop.listening():
+            outcome = train(run)
+            if not outcome.finished:
+                around.view.note("stopping: measuring what there is")
+            quality = _finish(outcome, record, story, plan.folder) if record is not None else ()
     finally:
         if record is not None:
             record.close()

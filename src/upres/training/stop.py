@@ -2,8 +2,20 @@
 
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any, Protocol
+
+
+class Stopping(Protocol):
+    """Knows whether a run shall end before its time."""
+
+    def __call__(self) -> bool:
+        """Whether to save and end now."""
+        ...
+
+    def listening(self) -> AbstractContextManager[None]:
+        """Within the block it may be asked to; outside a signal ends the program as usual."""
+        ...
 
 
 class Stop:
@@ -21,7 +33,7 @@ class Stop:
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Within the block signals wait for the step that is being made."""
+        """See ``Stopping``; signals wait for the step that is being made."""
         before = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
 
         def asked(number: int, frame: Any) -> None:

@@ -26,6 +26,8 @@ SETBACKS = 3
 _SLOWER = 0.5
 # Training lasts at least so many times as long as the measurement before it.
 _LOOK_SHARE = 9
+# What a resumed run may be asked for anew: how long it is, and words.
+_MAY_CHANGE = {"steps", "name", "description", "network.start"}
 
 
 class Watch(Protocol):
@@ -53,6 +55,8 @@ class Run:
         model: untrained or warm; its network is trained in place.
         sampler, store: where patches come from.
         folder: where last.pt goes.
+        seed: of patches and new weights; a run is resumed with its own.
+        data: fingerprint of the pictures.
         minutes: how long, or None to make ``recipe.steps`` steps.
         resume: go on from the folder's checkpoint.
         stop: asked before every step; a true answer saves and ends.
@@ -69,6 +73,8 @@ class Run:
     device: torch.device
     processes: Processes
     watch: Watch
+    seed: int = 0
+    data: str = ""
     minutes: float | None = None
     resume: bool = False
     stop: Callable[[], bool] = lambda: False
@@ -140,8 +146,7 @@ def train(run: Run) -> Outcome:
 
         begun = time.monotonic()
         batch = run.sampler.batch(position.step, whole, share)
-        places = torch.from_numpy(batch.as_array())
-        places = places.to(run.device) if run.store.resident else places
+        places = run.store.places(batch)
         meter.seconds_in_data += time.monotonic() - begun - steps.seconds_in_data
         rate = recipe.optimiser.rate * position.slowed
         rate *= rate_factor(recipe.schedule, progress, position.step)
@@ -183,7 +188,7 @@ def train(run: Run) -> Outcome:
             wait = max(run.look_every, _LOOK_SHARE * (looked - begun))
             meter = _Meter(run.device)
 
-    if meter.count and not (math.isfinite(float(meter.loss)) and learner.finite()):
+    if not (math.isfinite(float(meter.loss)) and learner.finite()):
         position = _set_back(run, learner, good, position)
     if processes.first:
         _save(run, position, learner.state())
@@ -254,7 +259,9 @@ def _save(run: Run, position: Position, state: Mapping[str, Any]) -> None:
             "recipe": run.recipe.to_mapping(),
             "facts": run.model.facts.to_mapping(),
             "position": asdict(position),
-            "seed": run.sampler.seed,
+            "seed": run.seed,
+            "timed": run.minutes is not None,
+            "data": run.data,
             "random": torch.get_rng_state(),
             **state,
         },
@@ -262,8 +269,36 @@ def _save(run: Run, position: Position, state: Mapping[str, Any]) -> None:
     run.watch.event("checkpoint", {"step": position.step})
 
 
+def _check_same(run: Run, state: Mapping[str, Any]) -> None:
+    """A run goes on as it began, or its result would tell a wrong story."""
+    begun, asked = _flat(state["recipe"]), _flat(run.recipe.to_mapping())
+    begun |= {"--seed": state["seed"], "--minutes instead of --steps": state["timed"]}
+    asked |= {"--seed": run.seed, "--minutes instead of --steps": run.minutes is not None}
+    for key in asked:
+        if key not in _MAY_CHANGE and begun.get(key) != asked[key]:
+            raise WeightsError(
+                f"the run in {run.folder} does not fit this recipe: it was begun with {key} "
+                f"{begun.get(key)}, not {asked[key]}",
+                "resume with the recipe and options that it was begun with",
+            )
+    if state["data"] != run.data:
+        run.watch.event("other_pictures", {"step": state["position"]["step"]})
+
+
+def _flat(mapping: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Dotted keys."""
+    flat: dict[str, Any] = {}
+    for key, value in mapping.items():
+        if isinstance(value, Mapping) and key != "numbers":
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = list(value) if isinstance(value, tuple) else value
+    return flat
+
+
 def _resumed(run: Run, learner: Learner) -> Position:
     state = load_checkpoint(run.folder)
+    _check_same(run, state)
     try:
         learner.load_state(state)
         torch.set_rng_state(state["random"])

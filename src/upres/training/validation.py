@@ -1,7 +1,7 @@
 """How good the weights are on pictures that they never saw."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from upres.data.folders import PictureFile
 from upres.data.rgb import read_rgb
+from upres.errors import InputError
 from upres.imaging.degrade import light_photo
 from upres.imaging.metrics import Protocol, psnr, ssim
 from upres.imaging.resize import imresize
@@ -45,16 +46,25 @@ class Quality:
 
 
 def make_pairs(
-    files: Sequence[PictureFile], scales: Sequence[int], *, degraded: bool
+    files: Sequence[PictureFile],
+    scales: Sequence[int],
+    *,
+    degraded: bool,
+    note: Callable[[str], None],
 ) -> tuple[Pair, ...]:
     """Cut the middle of each picture, shrink it as training does.
 
     Args:
         degraded: apply the light photo degradation; which one, the picture's name decides.
+        note: is told of pictures that cannot be read.
     """
     pairs = []
     for file in files:
-        whole = read_rgb(file.path)
+        try:
+            whole = read_rgb(file.path)
+        except InputError as error:
+            note(f"skipped {file.name} ({error.problem}), which was held out for validation")
+            continue
         for scale in scales:
             high = _middle(whole, SIDE - SIDE % scale, scale)
             if min(high.shape[:2]) < 16 * scale:

@@ -16,7 +16,9 @@ from torch import Tensor
 from upres.errors import WeightsError
 from upres.networks import Network
 
-_UPSAMPLER = "up."
+_UPSAMPLER, _UPSAMPLER_ACTIVATION = "up.", "up_act."
+# Another scale has no place for these.
+_OF_A_SCALE = (_UPSAMPLER, _UPSAMPLER_ACTIVATION, "pre.")
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,11 @@ def warm_start(network: Network, source: Mapping[str, Tensor], *, grow: bool) ->
             else:
                 value.copy_(made)
                 derived.append(name)
+        elif (
+            name.startswith(_UPSAMPLER_ACTIVATION) and f"{_UPSAMPLER_ACTIVATION}0.weight" in source
+        ):
+            value.copy_(source[f"{_UPSAMPLER_ACTIVATION}0.weight"])  # SRResNet's second stage
+            derived.append(name)
         elif name.startswith("pre."):  # MDSR's, one for each scale: a new scale learns its own
             new.append(name)
         else:
@@ -82,7 +89,7 @@ def warm_start(network: Network, source: Mapping[str, Tensor], *, grow: bool) ->
                 "start from weights of the same architecture and width"
                 + ("" if grow else ", or from narrower ones with --set network.grow=true"),
             )
-    left = sorted(n for n in set(source) - set(state) if not n.startswith((_UPSAMPLER, "pre.")))
+    left = sorted(n for n in set(source) - set(state) if not n.startswith(_OF_A_SCALE))
     if left:
         raise WeightsError(
             f"the weights to start from do not fit: {left[0]} has no place here",
