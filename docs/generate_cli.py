@@ -32,6 +32,8 @@ def page() -> str:
     parts = [INTRODUCTION]
     for path in commands(typer.main.get_command(app), []):
         done = CliRunner().invoke(app, [*path, "--help"], prog_name="upres")
+        if done.exception is not None and done.exit_code != 0:
+            raise done.exception
         parts.append(f"## {' '.join(['upres', *path])}\n\n```\n{done.stdout.rstrip()}\n```\n")
     return "\n".join(parts)
 

@@ -84,7 +84,7 @@ def test_results_that_are_not_ours_are_left_alone(upres, folder, tmp_path):
     (tmp_path / "out" / "a.png").write_bytes(b"precious")
     done = upres("batch", "in", "-o", "out", *FAST, "--json")
     assert counts(done, "done", "not_ours") == (2, 1)
-    assert b"out/a.png was not made by this program and is left alone" in done.stderr
+    assert b"out/a.png was not made by upres from in/a.png, and is left alone" in done.stderr
     assert (tmp_path / "out" / "a.png").read_bytes() == b"precious"
     # So is one of ours that somebody changed.
     (tmp_path / "out" / "b" / "c.jpg").write_bytes(b"retouched")
@@ -110,6 +110,44 @@ def test_failures_are_tried_again_when_asked_or_changed(upres, folder, tmp_path)
     done = upres(*run)
     assert done.returncode == 0
     assert counts(done, "done", "failed_before") == (1, 0)
+
+
+def test_two_folders_do_not_replace_each_others_results(upres, folder, tmp_path):
+    shutil.copytree(folder, tmp_path / "other")
+    shutil.copy(folder / "b" / "d.png", tmp_path / "other" / "a.png")
+    assert upres("batch", "in", "-o", "out", *FAST).returncode == 0
+    first = contents(tmp_path / "out")
+    done = upres("batch", "other", "-o", "out", *FAST, "--json")
+    # The same pictures from another place are done; another one of that name is not.
+    assert counts(done, "done", "unchanged", "not_ours") == (0, 2, 1)
+    assert b"out/a.png was not made by upres from other/a.png" in done.stderr
+    assert contents(tmp_path / "out") == first
+
+
+def test_what_stands_where_a_picture_failed_is_not_replaced(upres, folder, tmp_path):
+    (folder / "a.png").write_bytes(b"nothing")
+    assert upres("batch", "in", "-o", "out", *FAST).returncode == 7
+    (tmp_path / "out" / "a.png").write_bytes(b"made by hand")
+    done = upres("batch", "in", "-o", "out", "-s", 3, "-m", "bicubic", "--json")
+    assert counts(done, "done", "not_ours") == (2, 1)
+    assert (tmp_path / "out" / "a.png").read_bytes() == b"made by hand"
+
+
+def test_copied_results_are_still_ours(upres, folder, tmp_path):
+    assert upres("batch", "in", "-o", "out", *FAST).returncode == 0
+    for path in (tmp_path / "out").rglob("*.*"):
+        os.utime(path, (1, 1))
+    run = ("batch", "in", "-o", "out", *FAST, "--json")
+    assert counts(upres(*run), "done", "unchanged") == (0, 3)
+    shutil.copy(folder / "b" / "d.png", folder / "a.png")
+    assert counts(upres(*run), "done", "unchanged", "not_ours") == (1, 2, 0)
+
+
+def test_another_limit_tries_what_failed_by_it(upres, folder):
+    run = ("batch", "in", "-o", "out", *FAST, "--json", "--max-pixels")
+    assert counts(upres(*run, "200"), "done", "failed") == (1, 2)
+    assert counts(upres(*run, "200"), "done", "failed_before") == (0, 2)
+    assert counts(upres(*run, "1000"), "done", "unchanged") == (2, 1)
 
 
 def test_the_first_failure_can_end_it(upres, folder, tmp_path):
@@ -233,23 +271,50 @@ def test_interrupted_it_goes_on(tmp_path, upres):
 
 def test_half_a_line_is_no_line(tmp_path):
     (tmp_path / "x.png").write_bytes(b"x")
-    with Journal(tmp_path, "s") as journal:
+    with Journal(tmp_path, "s", source=tmp_path) as journal:
         journal.begin("x.png", tmp_path / "x.png")
         journal.end("x.png", tmp_path / "x.png", tmp_path / "x.png", None)
     with (tmp_path / NAME).open("a") as file:
         file.write('{"state": "done", "source": "y.p')
-    with Journal(tmp_path, "s") as journal:
+    with Journal(tmp_path, "s", source=tmp_path) as journal:
         assert set(journal.entries) == {"x.png"}
         assert journal.todo("x.png", tmp_path / "x.png", tmp_path / "x.png") == "done"
         journal.begin("z.png", tmp_path / "x.png")
-    with Journal(tmp_path, "s") as journal:
+    with Journal(tmp_path, "s", source=tmp_path) as journal:
         assert journal.todo("z.png", tmp_path / "x.png", tmp_path / "x.png") == "redo"
 
 
+def test_a_picture_that_changes_while_it_is_read_is_done_again(tmp_path):
+    source, target = tmp_path / "x.png", tmp_path / "out.png"
+    source.write_bytes(b"before")
+    with Journal(tmp_path, "s", source=tmp_path) as journal:
+        journal.see("x.png", source)
+        source.write_bytes(b"behind")
+        os.utime(source, (1, 1))
+        journal.begin("x.png", source)
+        target.write_bytes(b"made from what was before")
+        journal.end("x.png", source, target, None)
+        assert journal.todo("x.png", source, target) == "redo"
+
+
+def test_what_another_process_is_writing_stays(tmp_path):
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    mine, theirs = (tmp_path / f".upres-{pid}-ab.part" for pid in (os.getpid(), gone.pid))
+    mine.touch()
+    theirs.touch()
+    with Journal(tmp_path, "s", source=tmp_path):
+        assert mine.exists()
+        assert not theirs.exists()
+
+
 def test_a_journal_belongs_to_one_run(tmp_path):
-    with Journal(tmp_path, "s"), pytest.raises(OutputError, match="another upres works"):
-        Journal(tmp_path, "s")
-    Journal(tmp_path, "s").__exit__()
+    with (
+        Journal(tmp_path, "s", source=tmp_path),
+        pytest.raises(OutputError, match="another upres works"),
+    ):
+        Journal(tmp_path, "s", source=tmp_path)
+    Journal(tmp_path, "s", source=tmp_path).__exit__()
 
 
 # Files that are made to harm

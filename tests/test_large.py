@@ -1,6 +1,7 @@
 """Pictures that need not fit into memory: read and written row by row."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -257,6 +258,24 @@ def test_rows_from_anywhere_on_are_the_same_rows(tmp_path, tiny, model, scale, c
         np.testing.assert_array_equal(rest, whole[start:])
 
 
+def test_zeros_after_a_power_cut_are_no_rows(tmp_path):
+    first = spool(tmp_path)
+    list(first.kept())
+    first.add(np.ones((2, 5, 3), np.uint16))
+    first.close(done=False)
+    with first.path.open("ab") as file:
+        file.write(bytes(64))
+    second = spool(tmp_path)
+    assert second.rows == 2
+    assert len(list(second.kept())) == 1
+    second.close(done=True)
+
+
+def test_a_spool_that_cannot_be_made_is_an_error_for_people(tmp_path):
+    with pytest.raises(OutputError, match="cannot be written"):
+        Spool(tmp_path / ("a" * 250), "k", 5, 3, np.dtype(np.uint8), resume=False)
+
+
 def spool(tmp_path, key="k", resume=True):
     return Spool(tmp_path / "out.tif", key, 5, 3, np.dtype(np.uint16), resume=resume)
 
@@ -325,6 +344,11 @@ def test_a_batch_goes_on_within_a_large_picture(upres, tmp_path):
         time.sleep(0.01)
     process.kill()
     process.communicate()
+    # Rows in other colours are not gone on with.
+    shutil.copytree(tmp_path / "out", tmp_path / "other")
+    other = upres(*options, "other", "--convert-profile", "srgb")
+    assert other.returncode == 0, other.stderr
+    assert b"goes on at" not in other.stderr
     done = upres(*options, "out")
     assert done.returncode == 0, done.stderr
     assert b"a.tif: goes on at " in done.stderr

@@ -163,7 +163,9 @@ def batch(
     )
     if not dry_run:
         _make_folders(target, jobs)
-    with Journal(target, key, dry=dry_run) as journal:
+    with Journal(
+        target, key, source=folder, limits=f"max-pixels {max_pixels}", dry=dry_run
+    ) as journal:
         plan = {job: journal.todo(job.key, *_places(job)) for job in jobs}
         wanted = [
             replace(job, replaces=todo == "redo")
@@ -177,7 +179,8 @@ def batch(
                 run(wanted, chosen, settings, speak, alone=False, watch=tally)
             except UpresError as error:
                 failure = error
-    left = {job.key: todo for job, todo in plan.items() if job.key not in {w.key for w in wanted}}
+    tried = {job.key for job in wanted}
+    left = {job: todo for job, todo in plan.items() if job.key not in tried}
     counts = {
         "pictures": len(jobs),
         "planned" if dry_run else "done": tally.done,
@@ -187,9 +190,11 @@ def batch(
         "not_ours": sum(todo == "foreign" for todo in left.values()),
         "others": others,
     }
-    for name, todo in left.items():
+    for job, todo in left.items():
         if todo == "foreign":
-            speak.note(f"note: {target / name} was not made by this program and is left alone")
+            speak.note(
+                f"note: {job.target} was not made by upres from {job.source}, and is left alone"
+            )
     speak.note("; ".join(f"{_WORDS[k]} {v}" for k, v in counts.items() if v or k == "pictures"))
     speak.note(f"results in {target}")
     speak.event(event="summary", **counts, output=str(target))
@@ -219,6 +224,10 @@ class _Tally:
 
     def __init__(self, journal: Journal) -> None:
         self.journal, self.done, self.failed = journal, 0, 0
+
+    def reads(self, job: Job) -> None:
+        """See ``Watch``."""
+        self.journal.see(job.key, _places(job)[0])
 
     def begins(self, job: Job) -> None:
         """See ``Watch``."""

@@ -18,7 +18,10 @@ from upres.cli.output import ReaderGone, complain
 from upres.errors import UpresError
 
 DEFAULT = "upscale"
-_ORDER = ("Arguments", "Data", "Recipe", "Size", "Model", "Execution", "Output", "Options")
+_ORDER = (
+    *("Arguments", "Data", "Folder", "Recipe", "Size", "Model"),
+    *("Execution", "Output", "Options"),
+)
 
 
 class _PlainHelp:

@@ -6,7 +6,8 @@ files are its own.
 """
 
 import json
-from dataclasses import asdict, dataclass
+import os
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from stat import S_ISREG
 from typing import Literal, TextIO
@@ -29,8 +30,11 @@ class Entry:
         content: SHA-256 of the file.
         size, modified: of the file, in bytes and nanoseconds: while both stay, so does the content.
         settings: fingerprint of all that the result depends on but the picture.
-        made: size and time of the result, once it is done.
+        made: size and time of what was at the result's place in the end.
         error: why it failed.
+        folder: of the pictures.
+        limits: what a picture may fail by besides.
+        result: SHA-256 of the result, once it is done: a copy has another time.
     """
 
     state: Literal["begun", "done", "failed"]
@@ -41,6 +45,9 @@ class Entry:
     settings: str
     made: tuple[int, int] | None = None
     error: str = ""
+    folder: str = ""
+    limits: str = ""
+    result: str = ""
 
 
 class Journal:
@@ -49,17 +56,23 @@ class Journal:
     Args:
         folder: of the results; it exists.
         settings: fingerprint of this run's.
+        source: folder of the pictures.
+        limits: what pictures may fail by that results do not depend on.
         dry: only look; the folder need not exist.
 
     Raises:
         OutputError: another run works there, or the journal cannot be written.
     """
 
-    def __init__(self, folder: Path, settings: str, *, dry: bool = False) -> None:
+    def __init__(
+        self, folder: Path, settings: str, *, source: Path, limits: str = "", dry: bool = False
+    ) -> None:
         import filelock
 
-        self.folder, self.settings = folder, settings
+        self.folder, self.settings, self.limits = folder, settings, limits
+        self.source = os.path.realpath(source)
         self.entries: dict[str, Entry] = {}
+        self._seen: dict[str, Entry] = {}
         self._begun: dict[str, Entry] = {}
         self._file: TextIO | None = None
         self._cut = False  # a run was killed within a line
@@ -77,7 +90,8 @@ class Journal:
             raise OutputError(f"{folder} cannot be written ({error.strerror})") from error
         # Whoever was killed cannot have removed its own.
         for part in folder.rglob(".upres-*.part"):
-            part.unlink(missing_ok=True)
+            if _abandoned(part):
+                part.unlink(missing_ok=True)
         self._read()
         self._file = (folder / NAME).open("a+", encoding="utf-8")
         if self._cut:
@@ -97,51 +111,74 @@ class Journal:
         Returns:
             "do" where there is no result; "redo" where picture or settings changed, or a run was
             killed; "done"; "failed" where it failed before and nothing changed; "foreign" where
-            a result is there that upres did not make, or that was changed since.
+            a result is there that upres did not make, that was changed since, or that belongs to
+            another picture of that name, from another folder.
         """
         entry = self.entries.get(name)
         there = _stamp(target)
         if entry is None:
             return "do" if there is None else "foreign"
+        content = self._same_content(entry, source)
+        if there is not None and not content and entry.folder != self.source:
+            return "foreign"
         if entry.state == "begun":
             return "redo"
-        same = entry.settings == self.settings and self._same_content(entry, source)
+        same = entry.settings == self.settings and content
         if entry.state == "failed":
-            return "failed" if same else "do" if there is None else "redo"
+            if same and entry.limits == self.limits:
+                return "failed"
+            if there is None:
+                return "do"
+            return "redo" if there == entry.made else "foreign"
         if there is None:
             return "do"
-        if there != entry.made:
+        if there != entry.made and not _is(target, entry.result):
             return "foreign"
         return "done" if same else "redo"
 
+    def see(self, name: str, source: Path) -> None:
+        """Before a picture is read: should it change from then on, the next run will notice."""
+        try:
+            self._seen[name] = self._now(name, source)
+        except OSError:
+            self._seen.pop(name, None)  # whoever reads it says what is wrong
+
     def begin(self, name: str, source: Path) -> None:
         """Before a result is written."""
-        self._begun[name] = entry = self._now(name, source)
+        self._begun[name] = entry = self._seen.pop(name, None) or self._now(name, source)
         self._write(entry)
 
     def end(self, name: str, source: Path, target: Path, error: str | None) -> None:
-        """After a result was written, or was not."""
+        """After a result was written, or was not; in a dry run nothing was."""
+        if self._file is None:
+            return
         try:
-            begun = self._begun.pop(name, None) or self._now(name, source)
+            seen = self._begun.pop(name, None) or self._seen.pop(name, None)
+            begun = seen or self._now(name, source)
         except OSError:  # it failed because it cannot be read
-            begun = Entry("begun", name, "", 0, 0, self.settings)
-        facts = asdict(begun)
+            begun = self._entry(name, "", 0, 0)
+        made = _stamp(target)
         if error is None:
-            entry = Entry(**{**facts, "state": "done", "made": _stamp(target)})
+            self._write(replace(begun, state="done", made=made, result=sha256_of(target)))
         else:
-            entry = Entry(**{**facts, "state": "failed", "error": error})
-        self._write(entry)
+            self._write(replace(begun, state="failed", made=made, error=error))
 
     def _now(self, name: str, source: Path) -> Entry:
         stat = source.stat()
         # Opening a pipe could wait for ever.
         content = sha256_of(source) if S_ISREG(stat.st_mode) else ""
-        return Entry("begun", name, content, stat.st_size, stat.st_mtime_ns, self.settings)
+        return self._entry(name, content, stat.st_size, stat.st_mtime_ns)
+
+    def _entry(self, name: str, content: str, size: int, modified: int) -> Entry:
+        folder, limits = self.source, self.limits
+        settings = self.settings
+        return Entry("begun", name, content, size, modified, settings, folder=folder, limits=limits)
 
     def _same_content(self, entry: Entry, source: Path) -> bool:
         try:
             stat = source.stat()
-            if (stat.st_size, stat.st_mtime_ns) == (entry.size, entry.modified):
+            known = (entry.folder, entry.size, entry.modified)
+            if known == (self.source, stat.st_size, stat.st_mtime_ns):
                 return True
             if stat.st_size != entry.size:
                 return False
@@ -172,6 +209,27 @@ class Journal:
         if self._file is not None:
             self._file.write(json.dumps(asdict(entry)) + "\n")
             self._file.flush()
+
+
+def _is(path: Path, sha256: str) -> bool:
+    try:
+        return bool(sha256) and path.is_file() and sha256_of(path) == sha256
+    except OSError:
+        return False
+
+
+def _abandoned(part: Path) -> bool:
+    """Whether the process that writes a file, which its name tells, is gone."""
+    process = part.name.split("-")[1]
+    if not process.isdecimal() or os.name != "posix":
+        return False
+    try:
+        os.kill(int(process), 0)
+    except ProcessLookupError:
+        return True
+    except OSError:
+        pass
+    return False
 
 
 def _stamp(path: Path) -> tuple[int, int] | None:

@@ -34,6 +34,10 @@ _LONG = 10**8
 class Watch(Protocol):
     """Told what becomes of each job of a batch."""
 
+    def reads(self, job: Job) -> None:
+        """Its picture is about to be read, in a thread of its own."""
+        ...
+
     def begins(self, job: Job) -> None:
         """Its result is about to be made."""
         ...
@@ -63,7 +67,7 @@ def run(
         BatchError: some of several jobs failed.
     """
     options.check()
-    settings = replace(settings, key=settings.key or options.fingerprint())
+    settings = replace(settings, key=options.fingerprint(profile=settings.convert_profile))
     if alone:
         try:
             # Pipes are read here, in the main thread, where an interrupt ends it.
@@ -76,7 +80,13 @@ def run(
     with output.progress() as progress, ExitStack() as stack:
         upscaler = options.upscaler(progress.transfer)
         upscaler.check_device()
-        reading = partial(_read, settings=settings, decoder=_decoder(stack, watch))
+        decoder = _decoder(stack, watch)
+
+        def reading(job: Job) -> "Picture":
+            if watch is not None:
+                watch.reads(job)
+            return _read(job, settings, decoder)
+
         for job, failure in _outcomes(jobs, upscaler, settings, output, progress, reading, watch):
             if watch is not None:
                 watch.ended(job, failure)
@@ -288,6 +298,9 @@ def _compute(
     try:
         if streams and target is not None:
             make = partial(pipeline.strips, advanced, told)
+            # Rows that another device or precision made are not to be gone on with.
+            how = f"{facts['device']} {facts['precision']}"
+            settings = replace(settings, key=f"{settings.key} {how}")
             done = stream(job, picture, make, (high, wide), kind, target, settings, output)
             return lambda: finish(*done)
         if frames:

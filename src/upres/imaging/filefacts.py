@@ -57,12 +57,18 @@ def jpeg_quality(image: Image.Image) -> int | None:
     return max(1, min(100, round(quality)))
 
 
+_EXIF_HEAD = b"Exif\0\0"
+
+
 def exif(image: Image.Image) -> bytes | None:
-    """The block as it stands in the file; TIFF keeps its tags in the file's own structure."""
+    """The block with the head that JPEG wants; TIFF keeps its tags in the file's own structure."""
     raw = image.info.get("exif")
     if raw is None and image.format == "TIFF":
         return exif_block(image.getexif())
-    return raw if isinstance(raw, bytes) and raw else None
+    if not isinstance(raw, bytes) or not raw:
+        return None
+    # WebP's, AVIF's and PNG's come without, and a JPEG's that lacks it is found by no program.
+    return _EXIF_HEAD + raw.removeprefix(_EXIF_HEAD)
 
 
 def exif_block(tags: Image.Exif) -> bytes | None:

@@ -12,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from zlib_ng import zlib_ng
 
+from upres.imaging.writer import os_errors
+
 _RECORD = struct.Struct("<IIQ")  # rows, CRC-32 and length of what follows
 _LEVEL = 1
 
@@ -27,6 +29,9 @@ class Spool:
 
     Attributes:
         rows: how many are kept.
+
+    Raises:
+        OutputError, ResourceError: the file cannot be made.
     """
 
     def __init__(
@@ -43,9 +48,10 @@ class Spool:
         self.shape, self.dtype, self.rows = (width, channels), dtype, 0
         head = json.dumps({"key": key, "row": [width, channels, dtype.str]}).encode() + b"\n"
         self._begin = len(head)
-        if not (resume and self._kept(head)):
-            self.path.write_bytes(head)
-        self._file: BinaryIO = self.path.open("r+b")
+        with os_errors(self.path):
+            if not (resume and self._kept(head)):
+                self.path.write_bytes(head)
+            self._file: BinaryIO = self.path.open("r+b")
 
     def kept(self) -> Iterator[NDArray[Any]]:
         """The blocks that are there, from the top down; then ``add`` goes on after them."""
@@ -88,9 +94,13 @@ class Spool:
         if len(head) < _RECORD.size:
             return None
         rows, crc, length = _RECORD.unpack(head)
-        if length > os.fstat(file.fileno()).st_size:
+        # After a power cut some file systems leave zeros.
+        if not 0 < length <= os.fstat(file.fileno()).st_size or rows == 0:
             return None
         data = file.read(length)
         if len(data) < length or zlib.crc32(data) != crc:
             return None
-        return np.frombuffer(zlib.decompress(data), self.dtype).reshape(rows, *self.shape)
+        try:
+            return np.frombuffer(zlib.decompress(data), self.dtype).reshape(rows, *self.shape)
+        except (zlib.error, ValueError):
+            return None

@@ -87,14 +87,22 @@ def replacing(path: Path, *, overwrite: bool) -> Iterator[tuple[BinaryIO, Path]]
 @contextmanager
 def _beside(path: Path) -> Iterator[tuple[BinaryIO, Path]]:
     """A new file in the same folder, with the permissions of any new file, removed in the end."""
-    part = path.parent / f".upres-{secrets.token_hex(8)}.part"
+    # Who finds it later can tell by the process whether somebody still needs it.
+    part = path.parent / f".upres-{os.getpid()}-{secrets.token_hex(8)}.part"
     try:
-        with part.open("x+b") as file:
+        with os_errors(path), part.open("x+b") as file:
             yield file, part
-    except OSError as error:
-        raise _os_error(path, error) from error
     finally:
         part.unlink(missing_ok=True)
+
+
+@contextmanager
+def os_errors(path: Path) -> Iterator[None]:
+    """What goes wrong in writing ``path``, as errors for people."""
+    try:
+        yield
+    except OSError as error:
+        raise _os_error(path, error) from error
 
 
 def check_disk(path: Path, kind: str, nbytes: int) -> str | None:
