@@ -5,9 +5,11 @@ import hashlib
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +32,8 @@ from upres.data.evaluation import EVALUATION_SETS, Truth, find_set
 from upres.errors import InputError, ResourceError, UsageError, VerificationError, WeightsError
 from upres.imaging.degrade import Degradation
 from upres.imaging.resize import imresize
+from upres.weights.known import known_models
+from upres.weights.store import local_path
 
 
 @pytest.fixture
@@ -364,6 +368,33 @@ def test_bench_several_models_scales_and_reports(upres, small_set, tmp_path):
     assert upres(*arguments, "--report", "r.pdf").returncode == 4
 
 
+def test_files_and_folders_of_the_same_name_are_told_apart(small_set, tmp_path):
+    weights = [e for e in known_models().entries if e.name in ("edsr-light-x2", "photo-x2")]
+    for entry, run in zip(weights, ("runs/a", "runs/b"), strict=True):
+        (tmp_path / run).mkdir(parents=True)
+        shutil.copy(local_path(entry), tmp_path / run / "model.safetensors")
+        shutil.copy(local_path(entry), tmp_path / run / "best.safetensors")
+    sets = []
+    for name in "ab":
+        sets.append(str(tmp_path / name / "HR"))
+        save(Path(sets[-1]) / "x.png", np.asarray(Image.open(small_set / f"{name}.png")))
+    files = [(run, file) for file in ("model", "best") for run in "ab"]
+    models = [f"{tmp_path}/runs/{run}/{file}.safetensors" for run, file in files]
+    order = Order(tuple(sets), (2,), tuple(models), Settings(), None, tmp_path)
+    report = run_order(order, note=silent, progress=silent)[0]
+    assert report.columns == [("HR", 2), (sets[1], 2)]
+    assert report.models == ["bicubic", "a", "b", "best", models[3]]
+    assert len({row.psnr for row in report.rows}) == 2 * 3  # bicubic and two networks on each set
+
+
+def test_a_picture_that_is_met_exactly_counts_100(tmp_path):
+    save(tmp_path / "flat" / "x.png", np.full((40, 40, 3), 128, np.uint8))
+    (truth,) = find(str(tmp_path / "flat"), tmp_path)[1]
+    one = example(truth, 2, Settings())
+    figures, _ = measure(one, upres.load("bicubic", scale=2), 2, Settings())
+    assert (figures.psnr, figures.consistency) == (100.0, 100.0)
+
+
 def test_bench_json_is_one_document(upres, small_set):
     done = upres("bench", small_set, "-s", "3", "--json", "--jpeg", "60")
     found = json.loads(done.stdout)
@@ -438,6 +469,26 @@ def test_verification_holds_within_two_hundredths(stated):
 def test_verification_fails_beyond(stated):
     checks, _ = verify(stated(0.03), note=silent, progress=silent)
     with pytest.raises(VerificationError, match=r"weights\.toml says .* \(1 of 1 figures differ\)"):
+        demand(checks)
+
+
+def test_weights_that_cannot_be_read_are_no_success(stated, monkeypatch):
+    def damaged(*_, **__):
+        raise WeightsError("edsr-light-x2.safetensors is damaged")
+
+    order = stated(0.0)
+    monkeypatch.setattr(session, "models_at", damaged)
+    checks, _ = verify(order, note=silent, progress=silent)
+    assert [c.holds for c in checks] == [False]
+    with pytest.raises(VerificationError, match="is damaged"):
+        demand(checks)
+
+
+def test_a_set_that_is_not_at_hand_says_nothing(stated, tmp_path):
+    order = replace(stated(0.0), data_dir=tmp_path / "none", home=tmp_path / "none")
+    checks, _ = verify(order, note=silent, progress=silent)
+    assert [c.holds for c in checks] == [None]
+    with pytest.raises(UsageError, match="no figure could be measured"):
         demand(checks)
 
 

@@ -329,6 +329,7 @@ def test_deep_pages_become_frames_of_8_bits(form):
     tifffile.imwrite(buffer, np.stack([page, page[::-1]]), photometric="rgb")
     out, notes = encode(read_picture(buffer.getvalue()), form)
     assert f"16 bits become 8, which is what {form} holds" in notes
+    assert "the 2 pages become frames of an animation; .tif keeps them as pages" in notes
     assert len(read_picture(out).frames) == 2
 
 
@@ -751,6 +752,28 @@ def test_pages_keep_their_sizes(deep):
     for frame, page in zip(again.frames, pages, strict=True):
         assert frame.pixels.dtype == dtype
         assert (frame.pixels == page[0, 0, 0]).all()
+
+
+@pytest.mark.parametrize("form", ["png", "webp", "gif", "avif"])
+def test_pages_of_different_sizes_are_refused_before_the_work(upres, tmp_path, form):
+    pages = [Image.new("RGB", (20, 30 + i)) for i in range(2)]
+    pages[0].save(tmp_path / "in.tif", save_all=True, append_images=pages[1:])
+    done = upres("in.tif", "-s", 2, "-m", "bicubic", "-o", f"out.{form}")
+    assert done.returncode == 4
+    assert b"cannot hold pages of different sizes; write .tif" in done.stderr
+    assert not (tmp_path / f"out.{form}").exists()
+
+
+@pytest.mark.parametrize("origin", ["WEBP", "AVIF", "PNG"])
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "AVIF", "TIFF"])
+def test_exif_goes_from_every_format_to_every_other(origin, form):
+    buffer = io.BytesIO()
+    Image.fromarray(pixels(KINDS["RGB"])).save(buffer, origin, exif=exif())
+    picture = read_picture(buffer.getvalue())
+    out, notes = encode(picture, form)
+    assert not notes
+    with Image.open(io.BytesIO(out)) as written:
+        assert written.getexif().get(0x010F) == "Maker"
 
 
 def test_an_apng_for_programs_without_animations_keeps_its_animation():

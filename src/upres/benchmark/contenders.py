@@ -44,7 +44,9 @@ class _Fixed(torch.nn.Module):
         return made
 
 
-def openvino(network: Network, scale: int, pixels: NDArray[np.uint8]) -> Contender:
+def openvino(
+    network: Network, scale: int, pixels: NDArray[np.uint8], threads: int | None = None
+) -> Contender:
     """OpenVINO, tuned for one picture at a time, in bfloat16 where the CPU computes that."""
     import openvino as ov
 
@@ -54,7 +56,12 @@ def openvino(network: Network, scale: int, pixels: NDArray[np.uint8]) -> Contend
         model = ov.convert_model(fixed, example_input=example)
     model.reshape([1, 3, *pixels.shape[:2]])
     hint = "bf16" if cpu_has_bfloat16() else "f32"
-    options = {"INFERENCE_PRECISION_HINT": hint, "PERFORMANCE_HINT": "LATENCY"}
+    options: dict[str, str | int] = {
+        "INFERENCE_PRECISION_HINT": hint,
+        "PERFORMANCE_HINT": "LATENCY",
+    }
+    if threads is not None:
+        options["INFERENCE_NUM_THREADS"] = threads
     request = ov.Core().compile_model(model, "CPU", options).create_infer_request()
 
     def run() -> object:
@@ -65,7 +72,9 @@ def openvino(network: Network, scale: int, pixels: NDArray[np.uint8]) -> Contend
     return run
 
 
-def onnxruntime(network: Network, scale: int, pixels: NDArray[np.uint8]) -> Contender:
+def onnxruntime(
+    network: Network, scale: int, pixels: NDArray[np.uint8], threads: int | None = None
+) -> Contender:
     """ONNX Runtime in float32, the only format that its CPU provider computes networks in."""
     import onnxruntime as ort
 
@@ -80,7 +89,10 @@ def onnxruntime(network: Network, scale: int, pixels: NDArray[np.uint8]) -> Cont
             dynamo=False,
             input_names=["x"],
         )
-        session = ort.InferenceSession(file, providers=["CPUExecutionProvider"])
+        options = ort.SessionOptions()
+        if threads is not None:
+            options.intra_op_num_threads = threads
+        session = ort.InferenceSession(file, options, providers=["CPUExecutionProvider"])
 
     def run() -> object:
         x = np.ascontiguousarray(pixels.transpose(2, 0, 1)[None], np.float32) / 255
@@ -96,12 +108,12 @@ class Peer:
 
     Attributes:
         needs: modules that must be installed.
-        make: a contender from a network, its scale and the picture.
+        make: a contender from a network, its scale, the picture, and how many threads it may use.
         precision: what it computes in.
     """
 
     needs: tuple[str, ...]
-    make: Callable[[Network, int, NDArray[np.uint8]], Contender]
+    make: Callable[[Network, int, NDArray[np.uint8], int | None], Contender]
     precision: str
 
 

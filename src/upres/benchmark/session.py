@@ -68,6 +68,7 @@ def run_order(
     rows: list[Row] = []
     failures: list[str] = []
     jobs: list[tuple[str, int, list[Truth], list[tuple[str, Upscaler]]]] = []
+    texts: dict[str, str] = {}  # by the label that stands for each set
     for name in order.sets:
         for scale in order.scales:
             with _kept_going(order, failures, f"{name} x{scale}"):
@@ -80,6 +81,8 @@ def run_order(
                     note=note,
                     progress=progress,
                 )
+                if texts.setdefault(label, name) != name:
+                    label = name  # two folders may be called HR
                 jobs.append((label, scale, truths, models))
     gallery = Gallery(sum(len(truths) * (len(models) + 1) for _, _, truths, models in jobs))
     seen = gallery.seen if order.pictures else None
@@ -106,6 +109,7 @@ def models_at(
 ) -> list[tuple[str, Upscaler]]:
     """Bicubic and what was asked for, as far as it serves the scale."""
     found: dict[str, Upscaler] = {}
+    texts: dict[str, str] = {}  # by the label that stands for each model
     for name in ("bicubic", *order.models):
         upscaler = Upscaler(
             name,
@@ -120,9 +124,22 @@ def models_at(
         if not upscaler.serves(scale):
             note(f"{name} has no weights for x{scale} and is left out there")
             continue
-        label = Path(name).stem if name.endswith(".safetensors") else name
-        found.setdefault(label + ("+" if upscaler.ensemble else ""), upscaler)
+        plus = "+" if upscaler.ensemble else ""
+        label = model_label(name) + plus
+        if texts.setdefault(label, name) != name:
+            label = name + plus
+        found.setdefault(label, upscaler)
     return list(found.items())
+
+
+def model_label(name: str) -> str:
+    """What stands for a model in tables: a file without its folder and suffix, and what training
+    leaves, which is always called ``model``, by its folder.
+    """
+    path = Path(name)
+    if path.suffix != ".safetensors":
+        return name
+    return path.resolve().parent.name if path.stem == "model" else path.stem
 
 
 def every_model() -> tuple[str, ...]:
@@ -145,6 +162,7 @@ class Check:
 
     Attributes:
         measured: in dB, or None if it could not be measured.
+        error: why not, where that is not for want of the set.
     """
 
     model: str
@@ -152,11 +170,14 @@ class Check:
     scale: int
     stated: float
     measured: float | None
+    error: str = ""
 
     @property
-    def holds(self) -> bool:
-        """Whether they agree."""
-        return self.measured is None or abs(self.measured - self.stated) <= TOLERANCE
+    def holds(self) -> bool | None:
+        """Whether they agree; None where the set is not at hand."""
+        if self.measured is None:
+            return False if self.error else None
+        return abs(self.measured - self.stated) <= TOLERANCE
 
 
 def verify(order: Order, *, note: Note, progress: Progress) -> tuple[list[Check], list[str]]:
@@ -181,17 +202,30 @@ def verify(order: Order, *, note: Note, progress: Progress) -> tuple[list[Check]
             order,
             sets=(dataset,),
             scales=(scale,),
-            models=tuple(name for name, _ in figures),
             settings=order.settings.with_jpeg(int(jpeg)) if jpeg else order.settings,
         )
         try:
-            report: Report | None = run_order(one, note=note, progress=progress)[0]
+            find_set(
+                dataset,
+                scale,
+                data_dir=order.data_dir,
+                home=order.home,
+                note=note,
+                progress=progress,
+            )
         except UpresError as error:
             note(f"{label} x{scale}: {error}")
-            report = None
+            checks += [Check(name, label, scale, psnr, None) for name, psnr in figures]
+            continue
         for name, psnr in figures:
-            row = None if report is None else report.row(name, (dataset, scale))
-            checks.append(Check(name, label, scale, psnr, None if row is None else row.psnr))
+            measured, why = None, ""
+            try:
+                report, _ = run_order(replace(one, models=(name,)), note=note, progress=progress)
+                row = report.row(name, (dataset, scale))
+                measured = None if row is None else row.psnr
+            except UpresError as error:
+                why = str(error)
+            checks.append(Check(name, label, scale, psnr, measured, why))
     return checks, never
 
 
@@ -201,12 +235,15 @@ def demand(checks: Sequence[Check]) -> None:
     Raises:
         VerificationError: a figure differs, or nothing could be measured.
     """
-    wrong = [c for c in checks if not c.holds]
+    wrong = [c for c in checks if c.holds is False]
     if wrong:
         first = wrong[0]
+        what = first.error
+        if first.measured is not None:
+            what = f"gives {first.measured:.3f} dB, weights.toml says {first.stated:.3f}"
         raise VerificationError(
-            f"{first.model} x{first.scale} on {first.set} gives {first.measured:.3f} dB, "
-            f"weights.toml says {first.stated:.3f} ({len(wrong)} of {len(checks)} figures differ)",
+            f"{first.model} x{first.scale} on {first.set}: {what} "
+            f"({len(wrong)} of {len(checks)} figures differ)",
             "install upres again; if it stays so, please report it with 'upres doctor'",
         )
     if not any(c.measured is not None for c in checks):

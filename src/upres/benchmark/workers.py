@@ -179,7 +179,8 @@ def _made(
     if contender == "eager":
         return eager(network, setting.scale, pixels, target.device), Prepared(device, "fp32", 1)
     peer = PEERS[contender]
-    return peer.make(network, setting.scale, pixels), Prepared("cpu", peer.precision, 1)
+    made = peer.make(network, setting.scale, pixels, setting.threads)
+    return made, Prepared("cpu", peer.precision, 1)
 
 
 def _idle() -> None:

@@ -155,6 +155,13 @@ def bench(
         raise UsageError("--speed takes no set and no --verify", "measure one thing at a time")
     if not sets and not verify and not speed:
         raise UsageError("bench takes a set", "for example 'upres bench set14'; --list names them")
+    if (verify or speed) and report:
+        raise UsageError("--report goes with sets only", "leave out --verify or --speed")
+    if verify and (ensemble or everything):
+        raise UsageError(
+            "--verify measures what weights.toml states, so --ensemble and --all mean nothing",
+            "leave them out",
+        )
     for path in report or ():
         _check_report(path, overwrite=overwrite)
     if threads is not None:
@@ -189,10 +196,12 @@ def bench(
 
         measure(order, output, sizes, rounds, threads)
         return
-    _measure(order, output, report or [], by_picture=by_picture)
+    _measure(order, output, report or [], by_picture=by_picture, overwrite=overwrite)
 
 
-def _measure(order: "Order", output: Output, files: list[Path], *, by_picture: bool) -> None:
+def _measure(
+    order: "Order", output: Output, files: list[Path], *, by_picture: bool, overwrite: bool
+) -> None:
     from upres.benchmark import report as reports
     from upres.benchmark.session import run_order
 
@@ -200,10 +209,7 @@ def _measure(order: "Order", output: Output, files: list[Path], *, by_picture: b
         found, gallery = run_order(
             order, note=output.note, progress=progress.transfer, counted=output.note
         )
-    if output.json:
-        output.text(reports.as_json(found))
-    elif found.rows:
-        _show(found, output, by_picture=by_picture or len(found.models) <= 2)
+    # First what is kept: who reads the rest may go away.
     for path in files:
         from upres.benchmark.page import page
         from upres.imaging.writer import write_file
@@ -218,8 +224,13 @@ def _measure(order: "Order", output: Output, files: list[Path], *, by_picture: b
                 ".md": reports.as_markdown,
             }
             text = writers[path.suffix](found)
-        write_file(path, text.encode(), overwrite=True)
+        # A picture's name need not be UTF-8.
+        write_file(path, text.encode("utf-8", "surrogateescape"), overwrite=overwrite)
         output.note(f"written: {path}")
+    if output.json:
+        output.text(reports.as_json(found))
+    elif found.rows:
+        _show(found, output, by_picture=by_picture or len(found.models) <= 2)
     for failure in found.failures:
         output.note(f"not measured: {failure}")
     if found.failures:
@@ -253,7 +264,7 @@ def _verify(order: "Order", output: Output) -> None:
         checks, never = verify(order, note=output.note, progress=progress.transfer)
     for check in checks:
         if check.measured is None:
-            state = "could not be measured"
+            state = f"FAILED ({check.error})" if check.error else "could not be measured"
         else:
             state = f"{check.measured:.3f} dB, " + ("ok" if check.holds else "DIFFERS")
         output.value(

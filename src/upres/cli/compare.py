@@ -63,12 +63,14 @@ def compare(
         torch.set_num_threads(threads)
     from upres.api import KERNELS, Upscaler
     from upres.benchmark.page import Gallery, page
+    from upres.benchmark.session import model_label
     from upres.data.rgb import as_rgb
     from upres.inference.sizes import Goal
 
     names = dict.fromkeys(["bicubic", *(n.strip() for n in model.split(",") if n.strip())])
     goal = Goal(scale=scale)
     gallery = Gallery(len(names))
+    labels: dict[str, str] = {}  # two files may have the same
     with speak.progress() as progress:
         for name in names:
             upscaler = Upscaler(
@@ -82,7 +84,9 @@ def compare(
             pipeline = upscaler.pipeline(picture.pixels, jpeg_quality=picture.jpeg_quality)
             progress.start(name, picture.width * picture.height / max(1, pipeline.tiles))
             made = as_rgb(pipeline.run(progress.update))
-            label = Path(name).stem if name.endswith(".safetensors") else pipeline.steps.name
+            label = model_label(name) if name.endswith(".safetensors") else pipeline.steps.name
+            if labels.setdefault(label, name) != name:
+                label = name
             gallery.add(label, "", 0, file.name, made, None)
     height, width = made.shape[:2]
     text = page(

@@ -245,6 +245,7 @@ def _compute(
     advanced: Callable[[float, int], None],
 ) -> Callable[[], None]:
     """Everything up to the pixels; returns what is left to do: encode, write, report."""
+    from upres.imaging.encoder import check_frames
     from upres.imaging.formats import check_size
     from upres.imaging.writer import check_disk
 
@@ -252,6 +253,7 @@ def _compute(
     wide, high = upscaler.goal.size(picture.width, picture.height)
     kind = job.kind or picture.format
     check_size(kind, wide, high)
+    check_frames(picture, kind)
     target = job.target
     if target is not None and job.named_by_size:
         target = target.with_stem(f"{target.stem}-{wide}x{high}")

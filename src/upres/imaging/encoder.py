@@ -80,6 +80,17 @@ def holds_frames(kind: str) -> bool:
     return kind in (*_ANIMATED, "TIFF")
 
 
+def check_frames(picture: Picture, kind: str) -> None:
+    """Before the work: whether the format holds frames of these sizes.
+
+    Raises:
+        OutputError: an animation's frames are of one size, a TIFF's pages need not be.
+    """
+    sizes = {frame.pixels.shape[:2] for frame in picture.frames}
+    if len(sizes) > 1 and kind in _ANIMATED:
+        raise OutputError(f"{kind} cannot hold pages of different sizes", "write .tif")
+
+
 def save_rows(
     file: BinaryIO,
     about: Picture,
@@ -144,6 +155,7 @@ def save_frames(file: BinaryIO, picture: Picture, kind: str, encoding: Encoding)
     """
     height, width, channels = picture.frames[0].pixels.shape
     check_size(kind, width, height)
+    check_frames(picture, kind)
     with _explained(kind):
         fit = _Fit(kind, picture.pixels.dtype, channels, encoding.background, still=False)
         notes = _lost(picture, kind, encoding.quality, gray_as_colour=fit.gray_as_colour)
@@ -229,6 +241,9 @@ def _lost(
         notes.append("the palette becomes full colour, which enlarged edges need")
     if gray_as_colour:
         notes.append(f"{kind} stores gray as colour")
+    if about.frames and about.format == "TIFF" and kind in _ANIMATED:
+        pages = len(about.frames)
+        notes.append(f"the {pages} pages become frames of an animation; .tif keeps them as pages")
     if about.frames and not holds_frames(kind):
         notes.append(f"only the first of {len(about.frames)} frames is kept in {kind}")
     return notes
