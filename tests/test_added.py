@@ -105,6 +105,21 @@ def test_names_can_be_chosen_and_are_not_taken_twice(weights):
         remove("other")
 
 
+@pytest.mark.parametrize("name", ["auto", "bicubic", "lanczos", "edsr-light", "edsr-light-x2"])
+def test_names_that_mean_something_already_are_not_taken(weights, name):
+    with pytest.raises(WeightsError, match=f"{name} comes with upres already"):
+        add(weights("mine"), name)
+
+
+def test_without_a_home_that_can_be_read_nothing_is_added(monkeypatch):
+    def nowhere():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr("upres.weights.added.home", nowhere)
+    assert added() == ()
+    assert known_models().family("edsr-light")
+
+
 def test_what_is_not_ours_is_not_added(tmp_path):
     (tmp_path / "x.safetensors").write_bytes(b"no")
     with pytest.raises(WeightsError, match="is not a safetensors file"):

@@ -116,6 +116,20 @@ def test_impossible_settings_are_refused_at_once():
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="has a CUDA device")
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"precision": "float16"}, "no precision is called 'float16'; known are auto, fp32"),
+        ({"device": "gpu"}, "no device is called 'gpu'; known are auto, cpu, cuda"),
+        ({"tile": "auto"}, "a tile of 'auto'"),
+        ({"scale": "4"}, "a scale of '4'"),
+    ],
+)
+def test_words_that_mean_nothing_are_refused_by_name(options, words):
+    with pytest.raises(upres.UsageError, match=words):
+        upres.load("bicubic", **options)
+
+
 def test_a_device_that_is_not_there_is_refused():
     with pytest.raises(upres.UsageError, match="upres doctor"):
         upres.load(device="cuda")

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from upres.errors import ResourceError
 from upres.imaging.picture import collect
-from upres.inference.device import Target, cpu_has_bfloat16
+from upres.inference.device import Target, _group_memory, cpu_has_bfloat16
 from upres.inference.engine import ModelStage
 from upres.inference.executor import PlainExecutor, crop, whole
 from upres.inference.pipeline import Pipeline, Steps
@@ -388,6 +388,33 @@ def test_free_memory_only_makes_tiles_smaller(monkeypatch):
     assert little.grid.core < plenty.grid.core
     assert "are free" in little.note
     assert little.memory <= 10**9 / 4
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_files_lately_read_are_not_memory_in_use(tmp_path, version):
+    """Docker counts them, and gives their memory back for the asking."""
+    mount, name = "sys/fs/cgroup", "0::"
+    limit, used, cached = "memory.max", "memory.current", "inactive_file"
+    if version == 1:
+        mount, name = "sys/fs/cgroup/memory", "3:memory:"
+        limit, used = "memory.limit_in_bytes", "memory.usage_in_bytes"
+        cached = "total_inactive_file"
+
+    def group(path, most, now, files):
+        folder = tmp_path / mount / path
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / limit).write_text(f"{most}\n")
+        (folder / used).write_text(f"{now}\n")
+        (folder / "memory.stat").write_text(f"anon 5\n{cached} {files}\n")
+
+    (tmp_path / "proc/self").mkdir(parents=True)
+    (tmp_path / "proc/self/cgroup").write_text(f"{name}/mine/within\n")
+    group("", 2**40 if version == 1 else "max", 700, 100)
+    assert _group_memory(tmp_path) >= 2**40 - 700
+    group("mine/within", 4000, 3900, 3000)
+    assert _group_memory(tmp_path) == 3100
+    group("mine", 2000, 500, 0)
+    assert _group_memory(tmp_path) == 1500
 
 
 def test_the_same_command_gives_the_same_pixels(photo):

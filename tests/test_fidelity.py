@@ -19,6 +19,7 @@ from upres.api import Upscaler
 from upres.errors import InputError
 from upres.imaging.encoder import Encoding, encode
 from upres.imaging.fidelity import compare
+from upres.imaging.georeference import GeoReference
 from upres.imaging.picture import Picture
 from upres.imaging.png import write_png
 from upres.imaging.reader import read_facts, read_picture
@@ -400,6 +401,24 @@ def test_floats_keep_their_range_and_their_holes():
             )
         )
         assert np.abs(again - expected)[~holes].mean() < 0.01 * 9278
+
+
+@pytest.mark.parametrize("no_data", [-9999.0, -3.4028234663852886e38])
+@pytest.mark.parametrize("stated", [True, False])
+def test_values_that_stand_for_missing_ones_are_holes(no_data, stated):
+    if no_data == -9999.0 and not stated:
+        return  # then it is a value like any other
+    elevation = np.linspace(100.0, 200.0, 24 * 36, dtype=np.float32).reshape(24, 36, 1)
+    elevation[5:8, 10:14] = no_data
+    tags = {34735: (1, 1, 0, 0)} | ({42113: f"{no_data}\0"} if stated else {})
+    picture = Picture(elevation, "TIFF", place=GeoReference(tags, 36, 24))
+    for model in ("bicubic", "edsr-light"):
+        made = Upscaler(model, Goal(scale=2)).picture(picture).pixels
+        holes = made == np.float32(no_data)
+        missing = elevation == np.float32(no_data)
+        np.testing.assert_array_equal(holes, missing.repeat(2, 0).repeat(2, 1))
+        assert made[~holes].min() > 90
+        assert made[~holes].max() < 210
 
 
 def test_floats_between_0_and_1_are_left_as_they_are():

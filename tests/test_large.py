@@ -10,6 +10,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import tifffile
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -274,6 +275,17 @@ def test_zeros_after_a_power_cut_are_no_rows(tmp_path):
 def test_a_spool_that_cannot_be_made_is_an_error_for_people(tmp_path):
     with pytest.raises(OutputError, match="cannot be written"):
         Spool(tmp_path / ("a" * 250), "k", 5, 3, np.dtype(np.uint8), resume=False)
+
+
+def test_where_a_run_goes_on_nothing_from_long_before_is_held(tmp_path):
+    tiff(tmp_path / "in.tif", 9000, 8)
+    source = open_streamed(tmp_path / "in.tif", at_least=1).pixels
+    whole = tifffile.imread(tmp_path / "in.tif")
+    colours, alpha = source.reader(), source.reader()
+    np.testing.assert_array_equal(colours.read(8000, 8064), whole[8000:8064])
+    np.testing.assert_array_equal(alpha.read(7990, 8010), whole[7990:8010])
+    np.testing.assert_array_equal(colours.read(8064, 8100), whole[8064:8100])
+    assert len(source._held) < 200
 
 
 def spool(tmp_path, key="k", resume=True):

@@ -5,7 +5,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 import torch
@@ -21,7 +21,7 @@ from upres.imaging.reader import DEFAULT_MAX_PIXELS, read_picture
 from upres.imaging.resize import Kernel
 from upres.imaging.streaming import StreamedPixels
 from upres.imaging.writer import check_target, write_file
-from upres.inference.device import DeviceName, Precision, choose
+from upres.inference.device import DeviceName, Precision, check_names, choose
 from upres.inference.pipeline import Alpha, Pipeline, Progress, Steps
 from upres.inference.sizes import Goal, steps_to
 from upres.model import Model, load_published
@@ -81,6 +81,12 @@ class Upscaler:
     )
 
     def __post_init__(self) -> None:
+        check_names(self.device, self.precision)
+        if self.alpha not in get_args(Alpha):
+            known = " or ".join(get_args(Alpha))
+            raise UsageError(f"alpha cannot be {self.alpha!r}", f"give {known}")
+        if self.tile is not None and not isinstance(self.tile, int):
+            raise UsageError(f"a tile of {self.tile!r}", "give a number of pixels, or None")
         if self.tile is not None and self.tile < 0:
             raise UsageError(f"a tile of {self.tile} pixels", "give 0, a positive number or auto")
         self._path: Path | None = None
@@ -123,11 +129,12 @@ class Upscaler:
         *,
         jpeg_quality: int | None = None,
         ranged: bool = False,
+        no_data: float | None = None,
     ) -> Pipeline:
         """Everything made ready to enlarge H x W x C pixels.
 
         Args:
-            ranged: floats may lie in any range, and some may not be finite.
+            ranged: floats may lie in any range, and some may not be finite, or be ``no_data``.
             jpeg_quality: which quality a JPEG was saved at, if they come from one; "auto" takes a
                 model that undoes JPEG's traces for those below 90.
         """
@@ -140,7 +147,7 @@ class Upscaler:
         if jpeg_quality is not None and jpeg_quality < PHOTO_BELOW:
             chain, remarks = self._for_photo(chain, jpeg_quality)
         steps = self._steps_for(chain, deep=pixels.dtype != np.uint8)
-        return Pipeline(steps, pixels, (high, wide), remarks, ranged)
+        return Pipeline(steps, pixels, (high, wide), remarks, ranged, no_data)
 
     def _chain(self, factor: float) -> tuple[tuple[str, int], ...]:
         """Models and scales, in the order they are applied; none for a kernel."""
@@ -305,7 +312,12 @@ class Upscaler:
         def enlarged(pixels: NDArray[Any], index: int) -> NDArray[Any]:
             key = fingerprint(pixels)
             if key not in made:
-                pipeline = self.pipeline(pixels, jpeg_quality=picture.jpeg_quality, ranged=True)
+                pipeline = self.pipeline(
+                    pixels,
+                    jpeg_quality=picture.jpeg_quality,
+                    ranged=True,
+                    no_data=picture.no_data,
+                )
 
                 def told(done: float, tiles: int) -> None:
                     if progress is not None:
@@ -342,6 +354,8 @@ def load(
     See ``Upscaler`` for the arguments and errors. The network is loaded at once where the scale
     alone says which one it is.
     """
+    if not isinstance(scale, int | float):
+        raise UsageError(f"a scale of {scale!r}", "give a number, such as 4 or 2.5")
     goal = Goal(scale=scale)
     goal.size(10**6, 10**6)  # refuses an impossible factor now rather than later
     upscaler = Upscaler(model, goal, device, precision, tile, ensemble, fast)

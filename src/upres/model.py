@@ -14,6 +14,7 @@ from torch import Tensor
 
 from upres.convert import super_image_state
 from upres.errors import WeightsError
+from upres.hashing import sha256_of
 from upres.networks import ARCHITECTURES, Network
 from upres.networks.blocks import bicubic, bicubic_reach
 from upres.weights.facts import ModelFacts
@@ -124,21 +125,25 @@ def load_published(entry: WeightsEntry, path: Path) -> Model:
     """
     if entry.hub is None or entry.hub.layout == "upres":
         return load(path)
-    kept = home() / "converted" / f"{entry.sha256}.safetensors"
-    if kept.is_file():
-        try:
+    with suppress(OSError, RuntimeError, WeightsError):
+        kept = _converted(entry)
+        # A file of ours has no checksum within.
+        if kept.with_suffix(".sha256").read_text(encoding="ascii") == sha256_of(kept):
             model = load(kept)
-        except WeightsError:
-            pass  # damaged since: it is made again below
-        else:
             if model.facts == entry.facts:
                 return model
     model = build(entry.facts)
     fill(model.network, super_image_state(path), str(path))
-    with suppress(OSError, SafetensorError):
+    with suppress(OSError, RuntimeError, SafetensorError):
+        kept = _converted(entry)
         kept.parent.mkdir(parents=True, exist_ok=True)
         model.save(kept, source=entry.sha256)
+        kept.with_suffix(".sha256").write_text(sha256_of(kept), encoding="ascii")
     return model
+
+
+def _converted(entry: WeightsEntry) -> Path:
+    return home() / "converted" / f"{entry.sha256}.safetensors"
 
 
 def fill(network: Network, state: dict[str, Tensor], where: str) -> None:

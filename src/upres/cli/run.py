@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -139,9 +139,10 @@ def _outcomes(
                     started = partial(progress.start, label)
                     if watch is not None:
                         watch.begins(job)
-                    encode = _compute(
-                        job, picture, upscaler, settings, output, started, progress.update
-                    )
+                    with _memory_errors(job):
+                        encode = _compute(
+                            job, picture, upscaler, settings, output, started, progress.update
+                        )
                 except WeightsError:
                     raise  # it would be the same for every picture
                 except UpresError as error:
@@ -158,6 +159,21 @@ def _outcomes(
         except BaseException:
             readers.shutdown(wait=False, cancel_futures=True)
             raise
+
+
+@contextmanager
+def _memory_errors(job: Job) -> Iterator[None]:
+    """What an allocator says, wherever on the way, for people."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        from upres.inference.engine import is_out_of_memory
+
+        if not is_out_of_memory(error):
+            raise
+        raise ResourceError(
+            f"{job.name}: memory is full", "use smaller tiles, or --device cpu"
+        ) from error
 
 
 def _outcome(future: "Future[None]") -> UpresError | None:
@@ -258,7 +274,9 @@ def _compute(
     if target is not None and job.named_by_size:
         target = target.with_stem(f"{target.stem}-{wide}x{high}")
         _check_target(job, target, settings)
-    pipeline = upscaler.pipeline(picture.pixels, jpeg_quality=picture.jpeg_quality, ranged=True)
+    pipeline = upscaler.pipeline(
+        picture.pixels, jpeg_quality=picture.jpeg_quality, ranged=True, no_data=picture.no_data
+    )
     frames = len(picture.frames)
     facts: dict[str, Any] = {
         "input": job.name,
@@ -297,20 +315,17 @@ def _compute(
             facts["fidelity"] = [vars(item) for item in items]
         say(facts, output, time.perf_counter() - began, dry=False)
 
-    try:
-        if streams and target is not None:
-            make = partial(pipeline.strips, advanced, told)
-            # Rows that another device or precision made are not to be gone on with.
-            how = f"{facts['device']} {facts['precision']}"
-            settings = replace(settings, key=f"{settings.key} {how}")
-            done = stream(job, picture, make, (high, wide), kind, target, settings, output)
-            return lambda: finish(*done)
-        if frames:
-            made = upscaler.picture(picture, advanced, told)
-        else:
-            made = replace(picture, pixels=pipeline.run(advanced, told))
-    except MemoryError as error:
-        raise ResourceError(f"{job.name}: memory is full", "use smaller tiles") from error
+    if streams and target is not None:
+        make = partial(pipeline.strips, advanced, told)
+        # Rows that another device or precision made are not to be gone on with.
+        how = f"{facts['device']} {facts['precision']}"
+        settings = replace(settings, key=f"{settings.key} {how}")
+        done = stream(job, picture, make, (high, wide), kind, target, settings, output)
+        return lambda: finish(*done)
+    if frames:
+        made = upscaler.picture(picture, advanced, told)
+    else:
+        made = replace(picture, pixels=pipeline.run(advanced, told))
     return lambda: finish(*write(job, picture, made, kind, target, settings, output))
 
 

@@ -36,6 +36,14 @@ class GeoReference:
     height: int
 
     @property
+    def no_data(self) -> float | None:
+        """The value that stands for missing ones, if one is stated (GDAL's tag)."""
+        try:
+            return float(str(self.tags[_NO_DATA]).strip("\0 "))
+        except (KeyError, ValueError):
+            return None
+
+    @property
     def _to_corner(self) -> float:
         """From the place that a pixel's coordinates mean to its corner: 0, or half a pixel."""
         keys = self.tags[_KEYS]

@@ -125,6 +125,11 @@ class Picture:
         return self.channels in (2, 4)
 
     @property
+    def no_data(self) -> float | None:
+        """The value that stands for missing ones, if the file states one."""
+        return None if self.place is None else self.place.no_data
+
+    @property
     def animated(self) -> bool:
         """Whether the frames follow one another in time."""
         return any(frame.duration is not None for frame in self.frames)

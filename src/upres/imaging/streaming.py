@@ -17,6 +17,9 @@ from upres.imaging.vips import reason, vips
 _FORMATS = ("PNG", "TIFF", "JPEG")
 
 
+_ABOVE = 2560  # rows; bands have 2048 and their halos at most
+
+
 class StreamedPixels:
     """A picture's pixels, decoded as far as they are asked for, and forgotten when all readers are
     past them.
@@ -28,7 +31,7 @@ class StreamedPixels:
 
     def __init__(self, path: Path, shape: tuple[int, int, int], dtype: np.dtype[Any]) -> None:
         self.path, self.shape, self.dtype = path, shape, dtype
-        self._cursors: list[int] = []
+        self._cursors: list[int | None] = []  # None until a reader has begun
         self._held = np.empty((0, *shape[1:]), dtype)
         self._top = 0  # the first row that is held
         self._region: Any = None
@@ -40,13 +43,18 @@ class StreamedPixels:
 
     def reader(self) -> "Reader":
         """Rows from the top down; readers go on independently, and none begins late."""
-        self._cursors.append(0)
+        self._cursors.append(None)
         return Reader(self, len(self._cursors) - 1)
 
     def read(self, index: int, top: int, bottom: int) -> NDArray[Any]:
         """Rows ``top``..``bottom`` for one reader, whose tops never decrease."""
+        # Where a run goes on, no reader needs what was long before; but one may begin a little
+        # above the first one, by what a band of another network holds.
+        above = max(0, top - max(_ABOVE, bottom - top))
+        self._cursors = [above if c is None else c for c in self._cursors]
         self._cursors[index] = top
-        first, last = min(self._cursors), self._top + len(self._held)
+        first, last = min(c for c in self._cursors if c is not None), self._top + len(self._held)
+        assert first >= self._top
         parts = [self._held[first - self._top :]] if first < last else []
         if bottom > last:
             parts.append(self._decoded(max(first, last), bottom))

@@ -3,7 +3,7 @@
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 
@@ -47,6 +47,20 @@ def cpu_has_bfloat16() -> bool:
         probe = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
         return bool(probe and probe())
     return not words.isdisjoint({"avx512_bf16", "amx_bf16", "bf16"})
+
+
+def check_names(device: str, precision: str) -> None:
+    """See that they are names that upres knows.
+
+    Raises:
+        UsageError: they are not.
+    """
+    for what, name, known in (
+        ("device", device, get_args(DeviceName)),
+        ("precision", precision, get_args(Precision)),
+    ):
+        if name not in known:
+            raise UsageError(f"no {what} is called {name!r}", f"known are {', '.join(known)}")
 
 
 def choose(device: DeviceName, precision: Precision, *, deep: bool) -> Target:
@@ -116,21 +130,43 @@ def _system_memory() -> int:
     return 4 * 2**30  # nothing says: a size that every machine with torch has
 
 
-def _group_memory() -> int:
-    """What is left below the limit of the process's control group, version 2 or 1."""
-    unlimited = 2**62
-    left = unlimited
-    for limit, used in (
-        ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
+def _group_memory(root: Path = Path("/")) -> int:
+    """What is left below the limits of the process's control groups, version 2 or 1.
+
+    Files that were read or written lately count as used there, but make way for the asking.
+    """
+    left = 2**62
+    for mount, own, limit, used, cached in (
+        ("sys/fs/cgroup", "0::", "memory.max", "memory.current", "{}_file"),
         (
-            "/sys/fs/cgroup/memory/memory.limit_in_bytes",
-            "/sys/fs/cgroup/memory/memory.usage_in_bytes",
+            "sys/fs/cgroup/memory",
+            ":memory:",
+            "memory.limit_in_bytes",
+            "memory.usage_in_bytes",
+            "total_{}_file",
         ),
     ):
-        try:
-            top = Path(limit).read_text(encoding="ascii").strip()
-            now = int(Path(used).read_text(encoding="ascii"))
-            left = min(left, unlimited if top == "max" else max(0, int(top) - now))
-        except (OSError, ValueError):
-            continue
+        for group in _groups(root, mount, own):
+            try:
+                top = (group / limit).read_text(encoding="ascii").strip()
+                now = int((group / used).read_text(encoding="ascii"))
+                words = (group / "memory.stat").read_text(encoding="ascii").split()
+                counts = dict(zip(words[::2], words[1::2], strict=False))
+                files = sum(int(counts.get(cached.format(k), 0)) for k in ("active", "inactive"))
+                if top != "max":
+                    left = min(left, max(0, int(top) - max(0, now - files)))
+            except (OSError, ValueError):
+                continue
     return left
+
+
+def _groups(root: Path, mount: str, own: str) -> list[Path]:
+    """The process's group and all that it lies in."""
+    base = root / mount
+    try:
+        lines = (root / "proc/self/cgroup").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    name = next((line.partition(own)[2] for line in lines if own in line), "/")
+    group = base / name.strip("/")
+    return [group, *(p for p in group.parents if p.is_relative_to(base))]

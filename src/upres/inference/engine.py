@@ -138,7 +138,7 @@ class ModelStage:
             with torch.inference_mode():
                 return self._compute(pixels, cut, executor)
         except (RuntimeError, MemoryError) as error:
-            if not _is_out_of_memory(error):
+            if not is_out_of_memory(error):
                 raise
             self.largest = pixels[..., 0].size
         if self.target.device.type == "cuda":
@@ -212,9 +212,11 @@ class ModelStage:
         # torch has few operators for uint16; float32 holds all its values.
         values = pixels.astype(np.float32) if pixels.dtype == np.uint16 else pixels
         host = torch.from_numpy(np.ascontiguousarray(values))
-        if self.target.device.type == "cuda":
+        cuda = self.target.device.type == "cuda"
+        if cuda:
             host = host.pin_memory()
-        x = host.to(self.target.device, non_blocking=True).permute(0, 3, 1, 2).float()
+        # Only CUDA's allocator keeps pinned memory until the copy has been made.
+        x = host.to(self.target.device, non_blocking=cuda).permute(0, 3, 1, 2).float()
         if np.issubdtype(pixels.dtype, np.integer):
             x = x / np.iinfo(pixels.dtype).max
         return x
@@ -289,7 +291,8 @@ def _ensemble(executor: Executor, x: Tensor, cut: Cut) -> Tensor:
     return total.div_(8)
 
 
-def _is_out_of_memory(error: Exception) -> bool:
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether an allocator's own error says that memory is full."""
     text = str(error)  # the CPU's and Apple's allocators raise plain RuntimeErrors
     return (
         isinstance(error, torch.OutOfMemoryError | MemoryError)

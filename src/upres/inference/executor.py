@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Protocol
 
 import torch
@@ -62,9 +63,6 @@ class PlainExecutor:
     def __init__(
         self, network: Network, scale: int, device: torch.device, dtype: torch.dtype
     ) -> None:
-        if device.type == "cuda" and dtype == torch.float32:
-            # TF32 keeps 10 of float32's 23 bits; who asks for fp32 means all of them.
-            torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
         # torch's stubs lose the overload of `to` that takes a memory format.
         prepared: nn.Module = to_dtype(network, dtype).to(device)
         self.network = prepared.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -80,13 +78,31 @@ class PlainExecutor:
     def rows(self, x: Tensor, cut: Cut) -> Iterator[Tensor]:
         """See ``Executor``; all in one block."""
         x = x.contiguous(memory_format=torch.channels_last)
-        features = self.network.features(x, self.scale)
         inner = Cut(*(max(0, side - self.reach) for side in vars(cut).values()))
         rest = Cut(*(min(side, self.reach) for side in vars(cut).values()))
-        picture = self.network.reconstruct(crop(features, inner), self.scale)
+        with _all_of_float32():
+            features = crop(self.network.features(x, self.scale), inner)
+            if x.device.type == "mps":
+                # torch's convolutions there took a part of a channels-last tensor for all of it
+                # (pytorch issue 180984).
+                features = features.contiguous(memory_format=torch.channels_last)
+            picture = self.network.reconstruct(features, self.scale)
         if self.on_share is not None:
             self.on_share(float(len(x)))
         yield crop(picture.float(), rest, self.scale)
+
+
+@contextmanager
+def _all_of_float32() -> Iterator[None]:
+    """cuDNN computes float32 with TF32, 10 of its 23 bits, unless told otherwise; who asks for
+    fp32 means all of them."""
+    convolutions = torch.backends.cudnn.conv  # type: ignore[attr-defined]
+    before = convolutions.fp32_precision
+    convolutions.fp32_precision = "ieee"
+    try:
+        yield
+    finally:
+        convolutions.fp32_precision = before
 
 
 def crop(x: Tensor, cut: Cut, scale: int = 1) -> Tensor:

@@ -86,7 +86,7 @@ class Pipeline:
             serve one run.
         size: height and width of the result.
         remarks: what people should know about the choice of steps.
-        ranged: floats may lie in any range and have holes; see ``Ranged``.
+        ranged, no_data: floats may lie in any range and have holes; see ``Ranged``.
 
     Raises:
         UsageError: a picture that is to wrap around, and a factor that is not whole.
@@ -97,6 +97,7 @@ class Pipeline:
     size: tuple[int, int]
     remarks: tuple[str, ...] = ()
     ranged: bool = False
+    no_data: float | None = None
     models: list[ModelStage] = field(default_factory=list, init=False)
 
     def __post_init__(self) -> None:
@@ -110,7 +111,7 @@ class Pipeline:
         colours = self.source[..., :-1] if transparent else self.source
         rows: Rows = ArrayRows(colours)
         if self.ranged and np.issubdtype(self.source.dtype, np.floating):
-            self._range = Ranged(colours)
+            self._range = Ranged(colours, self.no_data)
             rows = self._range.rows
         if transparent:
             alpha = self.source[..., -1:]
@@ -207,7 +208,7 @@ class Pipeline:
         for model in self.models:
             x = torch.rand(1, 3, _PROBE, _PROBE, device=model.target.device)
             with torch.inference_mode():
-                whole(model.executor, x, Cut())  # makes kernels ready
+                whole(model.executor, x, Cut()).sum().item()  # makes kernels ready
                 begun = time.perf_counter()
                 whole(model.executor, x, Cut()).sum().item()
                 lasted = time.perf_counter() - begun

@@ -77,7 +77,7 @@ def plan_tiles(
     usual = _STREAMED_CORE if streamed else _CUDA_CORE if cuda else _CPU_CORE
     free = free_memory(target.device)
     budget = _CUDA_SHARE * free if cuda else min(_CPU_BUDGET, _CPU_SHARE * free)
-    band = float(_BAND_BUDGET)
+    band, why = float(_BAND_BUDGET), f"{free / 2**30:.1f} GiB are free"
     if max_memory is not None:
         left = max_memory - _PROCESS
         if left < _PROCESS / 8:
@@ -85,14 +85,16 @@ def plan_tiles(
                 f"--max-memory {max_memory / 2**30:.2g} GiB is less than the program itself takes",
                 "give at least 1G",
             )
-        budget, band = (budget if cuda else min(budget, left / 3)), min(band, left / 3)
+        if not cuda and left / 3 < budget:
+            budget, why = left / 3, f"of --max-memory {max_memory / 2**30:.2g} GiB"
+        band = min(band, left / 3)
     core, note = usual, ""
     while core > SMALLEST_CORE:
         if _padded_pixels(Grid(height, width, core, halo)) * bytes_per_pixel <= budget:
             break
         core //= 2
         if cuda or budget < _CPU_BUDGET:
-            note = f"tiles of {core} instead of {usual} because {free / 2**30:.1f} GiB are free"
+            note = f"tiles of {core} instead of {usual} because {why}"
     low = core
     while low > _LOWEST_BAND and (low + 2 * halo) * bytes_per_row > band:
         low //= 2

@@ -4,20 +4,28 @@ import numpy as np
 
 from upres.inference.rows import ArrayRows, OpaqueColours, Pixels, Rows
 
+# Geographic programs write the least float32, -3.4e38, where they know nothing.
+_ABSURD = np.float32(1e38)
+
 
 class Ranged:
     """A float picture brought to 0..1 for a network, and its result brought back.
 
-    Values that are not finite become holes: they are filled from what surrounds them, and stand in
-    the result where the nearest pixel of the source had them. A picture that lies in 0..1 keeps its
-    values as they are; any other is mapped so that its least becomes 0 and its largest 1.
+    Values that are not finite, that stand for missing ones, or that are so large that they can only
+    do so become holes: they are filled from what surrounds them, and stand in the result where the
+    nearest pixel of the source had them. A picture that lies in 0..1 keeps its values as they are;
+    any other is mapped so that its least becomes 0 and its largest 1.
 
     Args:
         pixels: H x W x C, float32, without transparency.
+        no_data: the value that stands for missing ones, or None.
     """
 
-    def __init__(self, pixels: Pixels) -> None:
-        finite = np.isfinite(pixels)
+    def __init__(self, pixels: Pixels, no_data: float | None = None) -> None:
+        finite = np.isfinite(pixels) & (np.abs(pixels) < _ABSURD)
+        if no_data is not None:
+            finite &= pixels != np.float32(no_data)
+        self.known = finite
         self.holes = None if finite.all() else np.where(finite, np.float32(0), pixels)
         self.whole = finite.all(axis=2, keepdims=True)
         values = pixels[finite]
@@ -25,8 +33,9 @@ class Ranged:
         if low >= 0 and high <= 1:
             low, high = 0.0, 1.0
         self.low, self.span = low, (high - low) or 1.0
-        scaled = np.where(finite, (pixels - np.float32(low)) / np.float32(self.span), 0)
-        self.pixels = scaled.astype(np.float32)
+        filled = np.where(finite, pixels, np.float32(low))
+        scaled = (filled - np.float32(low)) / np.float32(self.span)
+        self.pixels = np.where(finite, scaled, 0).astype(np.float32)
 
     @property
     def rows(self) -> Rows:
@@ -47,5 +56,4 @@ class Ranged:
             return values
         y = (np.arange(top, top + len(strip)) * self.holes.shape[0]) // height
         x = (np.arange(width) * self.holes.shape[1]) // width
-        there = self.holes[y][:, x]
-        return np.where(np.isfinite(there), values, there)
+        return np.where(self.known[y][:, x], values, self.holes[y][:, x])

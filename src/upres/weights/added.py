@@ -12,6 +12,9 @@ from upres.weights.header import read_facts
 from upres.weights.manifest import WeightsEntry, is_model_name, load_manifest
 from upres.weights.store import home, sha256_of
 
+# What --model takes that is no name of weights.
+_MEANT_OTHERWISE = ("auto", "bicubic", "lanczos")
+
 
 def folder() -> Path:
     """Where added models are."""
@@ -24,7 +27,11 @@ def added() -> tuple[WeightsEntry, ...]:
     Raises:
         WeightsError: a description there cannot be read.
     """
-    return tuple(_entry(path) for path in sorted(folder().glob("*.json")))
+    try:
+        found = sorted(folder().glob("*.json"))
+    except (OSError, RuntimeError):  # a home that cannot be read, or that nobody has
+        return ()
+    return tuple(_entry(path) for path in found)
 
 
 def _entry(path: Path) -> WeightsEntry:
@@ -55,7 +62,8 @@ def add(source: Path, name: str = "", *, overwrite: bool = False) -> WeightsEntr
         raise WeightsError(
             f"{chosen!r} is no model name", "use lower-case letters, digits and -, with --name"
         )
-    if chosen in load_manifest().names:
+    shipped = load_manifest()
+    if chosen in (*_MEANT_OTHERWISE, *shipped.names, *(entry.name for entry in shipped.entries)):
         raise WeightsError(f"{chosen} comes with upres already", "choose another --name")
     facts = ModelFacts.from_mapping({**facts.to_mapping(), "name": chosen})
     digest, size = sha256_of(source), source.stat().st_size
