@@ -573,7 +573,7 @@ def test_on_a_terminal_a_result_is_named_once(tmp_path, small):
     os.close(screen)
 
 
-def test_a_terminal_shows_progress_and_a_pipe_does_not(tmp_path, photo):
+def test_a_terminal_shows_progress_and_a_pipe_does_not(upres, tmp_path, photo):
     import pty
 
     Image.fromarray(photo[:150, :220]).save(tmp_path / "a.png")
@@ -599,9 +599,8 @@ def test_a_terminal_shows_progress_and_a_pipe_does_not(tmp_path, photo):
     assert out == b"a-x2.png\n"
     for word in (b"a.png", b"%", b"MP/s", b"tile ", b" of 12"):
         assert word in seen
-    quiet = subprocess.run(
-        [*arguments, "--overwrite"], cwd=tmp_path, capture_output=True, check=True
-    )
+    quiet = upres(*arguments[3:], "--overwrite")
+    assert quiet.returncode == 0
     assert b"%" not in quiet.stderr
     assert len(lines(quiet.stderr)) == 1
 

@@ -228,12 +228,10 @@ def test_a_damaged_conversion_is_made_again(upres, served, small, tmp_path):
     assert upres(small, "-s", 2, "-m", "edsr-base", "-o", "a.png", env=env).returncode == 0
     (converted,) = (home / "converted").glob("*.safetensors")
     good = converted.read_bytes()
-    other = good[:-1000] + bytes(1000)  # still a file of ours, with other weights
-    for name, damaged in (("b.png", good[:5000]), ("c.png", other)):
-        converted.write_bytes(damaged)
-        assert upres(small, "-s", 2, "-m", "edsr-base", "-o", name, env=env).returncode == 0
-        assert (tmp_path / "a.png").read_bytes() == (tmp_path / name).read_bytes()
-        assert converted.read_bytes() == good
+    converted.write_bytes(good[:-1000] + bytes(1000))  # still a file of ours, with other weights
+    assert upres(small, "-s", 2, "-m", "edsr-base", "-o", "b.png", env=env).returncode == 0
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+    assert converted.read_bytes() == good
 
 
 class Exploit:
