@@ -21,7 +21,7 @@ from upres.imaging.reader import DEFAULT_MAX_PIXELS, read_picture
 from upres.imaging.resize import Kernel
 from upres.imaging.streaming import StreamedPixels
 from upres.imaging.writer import check_target, write_file
-from upres.inference.device import DeviceName, Precision, check_names, choose
+from upres.inference.device import DeviceName, Precision, choose
 from upres.inference.pipeline import Alpha, Pipeline, Progress, Steps
 from upres.inference.sizes import Goal, steps_to
 from upres.model import Model, load_published
@@ -81,10 +81,10 @@ class Upscaler:
     )
 
     def __post_init__(self) -> None:
-        check_names(self.device, self.precision)
-        if self.alpha not in get_args(Alpha):
-            known = " or ".join(get_args(Alpha))
-            raise UsageError(f"alpha cannot be {self.alpha!r}", f"give {known}")
+        for what, names in (("device", DeviceName), ("precision", Precision), ("alpha", Alpha)):
+            known, name = get_args(names), getattr(self, what)
+            if name not in known:
+                raise UsageError(f"no {what} is called {name!r}", f"known are {', '.join(known)}")
         if self.tile is not None and not isinstance(self.tile, int):
             raise UsageError(f"a tile of {self.tile!r}", "give a number of pixels, or None")
         if self.tile is not None and self.tile < 0:
@@ -148,6 +148,15 @@ class Upscaler:
             chain, remarks = self._for_photo(chain, jpeg_quality)
         steps = self._steps_for(chain, deep=pixels.dtype != np.uint8)
         return Pipeline(steps, pixels, (high, wide), remarks, ranged, no_data)
+
+    def pipeline_of(self, picture: Picture, pixels: NDArray[Any] | None = None) -> Pipeline:
+        """The same for a picture from a file, or for one of its frames."""
+        return self.pipeline(
+            picture.pixels if pixels is None else pixels,
+            jpeg_quality=picture.jpeg_quality,
+            ranged=True,
+            no_data=picture.no_data,
+        )
 
     def _chain(self, factor: float) -> tuple[tuple[str, int], ...]:
         """Models and scales, in the order they are applied; none for a kernel."""
@@ -312,12 +321,7 @@ class Upscaler:
         def enlarged(pixels: NDArray[Any], index: int) -> NDArray[Any]:
             key = fingerprint(pixels)
             if key not in made:
-                pipeline = self.pipeline(
-                    pixels,
-                    jpeg_quality=picture.jpeg_quality,
-                    ranged=True,
-                    no_data=picture.no_data,
-                )
+                pipeline = self.pipeline_of(picture, pixels)
 
                 def told(done: float, tiles: int) -> None:
                     if progress is not None:

@@ -1,7 +1,12 @@
-"""Hashes of files, by which they are known again."""
+"""Hashes: of files, by which they are known again, and of what decides chance."""
 
 import hashlib
 from pathlib import Path
+
+
+def seed_of(data: bytes) -> int:
+    """A seed of 64 bits that depends on these bytes alone."""
+    return int.from_bytes(hashlib.sha256(data).digest()[:8], "little")
 
 
 def sha256_of(path: Path) -> str:

@@ -5,7 +5,6 @@ files that came with the set are taken), upscaled to 8 bits, and compared with s
 off every side. Gray pictures are expanded to RGB.
 """
 
-import hashlib
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -19,6 +18,7 @@ from upres.api import Upscaler
 from upres.data.evaluation import Truth
 from upres.data.rgb import read_rgb
 from upres.errors import InputError
+from upres.hashing import seed_of
 from upres.imaging.degrade import Degradation
 from upres.imaging.metrics import Protocol, mod_crop, psnr, ssim
 from upres.imaging.resize import imresize
@@ -133,8 +133,8 @@ def example(truth: Truth, scale: int, settings: Settings) -> Example:
             "leave it out, or shave less with --shave",
         )
     # The picture's name decides its noise: the same for all models, in every run.
-    seed = int.from_bytes(hashlib.sha256(os.fsencode(truth.name)).digest()[:8], "little")
-    degraded = settings.degradation.apply(low, 1, np.random.default_rng(seed))
+    random = np.random.default_rng(seed_of(os.fsencode(truth.name)))
+    degraded = settings.degradation.apply(low, 1, random)
     return Example(truth.name, high, degraded)
 
 

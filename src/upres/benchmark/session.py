@@ -73,16 +73,8 @@ def run_order(
         for scale in order.scales:
             with _kept_going(order, failures, f"{name} x{scale}"):
                 models = models_at(order, scale, note, progress)
-                label, truths = find_set(
-                    name,
-                    scale,
-                    data_dir=order.data_dir,
-                    home=order.home,
-                    note=note,
-                    progress=progress,
-                )
-                if texts.setdefault(label, name) != name:
-                    label = name  # two folders may be called HR
+                label, truths = _set(order, name, scale, note, progress)
+                label = unambiguous(label, name, texts)  # two folders may be called HR
                 jobs.append((label, scale, truths, models))
     gallery = Gallery(sum(len(truths) * (len(models) + 1) for _, _, truths, models in jobs))
     seen = gallery.seen if order.pictures else None
@@ -92,6 +84,14 @@ def run_order(
         with _kept_going(order, failures, f"{label} x{scale}"):
             rows += measure_set(label, truths, scale, models, order.settings, seen)
     return Report(order.settings, tuple(rows), tuple(failures), machine()), gallery
+
+
+def _set(
+    order: Order, name: str, scale: int, note: Note, progress: Progress
+) -> tuple[str, list[Truth]]:
+    return find_set(
+        name, scale, data_dir=order.data_dir, home=order.home, note=note, progress=progress
+    )
 
 
 @contextmanager
@@ -125,9 +125,7 @@ def models_at(
             note(f"{name} has no weights for x{scale} and is left out there")
             continue
         plus = "+" if upscaler.ensemble else ""
-        label = model_label(name) + plus
-        if texts.setdefault(label, name) != name:
-            label = name + plus
+        label = unambiguous(model_label(name) + plus, name + plus, texts)
         found.setdefault(label, upscaler)
     return list(found.items())
 
@@ -140,6 +138,15 @@ def model_label(name: str) -> str:
     if path.suffix != ".safetensors":
         return name
     return path.resolve().parent.name if path.stem == "model" else path.stem
+
+
+def unambiguous(label: str, text: str, taken: dict[str, str]) -> str:
+    """The label, or what people wrote where it stands for something else already.
+
+    Args:
+        taken: what each label stands for; added to.
+    """
+    return label if taken.setdefault(label, text) == text else text
 
 
 def every_model() -> tuple[str, ...]:
@@ -205,14 +212,7 @@ def verify(order: Order, *, note: Note, progress: Progress) -> tuple[list[Check]
             settings=order.settings.with_jpeg(int(jpeg)) if jpeg else order.settings,
         )
         try:
-            find_set(
-                dataset,
-                scale,
-                data_dir=order.data_dir,
-                home=order.home,
-                note=note,
-                progress=progress,
-            )
+            _set(order, dataset, scale, note, progress)
         except UpresError as error:
             note(f"{label} x{scale}: {error}")
             checks += [Check(name, label, scale, psnr, None) for name, psnr in figures]

@@ -63,7 +63,7 @@ def compare(
         torch.set_num_threads(threads)
     from upres.api import KERNELS, Upscaler
     from upres.benchmark.page import Gallery, page
-    from upres.benchmark.session import model_label
+    from upres.benchmark.session import model_label, unambiguous
     from upres.data.rgb import as_rgb
     from upres.inference.sizes import Goal
 
@@ -85,8 +85,7 @@ def compare(
             progress.start(name, picture.width * picture.height / max(1, pipeline.tiles))
             made = as_rgb(pipeline.run(progress.update))
             label = model_label(name) if name.endswith(".safetensors") else pipeline.steps.name
-            if labels.setdefault(label, name) != name:
-                label = name
+            label = unambiguous(label, name, labels)
             gallery.add(label, "", 0, file.name, made, None)
     height, width = made.shape[:2]
     text = page(

@@ -72,8 +72,7 @@ class Journal:
         self.folder, self.settings, self.limits = folder, settings, limits
         self.source = os.path.realpath(source)
         self.entries: dict[str, Entry] = {}
-        self._seen: dict[str, Entry] = {}
-        self._begun: dict[str, Entry] = {}
+        self._seen: dict[str, Entry] = {}  # read, and not at their end
         self._file: TextIO | None = None
         self._cut = False  # a run was killed within a line
         self._lock = filelock.FileLock(folder / LOCK)
@@ -145,16 +144,16 @@ class Journal:
 
     def begin(self, name: str, source: Path) -> None:
         """Before a result is written."""
-        self._begun[name] = entry = self._seen.pop(name, None) or self._now(name, source)
-        self._write(entry)
+        if name not in self._seen:
+            self._seen[name] = self._now(name, source)
+        self._write(self._seen[name])
 
     def end(self, name: str, source: Path, target: Path, error: str | None) -> None:
         """After a result was written, or was not; in a dry run nothing was."""
         if self._file is None:
             return
         try:
-            seen = self._begun.pop(name, None) or self._seen.pop(name, None)
-            begun = seen or self._now(name, source)
+            begun = self._seen.pop(name, None) or self._now(name, source)
         except OSError:  # it failed because it cannot be read
             begun = self._entry(name, "", 0, 0)
         made = _stamp(target)

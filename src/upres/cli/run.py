@@ -274,9 +274,7 @@ def _compute(
     if target is not None and job.named_by_size:
         target = target.with_stem(f"{target.stem}-{wide}x{high}")
         _check_target(job, target, settings)
-    pipeline = upscaler.pipeline(
-        picture.pixels, jpeg_quality=picture.jpeg_quality, ranged=True, no_data=picture.no_data
-    )
+    pipeline = upscaler.pipeline_of(picture)
     frames = len(picture.frames)
     facts: dict[str, Any] = {
         "input": job.name,

@@ -1,6 +1,5 @@
 """Sets of pictures that quality is measured on: copies on this machine, or downloaded."""
 
-import hashlib
 import shutil
 import tarfile
 from collections.abc import Callable, Mapping
@@ -10,6 +9,7 @@ from pathlib import Path
 from upres.data.catalog import DIV2K, fetch_set
 from upres.data.folders import SUFFIXES
 from upres.errors import InputError, ResourceError, WeightsError
+from upres.hashing import sha256_of
 from upres.weights.hub import HubFile, fetch_file
 
 Note = Callable[[str], None]
@@ -275,7 +275,7 @@ def _verify(known: EvaluationSet, files: list[Path]) -> None:
         )
     for file in files:
         wanted = known.members.get(file.name)
-        if known.members and wanted != hashlib.sha256(file.read_bytes()).hexdigest():
+        if known.members and wanted != sha256_of(file):
             raise WeightsError(
                 f"{file.name} of {known.source} is not what was published",
                 "put a copy of the set into UPRES_DATA yourself",

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from upres.data.folders import PictureFile, PictureFolder
 from upres.errors import InputError
+from upres.hashing import sha256_of
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ def gather(folders: Sequence[PictureFolder], held_out: int) -> Pictures:
         for kind, files in ((brought, folder.validation), (train, folder.train)):
             for file in files:
                 try:
-                    digest = hashlib.sha256(file.path.read_bytes()).hexdigest()
+                    digest = sha256_of(file.path)
                 except OSError as error:
                     skipped.append(f"{file.name} ({error.strerror})")
                 else:

@@ -25,7 +25,7 @@ from upres.data.gather import Pictures, nothing_readable
 from upres.data.prepared import Entry, Prepared, degraded_name, low_starts
 from upres.data.rgb import read_rgb
 from upres.errors import InputError, ResourceError
-from upres.hashing import sha256_of
+from upres.hashing import seed_of, sha256_of
 from upres.imaging.degrade import light_photo
 from upres.imaging.reader import read_size
 from upres.imaging.resize import imresize
@@ -193,8 +193,7 @@ def _degrade(
         del entry
         whole = np.ascontiguousarray(whole)
         # The pixels, not the order of the files, decide what happens to a picture.
-        seed = int.from_bytes(hashlib.sha256(whole.tobytes()).digest()[:8], "little")
-        random = np.random.default_rng(seed)
+        random = np.random.default_rng(seed_of(whole.tobytes()))
         for _ in range(versions):
             yield light_photo(random).apply(whole, scale, random)
 

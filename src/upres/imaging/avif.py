@@ -7,10 +7,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from PIL.ExifTags import Base as Tag
 
+from upres.imaging.metadata import EXIF_HEAD
 from upres.imaging.picture import Picture
 from upres.imaging.vips import vips
-
-_EXIF_HEAD = b"Exif\0\0"
 
 
 def encode_deep(
@@ -57,8 +56,8 @@ def _room(exif: bytes) -> bytes:
 
 def _put_in(data: bytes, exif: bytes) -> bytes:
     with Image.open(io.BytesIO(data)) as image:
-        written = image.info["exif"].removeprefix(_EXIF_HEAD)
-    block = exif.removeprefix(_EXIF_HEAD)
+        written = image.info["exif"].removeprefix(EXIF_HEAD)
+    block = exif.removeprefix(EXIF_HEAD)
     assert data.count(written) == 1
     assert len(block) <= len(written)
     # Zeros after the end of a block mean nothing.

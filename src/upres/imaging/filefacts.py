@@ -10,6 +10,7 @@ from PIL import Image, TiffImagePlugin
 from PIL.ExifTags import Base as Tag
 
 from upres.imaging.georeference import TAGS as GEOTIFF
+from upres.imaging.metadata import EXIF_HEAD
 
 # The sum of JPEG's example luminance table (ITU-R T.81, table K.1), which encoders scale by quality
 # as the Independent JPEG Group's does.
@@ -57,9 +58,6 @@ def jpeg_quality(image: Image.Image) -> int | None:
     return max(1, min(100, round(quality)))
 
 
-_EXIF_HEAD = b"Exif\0\0"
-
-
 def exif(image: Image.Image) -> bytes | None:
     """The block with the head that JPEG wants; TIFF keeps its tags in the file's own structure."""
     raw = image.info.get("exif")
@@ -68,7 +66,7 @@ def exif(image: Image.Image) -> bytes | None:
     if not isinstance(raw, bytes) or not raw:
         return None
     # WebP's, AVIF's and PNG's come without, and a JPEG's that lacks it is found by no program.
-    return _EXIF_HEAD + raw.removeprefix(_EXIF_HEAD)
+    return EXIF_HEAD + raw.removeprefix(EXIF_HEAD)
 
 
 def exif_block(tags: Image.Exif) -> bytes | None:

@@ -8,6 +8,7 @@ turned, and the pixel dimensions become the new ones. Layout: TIFF 6.0, Exif 2.3
 import re
 import struct
 
+EXIF_HEAD = b"Exif\0\0"  # before the block in a JPEG; other formats go without
 _ORIENTATION, _EXIF_POINTER, _WIDTH, _HEIGHT = 0x0112, 0x8769, 0xA002, 0xA003
 _THUMBNAIL = -1  # no tag: IFD 0's pointer to IFD 1
 _SHORT, _LONG = 3, 4
@@ -48,7 +49,7 @@ def updated_xmp(xmp: bytes | None) -> bytes | None:
 def _entries(exif: bytes) -> list[tuple[int, int, str, int]]:
     """Tag, place of the value, struct code and value of the single integers in IFD 0 and the Exif
     IFD. Damaged structures end the list; the bytes are carried all the same."""
-    start = 6 if exif.startswith(b"Exif\0\0") else 0
+    start = len(EXIF_HEAD) if exif.startswith(EXIF_HEAD) else 0
     order = {b"II*\0": "<", b"MM\0*": ">"}.get(exif[start : start + 4])
     if order is None:
         return []

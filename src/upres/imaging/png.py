@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from zlib_ng import zlib_ng
 
+from upres.imaging.metadata import EXIF_HEAD
 from upres.imaging.picture import Picture
 
 _COLOUR_TYPES = {1: 0, 2: 4, 3: 2, 4: 6}
@@ -83,7 +84,7 @@ def chunks(about: Picture, exif: bytes | None, xmp: bytes | None) -> Iterator[tu
         x, y = (round(value / 0.0254) for value in about.dpi)
         yield b"pHYs", struct.pack(">IIB", x, y, 1)
     if exif:
-        yield b"eXIf", exif.removeprefix(b"Exif\0\0")
+        yield b"eXIf", exif.removeprefix(EXIF_HEAD)
     if xmp:
         yield b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + xmp
     if about.iptc:

@@ -3,7 +3,7 @@
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 
@@ -47,20 +47,6 @@ def cpu_has_bfloat16() -> bool:
         probe = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
         return bool(probe and probe())
     return not words.isdisjoint({"avx512_bf16", "amx_bf16", "bf16"})
-
-
-def check_names(device: str, precision: str) -> None:
-    """See that they are names that upres knows.
-
-    Raises:
-        UsageError: they are not.
-    """
-    for what, name, known in (
-        ("device", device, get_args(DeviceName)),
-        ("precision", precision, get_args(Precision)),
-    ):
-        if name not in known:
-            raise UsageError(f"no {what} is called {name!r}", f"known are {', '.join(known)}")
 
 
 def choose(device: DeviceName, precision: Precision, *, deep: bool) -> Target:
@@ -130,34 +116,36 @@ def _system_memory() -> int:
     return 4 * 2**30  # nothing says: a size that every machine with torch has
 
 
+_UNLIMITED = 2**62
+
+
 def _group_memory(root: Path = Path("/")) -> int:
     """What is left below the limits of the process's control groups, version 2 or 1.
 
     Files that were read or written lately count as used there, but make way for the asking.
     """
-    left = 2**62
-    for mount, own, limit, used, cached in (
-        ("sys/fs/cgroup", "0::", "memory.max", "memory.current", "{}_file"),
-        (
-            "sys/fs/cgroup/memory",
-            ":memory:",
-            "memory.limit_in_bytes",
-            "memory.usage_in_bytes",
-            "total_{}_file",
-        ),
-    ):
-        for group in _groups(root, mount, own):
-            try:
-                top = (group / limit).read_text(encoding="ascii").strip()
-                now = int((group / used).read_text(encoding="ascii"))
-                words = (group / "memory.stat").read_text(encoding="ascii").split()
-                counts = dict(zip(words[::2], words[1::2], strict=False))
-                files = sum(int(counts.get(cached.format(k), 0)) for k in ("active", "inactive"))
-                if top != "max":
-                    left = min(left, max(0, int(top) - max(0, now - files)))
-            except (OSError, ValueError):
-                continue
-    return left
+    second = [
+        _left(group, "memory.max", "memory.current", "")
+        for group in _groups(root, "sys/fs/cgroup", "0::")
+    ]
+    first = [
+        _left(group, "memory.limit_in_bytes", "memory.usage_in_bytes", "total_")
+        for group in _groups(root, "sys/fs/cgroup/memory", ":memory:")
+    ]
+    return min(*second, *first)
+
+
+def _left(group: Path, limit: str, used: str, prefix: str) -> int:
+    """Bytes below one group's limit; very many where it has none."""
+    try:
+        top = (group / limit).read_text(encoding="ascii").strip()
+        now = int((group / used).read_text(encoding="ascii"))
+        lines = (group / "memory.stat").read_text(encoding="ascii").splitlines()
+        cached = {f"{prefix}active_file", f"{prefix}inactive_file"}
+        files = sum(int(line.split()[1]) for line in lines if line.split()[0] in cached)
+        return _UNLIMITED if top == "max" else max(0, int(top) - max(0, now - files))
+    except (OSError, ValueError, IndexError):
+        return _UNLIMITED
 
 
 def _groups(root: Path, mount: str, own: str) -> list[Path]:

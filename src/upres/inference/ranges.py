@@ -22,25 +22,23 @@ class Ranged:
     """
 
     def __init__(self, pixels: Pixels, no_data: float | None = None) -> None:
-        finite = np.isfinite(pixels) & (np.abs(pixels) < _ABSURD)
+        self.known = np.isfinite(pixels) & (np.abs(pixels) < _ABSURD)
         if no_data is not None:
-            finite &= pixels != np.float32(no_data)
-        self.known = finite
-        self.holes = None if finite.all() else np.where(finite, np.float32(0), pixels)
-        self.whole = finite.all(axis=2, keepdims=True)
-        values = pixels[finite]
+            self.known &= pixels != np.float32(no_data)
+        self.source = None if self.known.all() else pixels
+        self.whole = self.known.all(axis=2, keepdims=True)
+        values = pixels[self.known]
         low, high = (float(values.min()), float(values.max())) if values.size else (0.0, 1.0)
         if low >= 0 and high <= 1:
             low, high = 0.0, 1.0
         self.low, self.span = low, (high - low) or 1.0
-        filled = np.where(finite, pixels, np.float32(low))
-        scaled = (filled - np.float32(low)) / np.float32(self.span)
-        self.pixels = np.where(finite, scaled, 0).astype(np.float32)
+        least = np.float32(low)
+        self.pixels = (np.where(self.known, pixels, least) - least) / np.float32(self.span)
 
     @property
     def rows(self) -> Rows:
         """What a network can be given."""
-        if self.holes is None:
+        if self.source is None:
             return ArrayRows(self.pixels)
         mask = self.whole.astype(np.float32)
         return OpaqueColours(ArrayRows(np.concatenate([self.pixels, mask], axis=2)))
@@ -52,8 +50,8 @@ class Ranged:
             strip: float32 in 0..1, beginning at row ``top`` of ``height``, all ``width`` columns.
         """
         values = strip * np.float32(self.span) + np.float32(self.low)
-        if self.holes is None:
+        if self.source is None:
             return values
-        y = (np.arange(top, top + len(strip)) * self.holes.shape[0]) // height
-        x = (np.arange(width) * self.holes.shape[1]) // width
-        return np.where(self.known[y][:, x], values, self.holes[y][:, x])
+        y = (np.arange(top, top + len(strip)) * self.source.shape[0]) // height
+        x = (np.arange(width) * self.source.shape[1]) // width
+        return np.where(self.known[y][:, x], values, self.source[y][:, x])

@@ -171,7 +171,6 @@ def _one(around: _Around, plan: Plan, model: Model, origin: str) -> Result:
         watch=record or _Nobody(),
         minutes=order.minutes,
         resume=resume,
-        seed=order.seed,
         data=around.pictures.fingerprint,
         stop=around.stop,
         # A report copies the state, which would cost a fast device a tenth of its time.

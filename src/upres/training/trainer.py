@@ -55,7 +55,6 @@ class Run:
         model: untrained or warm; its network is trained in place.
         sampler, store: where patches come from.
         folder: where last.pt goes.
-        seed: of patches and new weights; a run is resumed with its own.
         data: fingerprint of the pictures.
         minutes: how long, or None to make ``recipe.steps`` steps.
         resume: go on from the folder's checkpoint.
@@ -73,7 +72,6 @@ class Run:
     device: torch.device
     processes: Processes
     watch: Watch
-    seed: int = 0
     data: str = ""
     minutes: float | None = None
     resume: bool = False
@@ -259,7 +257,7 @@ def _save(run: Run, position: Position, state: Mapping[str, Any]) -> None:
             "recipe": run.recipe.to_mapping(),
             "facts": run.model.facts.to_mapping(),
             "position": asdict(position),
-            "seed": run.seed,
+            "seed": run.sampler.seed,
             "timed": run.minutes is not None,
             "data": run.data,
             "random": torch.get_rng_state(),
@@ -273,7 +271,7 @@ def _check_same(run: Run, state: Mapping[str, Any]) -> None:
     """A run goes on as it began, or its result would tell a wrong story."""
     begun, asked = _flat(state["recipe"]), _flat(run.recipe.to_mapping())
     begun |= {"--seed": state["seed"], "--minutes instead of --steps": state["timed"]}
-    asked |= {"--seed": run.seed, "--minutes instead of --steps": run.minutes is not None}
+    asked |= {"--seed": run.sampler.seed, "--minutes instead of --steps": run.minutes is not None}
     for key in asked:
         if key not in _MAY_CHANGE and begun.get(key) != asked[key]:
             raise WeightsError(
@@ -292,7 +290,7 @@ def _flat(mapping: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         if isinstance(value, Mapping) and key != "numbers":
             flat |= _flat(value, f"{prefix}{key}.")
         else:
-            flat[prefix + key] = list(value) if isinstance(value, tuple) else value
+            flat[prefix + key] = value
     return flat
 
 

@@ -1,6 +1,6 @@
 """How good the weights are on pictures that they never saw."""
 
-import hashlib
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from upres.data.folders import PictureFile
 from upres.data.rgb import read_rgb
 from upres.errors import InputError
+from upres.hashing import seed_of
 from upres.imaging.degrade import light_photo
 from upres.imaging.metrics import Protocol, psnr, ssim
 from upres.imaging.resize import imresize
@@ -71,8 +72,7 @@ def make_pairs(
                 continue
             given = file.low_at(scale)
             if degraded:
-                seed = hashlib.sha256(f"{file.name} x{scale}".encode()).digest()[:8]
-                random = np.random.default_rng(int.from_bytes(seed, "little"))
+                random = np.random.default_rng(seed_of(os.fsencode(f"{file.name} x{scale}")))
                 low = light_photo(random).apply(high, scale, random)
             elif given is not None:
                 low = _middle(read_rgb(given), high.shape[0] // scale, 1, high.shape[1] // scale)
