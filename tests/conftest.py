@@ -1,12 +1,12 @@
 """Fixtures for all tests: private folders, no network, small pictures made on the spot."""
 
-import json
 import os
-import select
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 # Each of pytest's processes has a core; threads beyond that wait for one another, spinning.
 # Read by torch when it is imported, here and in the programs that tests start.
@@ -17,6 +17,8 @@ import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 from hypothesis import HealthCheck, settings  # noqa: E402
 from PIL import Image  # noqa: E402
+
+from tests.forks import Forks, Process  # noqa: E402
 
 SOAK = os.environ.get("UPRES_SOAK") == "1"
 
@@ -58,81 +60,50 @@ def photo() -> np.ndarray:
     return data.chelsea()
 
 
-class Forks:
-    """Processes of the program, forked from one that has imported torch (forkserver.py)."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        requests, self.requests = os.pipe()
-        self.replies, replies = os.pipe()
-        script = Path(__file__).with_name("forkserver.py")
-        self.server = subprocess.Popen(
-            [sys.executable, "-W", "error", script, str(requests), str(replies)],
-            env={**os.environ, "COLUMNS": "80"},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            pass_fds=(requests, replies),
-            start_new_session=True,
-        )
-        os.close(requests)
-        os.close(replies)
-
-    def run(self, arguments, cwd, env, timeout: float):
-        """As ``subprocess.run``, with nothing to read and output to files."""
-        streams = [Path(os.devnull), self.folder / "stdout", self.folder / "stderr"]
-        for path in streams[1:]:
-            path.write_bytes(b"")
-        request = {
-            "arguments": arguments,
-            "cwd": str(cwd),
-            "env": env,
-            "streams": list(map(str, streams)),
-        }
-        os.write(self.requests, json.dumps(request).encode() + b"\n")
-        if not select.select([self.replies], [], [], timeout)[0]:
-            os.killpg(self.server.pid, 9)
-            raise subprocess.TimeoutExpired(arguments, timeout)
-        reply = os.read(self.replies, 100)
-        assert reply, "the fork server is gone"
-        return subprocess.CompletedProcess(
-            arguments, int(reply), streams[1].read_bytes(), streams[2].read_bytes()
-        )
-
-    def close(self) -> None:
-        os.close(self.requests)
-        self.server.wait(10)
-        os.close(self.replies)
-
-
 @pytest.fixture(scope="session")
-def forks(tmp_path_factory) -> Iterator[Forks]:
-    started = Forks(tmp_path_factory.mktemp("streams"))
-    yield started
-    started.close()
+def forks() -> Iterator[Forks]:
+    # A socket's name may have a hundred letters, which pytest's own folders exceed.
+    with tempfile.TemporaryDirectory() as folder:
+        started = Forks(Path(folder))
+        yield started
+        started.close()
 
 
 @pytest.fixture
-def upres(tmp_path, forks) -> Run:
+def start(tmp_path, forks) -> Iterator[Callable[..., Process]]:
+    """Start the real program in an empty folder; what a test leaves running is killed."""
+    processes = []
+
+    def begin(*arguments: object, env=None, cwd=tmp_path, **more: Any) -> Process:
+        environment = {**os.environ, "COLUMNS": "80", **(env or {})}
+        words = list(map(str, arguments))
+        processes.append(Process(forks, words, cwd=cwd, env=environment, **more))
+        return processes[-1]
+
+    yield begin
+    for process in processes:
+        process.kill()
+        process.wait()
+
+
+@pytest.fixture
+def upres(tmp_path, start) -> Run:
     """Run the real program in an empty folder: ``upres("photo.png", "-s", "2")``."""
 
     def run(
-        *args: object, timeout: float = 120, env=None, cwd=tmp_path, **kwargs
+        *arguments: object, timeout: float = 120, env=None, data: bytes = b"", cwd=tmp_path
     ) -> "subprocess.CompletedProcess[bytes]":
-        environment = {**os.environ, "COLUMNS": "80", **(env or {})}
-        arguments = list(map(str, args))
-        # Pipes are not files, and the interpreter reads its variables as it starts.
-        plain = "-" not in arguments and not kwargs
-        if plain and not any(name.startswith("PYTHON") for name in env or ()):
-            return forks.run(arguments, cwd, environment, timeout)
-        return subprocess.run(
-            [sys.executable, "-W", "error", "-m", "upres", *arguments],
-            capture_output=True,
-            cwd=cwd,
-            env=environment,
-            timeout=timeout,
-            check=False,
-            **{"stdin": subprocess.DEVNULL} | kwargs if "input" not in kwargs else kwargs,
-        )
+        words = list(map(str, arguments))
+        # The interpreter reads its variables as it starts; the fork server knows the path's.
+        if any(name.startswith("PYTHON") and name != "PYTHONPATH" for name in env or ()):
+            return subprocess.run(
+                [sys.executable, "-W", "error", "-m", "upres", *words],
+                capture_output=True, input=data, cwd=cwd, timeout=timeout, check=False,
+                env={**os.environ, "COLUMNS": "80", **env},
+            )  # fmt: skip
+        process = start(*words, env=env, cwd=cwd, data=data)
+        status = process.wait(timeout)
+        return subprocess.CompletedProcess(words, status, process.out, process.err)
 
     return run
 

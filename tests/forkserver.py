@@ -1,42 +1,77 @@
 """The program without the two seconds that importing torch takes, for tests.
 
-Started once by conftest.py: it imports what the program imports and waits. Each request is answered
-by a fork, a process of its own, that takes the arguments, folder, environment, standard streams and
-then runs ``python -m upres`` to its end.
+Started once by forks.py: it imports what the program imports and waits at a socket. Each request
+is answered by a fork, a process of its own, that takes on the arguments, folder, environment and
+standard streams that came with it and then runs ``python -m upres`` to its end.
 """
 
+import array
 import atexit
 import importlib
 import json
 import os
 import runpy
+import select
+import signal
+import socket
 import sys
 import threading
 import traceback
 
 
-def serve(requests: int, replies: int) -> dict | None:
-    """Fork for each line of ``requests``; in the fork, what is asked for."""
-    with open(requests, closefd=False) as lines:
-        for line in lines:
-            child = os.fork()
-            if child == 0:
-                return json.loads(line)
-            status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-            os.write(replies, f"{status}\n".encode())
-    return None
+def serve(listener: socket.socket) -> socket.socket:
+    """Fork for each connection; in the fork, return it. End when standard input does."""
+    # Nobody waits for the forks: each tells its client how its own child ended.
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    while True:
+        ready, _, _ = select.select([listener, 0], [], [])
+        if 0 in ready:
+            listener.close()
+            sys.exit()
+        connection, _ = listener.accept()
+        if os.fork() == 0:
+            listener.close()
+            return connection
+        connection.close()
+
+
+def answer(connection: socket.socket) -> dict:
+    """Return the request in a child; tell the client the child's number and how it ended."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    data, streams, _, _ = socket.recv_fds(connection, 2**16, 3)
+    while more := connection.recv(2**16):
+        data += more
+    child = os.fork()
+    if child == 0:
+        connection.close()
+        return {**json.loads(data), "streams": streams}
+    for number in streams:
+        os.close(number)
+    connection.sendall(array.array("q", [child]).tobytes())
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    connection.sendall(array.array("q", [status]).tobytes())
+    os._exit(0)
 
 
 def become(request: dict) -> None:
     """Take on what a process gets from who starts it."""
-    for number, path in enumerate(request["streams"]):
-        file = os.open(path, os.O_RDWR if number else os.O_RDONLY)
-        os.dup2(file, number)
-        os.close(file)
+    for number, stream in enumerate(request["streams"]):
+        os.dup2(stream, number)
+        os.close(stream)
+    # The old ones remember what kind of file theirs was.
+    sys.stdin = open(0, closefd=False)  # noqa: SIM115
+    sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115
+    sys.stderr = open(2, "w", 1, errors="backslashreplace", closefd=False)  # noqa: SIM115
     os.chdir(request["cwd"])
     os.environ.clear()
     os.environ.update(request["env"])
     sys.argv = ["upres", *request["arguments"]]
+    # Whoever runs the tests in the background may have had this signal ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    if "PYTHONPATH" in os.environ:
+        sys.path[:0] = os.environ["PYTHONPATH"].split(os.pathsep)
+        sys.modules.pop("sitecustomize", None)
+        importlib.import_module("sitecustomize")
 
 
 def run() -> None:
@@ -61,9 +96,5 @@ if __name__ == "__main__":
     for name in ("typer._adapters", "upres.cli.run", "upres.api", "upres.networks"):
         importlib.import_module(name)
     assert "huggingface_hub" not in sys.modules
-    channels = [int(number) for number in sys.argv[1:]]
-    if asked := serve(*channels):
-        for channel in channels:
-            os.close(channel)
-        become(asked)
-        run()
+    become(answer(serve(socket.socket(fileno=int(sys.argv[1])))))
+    run()

@@ -202,15 +202,8 @@ def many(place, count):
         Image.fromarray(made).save(place / f"{index:03}.png")
 
 
-def start(tmp_path, *arguments):
-    command = [sys.executable, "-m", "upres", *map(str, arguments)]
-    return subprocess.Popen(
-        command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-
-
 @pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL")
-def test_killed_at_any_moment_the_next_run_completes(upres, tmp_path):
+def test_killed_at_any_moment_the_next_run_completes(upres, start, tmp_path):
     many(tmp_path / "in", 60)
     whole = upres("batch", "in", "-o", "whole", *FAST)
     assert whole.returncode == 0, whole.stderr
@@ -218,15 +211,15 @@ def test_killed_at_any_moment_the_next_run_completes(upres, tmp_path):
     assert len(wanted) == 60
     generator = random.Random(3)
     begun = time.monotonic()
-    start(tmp_path, "batch", "in", "-o", "timed", *FAST).wait()
+    start("batch", "in", "-o", "timed", *FAST).wait()
     lasts = time.monotonic() - begun
     kills = 50 if SOAK else 3
     for index in range(kills):
         if index % 10 == 0:
             shutil.rmtree(tmp_path / "out", ignore_errors=True)
-        process = start(tmp_path, "batch", "in", "-o", "out", *FAST)
+        process = start("batch", "in", "-o", "out", *FAST)
         time.sleep(generator.uniform(0.4, 1.0) * lasts)
-        process.send_signal(signal.SIGKILL)
+        process.kill()
         process.wait()
         found = contents(tmp_path / "out") if (tmp_path / "out").exists() else {}
         assert found.items() <= wanted.items()  # never half of one
@@ -237,9 +230,9 @@ def test_killed_at_any_moment_the_next_run_completes(upres, tmp_path):
     assert not list((tmp_path / "out").rglob("*.part"))
 
 
-def test_two_runs_at_once_do_not_spoil_each_other(tmp_path, upres):
+def test_two_runs_at_once_do_not_spoil_each_other(tmp_path, start, upres):
     many(tmp_path / "in", 30)
-    first = start(tmp_path, "batch", "in", "-o", "out", *FAST)
+    first = start("batch", "in", "-o", "out", *FAST)
     journal = tmp_path / "out" / NAME
     while not journal.exists():
         time.sleep(0.02)
@@ -251,9 +244,9 @@ def test_two_runs_at_once_do_not_spoil_each_other(tmp_path, upres):
     assert len(contents(tmp_path / "out")) == 30
 
 
-def test_interrupted_it_goes_on(tmp_path, upres):
+def test_interrupted_it_goes_on(tmp_path, start, upres):
     many(tmp_path / "in", 40)
-    process = start(tmp_path, "batch", "in", "-o", "out", *FAST)
+    process = start("batch", "in", "-o", "out", *FAST)
     while len(list((tmp_path / "out").glob("0*.png"))) < 5:
         time.sleep(0.02)
         assert process.poll() is None

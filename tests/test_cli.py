@@ -218,13 +218,13 @@ def test_what_changed_is_said(upres, tmp_path, photo):
 
 
 def test_pipes(upres, small):
-    done = upres("-", "-o", "-", "-s", 2, input=small.read_bytes())
+    done = upres("-", "-o", "-", "-s", 2, data=small.read_bytes())
     assert done.returncode == 0, done.stderr
     assert Image.open(io.BytesIO(done.stdout)).size == (96, 80)
-    to_file = upres("-", "-o", "x.webp", "-s", 2, "-q", 100, input=small.read_bytes())
+    to_file = upres("-", "-o", "x.webp", "-s", 2, "-q", 100, data=small.read_bytes())
     assert lines(to_file.stdout) == ["x.webp"]
     assert opened(small.parent / "x.webp").format == "WEBP"
-    assert_fails(upres("-", input=b""), 3, "standard input is empty")
+    assert_fails(upres("-"), 3, "standard input is empty")
 
 
 def test_several_files_globs_and_folders(upres, tmp_path, small):
@@ -353,26 +353,19 @@ def test_a_result_larger_than_memory_is_refused_first(upres, tmp_path):
 
 
 @pytest.mark.parametrize(("kill", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_an_interrupt_leaves_nothing_half_written(tmp_path, photo, kill, code):
+def test_an_interrupt_leaves_nothing_half_written(start, tmp_path, photo, kill, code):
     picture = io.BytesIO()
     Image.fromarray(np.tile(photo, (4, 4, 1))).save(picture, "PNG")
     os.mkfifo(tmp_path / "big.png")
-    command = ["big.png", "-o", "out.png", "--ensemble", "--precision", "fp32"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "upres", *command],
-        cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        # Whoever runs the tests in the background may have had this signal ignored.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )  # fmt: skip
+    process = start("big.png", "-o", "out.png", "--ensemble", "--precision", "fp32")
     # Opening a pipe waits for its reader, so the program is at work when this is written.
     (tmp_path / "big.png").write_bytes(picture.getvalue())
     time.sleep(2)
     process.send_signal(kill)
-    out, err = process.communicate(timeout=60)
-    assert process.returncode == code
-    assert out == b""
+    assert process.wait(60) == code
+    assert process.out == b""
     word = "interrupted" if code == 130 else "terminated"
-    assert lines(err)[-1] == f"upres: {word}; nothing half-written was left"
+    assert lines(process.err)[-1] == f"upres: {word}; nothing half-written was left"
     assert [p.name for p in tmp_path.iterdir()] == ["big.png"]
 
 
@@ -388,42 +381,30 @@ def test_a_reader_that_goes_away_is_no_error_of_ours(tmp_path, photo):
         assert b"upres:" not in done.stderr
 
 
-def test_a_reader_that_is_gone_ends_it_with_141(tmp_path, small):
-    process = subprocess.Popen(
-        [sys.executable, "-m", "upres", small, "-s", "2", "-m", "bicubic", "-o", "-"],
-        cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-    )  # fmt: skip
-    process.stdout.close()
-    err = process.stderr.read()
-    process.stderr.close()
+def test_a_reader_that_is_gone_ends_it_with_141(start, small):
+    reads, writes = os.pipe()
+    process = start(small, "-s", "2", "-m", "bicubic", "-o", "-", stdout=writes)
+    os.close(reads)
+    os.close(writes)
     assert process.wait(60) == 141
-    assert b"Traceback" not in err
+    assert b"Traceback" not in process.err
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 @pytest.mark.parametrize("arguments", [["-o", "-"], []], ids=["picture", "path"])
-def test_a_full_standard_output_is_an_output_error(tmp_path, small, arguments):
-    with open("/dev/full", "wb") as full:  # noqa: PTH123
-        done = subprocess.run(
-            [sys.executable, "-m", "upres", small, "-s", "2", "-m", "bicubic", *arguments],
-            cwd=tmp_path, stdout=full, stderr=subprocess.PIPE, check=False,
-        )  # fmt: skip
-    assert done.returncode == 4
-    assert b"Traceback" not in done.stderr
-    assert b"upres: standard output cannot be written (No space left on device)" in done.stderr
+def test_a_full_standard_output_is_an_output_error(start, small, arguments):
+    with Path("/dev/full").open("wb") as full:
+        process = start(small, "-s", "2", "-m", "bicubic", *arguments, stdout=full)
+    assert process.wait() == 4
+    assert b"Traceback" not in process.err
+    assert b"upres: standard output cannot be written (No space left on device)" in process.err
 
 
-def test_an_interrupt_while_a_pipe_is_silent(tmp_path):
-    process = subprocess.Popen(
-        [sys.executable, "-m", "upres", "-", "-o", "x.png"],
-        cwd=tmp_path, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )  # fmt: skip
-    time.sleep(2)
+def test_an_interrupt_while_a_pipe_is_silent(start):
+    process = start("-", "-o", "x.png", stdin=subprocess.PIPE)
+    time.sleep(1)
     process.send_signal(signal.SIGINT)
-    # Not communicate(): that would close the pipe, and end the wait.
     assert process.wait(20) == 130
-    process.communicate()
 
 
 def test_a_named_pipe_is_read_once(tmp_path, small, upres):
@@ -561,28 +542,25 @@ def test_the_documented_command_line_is_the_real_one():
     assert (ROOT / "docs" / "cli.md").read_text() == generated, "run 'make docs'"
 
 
-def test_on_a_terminal_a_result_is_named_once(tmp_path, small):
+def test_on_a_terminal_a_result_is_named_once(start, small):
     import pty
 
     screen, end = pty.openpty()
-    command = [sys.executable, "-m", "upres", "small.png", "-m", "bicubic", "-o", "out.png"]
+    command = (small, "-m", "bicubic", "-o", "out.png")
     for more, times in (([], 1), (["--quiet", "--overwrite"], 1)):
-        subprocess.run([*command, *more], cwd=tmp_path, stdout=end, stderr=end, check=True)
+        assert start(*command, *more, stdout=end, stderr=end).wait() == 0
         assert os.read(screen, 65536).count(b"out.png") == times
     os.close(end)
     os.close(screen)
 
 
-def test_a_terminal_shows_progress_and_a_pipe_does_not(upres, tmp_path, photo):
+def test_a_terminal_shows_progress_and_a_pipe_does_not(upres, start, tmp_path, photo):
     import pty
 
     Image.fromarray(photo[:150, :220]).save(tmp_path / "a.png")
-    arguments = [sys.executable, "-m", "upres", "a.png", "-s", "2", "--tile", "64"]
+    arguments = ("a.png", "-s", "2", "--tile", "64")
     screen, end = pty.openpty()
-    process = subprocess.Popen(
-        arguments, cwd=tmp_path, stderr=end, stdout=subprocess.PIPE,
-        env={**os.environ, "TERM": "xterm"},
-    )  # fmt: skip
+    process = start(*arguments, stderr=end, env={"TERM": "xterm"})
     os.close(end)
     seen = b""
     while True:
@@ -593,13 +571,12 @@ def test_a_terminal_shows_progress_and_a_pipe_does_not(upres, tmp_path, photo):
         if not data:
             break
         seen += data
-    out, _ = process.communicate(timeout=60)
+    assert process.wait(60) == 0
     os.close(screen)
-    assert process.returncode == 0
-    assert out == b"a-x2.png\n"
+    assert process.out == b"a-x2.png\n"
     for word in (b"a.png", b"%", b"MP/s", b"tile ", b" of 12"):
         assert word in seen
-    quiet = upres(*arguments[3:], "--overwrite")
+    quiet = upres(*arguments, "--overwrite")
     assert quiet.returncode == 0
     assert b"%" not in quiet.stderr
     assert len(lines(quiet.stderr)) == 1

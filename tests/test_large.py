@@ -319,21 +319,19 @@ def test_a_spool_keeps_whole_blocks_only(tmp_path):
 
 @pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL")
 @pytest.mark.parametrize("form", ["tif", "png"] if SOAK else ["png"])
-def test_an_interrupted_run_goes_on_and_ends_in_the_same_bytes(upres, tmp_path, form):
+def test_an_interrupted_run_goes_on_and_ends_in_the_same_bytes(upres, start, tmp_path, form):
     tiff(tmp_path / "in.tif", 1800, 2000)
     options = ("in.tif", "-s", 1.5, "-m", "bicubic", "--max-memory", "1G", "-o")
     assert upres(*options, f"whole.{form}").returncode == 0
-    command = [sys.executable, "-m", "upres", *map(str, options), f"out.{form}"]
     kept = tmp_path / f".out.{form}.upres-resume"
     for kill in (signal.SIGKILL, signal.SIGINT):
-        process = subprocess.Popen([*command, "--resume"], cwd=tmp_path, stderr=subprocess.PIPE)
+        process = start(*options, f"out.{form}", "--resume")
         size = kept.stat().st_size if kept.exists() else 0
         while not kept.exists() or kept.stat().st_size < size + 2**20:
-            assert process.poll() is None, process.stderr.read()
+            assert process.poll() is None, process.err
             time.sleep(0.01)
         process.send_signal(kill)
-        process.communicate()
-        assert process.returncode in (-9, 130)
+        assert process.wait() in (-9, 130)
         assert not (tmp_path / f"out.{form}").exists()
     done = upres(*options, f"out.{form}", "--resume")
     assert done.returncode == 0, done.stderr
@@ -343,19 +341,18 @@ def test_an_interrupted_run_goes_on_and_ends_in_the_same_bytes(upres, tmp_path, 
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL")
-def test_a_batch_goes_on_within_a_large_picture(upres, tmp_path):
+def test_a_batch_goes_on_within_a_large_picture(upres, start, tmp_path):
     (tmp_path / "in").mkdir()
     tiff(tmp_path / "in" / "a.tif", 1800, 1600)
     options = ("batch", "in", "-s", 1.5, "-m", "bicubic", "--max-memory", "1G", "-o")
     assert upres(*options, "whole").returncode == 0
-    command = [sys.executable, "-m", "upres", *map(str, options), "out"]
     kept = tmp_path / "out" / ".a.tif.upres-resume"
-    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE)
+    process = start(*options, "out")
     while not kept.exists() or kept.stat().st_size < 2**20:
-        assert process.poll() is None, process.stderr.read()
+        assert process.poll() is None, process.err
         time.sleep(0.01)
     process.kill()
-    process.communicate()
+    process.wait()
     # Rows in other colours are not gone on with.
     shutil.copytree(tmp_path / "out", tmp_path / "other")
     other = upres(*options, "other", "--convert-profile", "srgb")

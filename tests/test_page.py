@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.forks import Process
 from upres.benchmark.page import Gallery, page
 from upres.benchmark.quality import Settings
 from upres.benchmark.report import Report
@@ -63,23 +64,17 @@ class Tab:
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory, photo):
+def made(tmp_path_factory, forks, photo):
     """A page for two pictures, made by the real program."""
     import os
-    import subprocess
-    import sys
 
     folder = tmp_path_factory.mktemp("page")
     (folder / "mine").mkdir()
     Image.fromarray(photo[60:200, 100:280]).save(folder / "mine" / "eye.png")
     Image.fromarray(photo[100:220, 200:330]).save(folder / "mine" / "fur.png")
-    subprocess.run(
-        [sys.executable, "-m", "upres", "bench", "mine", "-s", "2", "--report", "r.html"],
-        cwd=folder,
-        check=True,
-        capture_output=True,
-        env=os.environ | {"HF_HUB_OFFLINE": "1", "UPRES_HOME": str(folder / "home")},
-    )
+    environment = os.environ | {"HF_HUB_OFFLINE": "1", "UPRES_HOME": str(folder / "home")}
+    arguments = ["bench", "mine", "-s", "2", "--report", "r.html"]
+    assert Process(forks, arguments, cwd=folder, env=environment).wait() == 0
     return folder / "r.html"
 
 
