@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -27,14 +28,14 @@ from upres.imaging.resize import imresize
 from upres.model import load
 from upres.networks import ARCHITECTURES, EDSR, MDSR, SRCNN, SRResNet
 from upres.training import checkpoint, session, trainer
-from upres.training.learner import Learner
+from upres.training.learner import LOSSES, Learner
 from upres.training.muon import Muon, orthogonalised
 from upres.training.order import Order
 from upres.training.patches import PatchStore
 from upres.training.recipe import build_recipe, load_recipe, parse_change, shipped
 from upres.training.schedule import rate_factor
 from upres.training.session import run_order
-from upres.training.warmstart import warm_start
+from upres.training.warmstart import mean_of, warm_start
 from upres.weights.header import read_facts, read_training
 from upres.weights.manifest import load_manifest
 from upres.weights.store import local_path
@@ -200,7 +201,7 @@ def test_a_recipe_is_frozen():
         ("data.patch=true", "data.patch must be a whole number, not True"),
         ("data.accumulate=3", "data.accumulate must be a divisor of data.batch"),
         ("data=3", "data must be a table"),
-        ("loss=l3", "loss must be one of l1, l2, charbonnier, not 'l3'"),
+        ("loss=l3", "loss must be one of l1, l2, charbonnier, psnr, not 'l3'"),
         ("optimiser.rate=0", "optimiser.rate must be over 0 and up to 1"),
         ("optimiser.rate=nan", "optimiser.rate must be over 0"),
         ("optimiser.momentum=1", "optimiser.momentum must be 0 to below 1"),
@@ -342,6 +343,42 @@ def test_narrower_weights_are_only_grown_when_asked():
 def test_init_of_another_architecture_is_a_usage_error(order):
     with pytest.raises(UsageError, match="is edsr, the recipe trains srcnn"):
         run_order(order(recipe="srcnn", init="edsr-light-x2"), View(), never)
+
+
+def test_of_several_files_the_mean_is_begun_with(order, tmp_path):
+    still = {"optimiser.rate": 1e-12, "optimiser.average": 0.0, "steps": 1}
+    for seed in (0, 1):
+        run_order(order(str(seed), seed=seed, changes=still), View(), never)
+    both = ",".join(str(tmp_path / name / "model.safetensors") for name in ("0", "1"))
+    view = View()
+    run_order(order(init=both, changes=still), view, never)
+    assert any("starts from the mean of " in note for note in view.notes)
+    one, other, made = (weights(tmp_path / name) for name in ("0", "1", "run"))
+    for name in made:
+        assert torch.allclose(made[name], (one[name] + other[name]) / 2, atol=1e-6)
+    assert not torch.equal(one["head.weight"], other["head.weight"])
+
+
+def test_strangers_have_no_mean():
+    with pytest.raises(WeightsError, match="do not fit each other"):
+        mean_of([EDSR(2, channels=4).state_dict(), EDSR(2, channels=8).state_dict()])
+
+
+# The loss
+
+
+def test_the_psnr_loss_is_each_patchs_psnr_below_zero(photo):
+    from skimage.metrics import peak_signal_noise_ratio
+
+    truth = torch.from_numpy(photo[:64, :64] / 255).permute(2, 0, 1)[None]
+    made = torch.cat([truth + 0.1, truth + 0.01 * torch.randn_like(truth)])
+    truth = torch.cat([truth, truth])
+    each = [
+        peak_signal_noise_ratio(a.numpy(), b.numpy(), data_range=1.0)
+        for a, b in zip(truth, made, strict=True)
+    ]
+    assert float(LOSSES["psnr"](made, truth)) == pytest.approx(-np.mean(each), abs=0.05)
+    assert float(LOSSES["psnr"](truth, truth)) == pytest.approx(-60)
 
 
 # The optimiser
@@ -738,24 +775,17 @@ def test_the_default_folder_says_what_was_trained(upres, pictures, tiny, tmp_pat
 
 
 @pytest.mark.parametrize(("sign", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_saves_first(pictures, tiny, tmp_path, sign, code):
-    arguments = command(pictures, tiny, "-o", "run", "--steps", "100000")
-    process = subprocess.Popen(
-        [sys.executable, "-W", "error", "-m", "upres", *map(str, arguments)],
-        cwd=tmp_path,
-        stderr=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-    )
+def test_a_signal_saves_first(start, pictures, tiny, tmp_path, sign, code):
+    process = start(*command(pictures, tiny, "-o", "run", "--steps", "100000"))
     metrics = tmp_path / "run" / "metrics.jsonl"
     deadline = time.monotonic() + 60
     while not (metrics.is_file() and '"event": "steps"' in metrics.read_text()):
-        assert process.poll() is None, process.stderr.read()
+        assert process.poll() is None, process.err
         assert time.monotonic() < deadline
         time.sleep(0.05)
     process.send_signal(sign)
-    _, said = process.communicate(timeout=60)
-    assert process.returncode == code
-    assert b"stopped and saved; the same command with --resume goes on" in said
+    assert process.wait(60) == code
+    assert b"stopped and saved; the same command with --resume goes on" in process.err
     state = torch.load(tmp_path / "run/last.pt", weights_only=True)
     assert state["position"]["step"] >= 50
     assert load(tmp_path / "run/model.safetensors").facts.name == "tiny"
@@ -791,36 +821,62 @@ def test_bad_input_is_one_line_and_a_code(upres, pictures, tmp_path, arguments, 
 # Several processes
 
 
-@pytest.mark.parametrize(
-    ("more", "files"),
-    [
-        # The second run begins with what the first process of the first one wrote.
-        (("--scale", "2,3"), ("x2/model.safetensors", "x3/model.safetensors")),
-        # Each step uses the layers of one scale alone.
-        (
-            ("--set", "network.architecture=mdsr", "--scale", "2,3"),
-            ("model.safetensors",),
-        ),
-    ],
-)
-def test_two_processes_are_one_with_the_batch_doubled(pictures, tiny, tmp_path, upres, more, files):
-    common = ("--set", "optimiser.clip=0", "--steps", "10", "--threads", "1", *more)
-    done = upres(*command(pictures, tiny, "-o", "one", "--batch", "8", *common))
-    assert done.returncode == 0, done.stderr
-    arguments = command(pictures, tiny, "-o", "two", "--batch", "4", *common)
-    pair = subprocess.run(
+def by_torchrun(arguments, folder, start):
+    """Two processes, started as docs/training.md says."""
+    done = subprocess.run(
         [
             *(sys.executable, "-m", "torch.distributed.run", "--standalone"),
             *("--nproc-per-node", "2", "-m", "upres", *map(str, arguments)),
         ],
-        cwd=tmp_path,
+        cwd=folder,
         capture_output=True,
         timeout=120,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
         check=False,
     )
-    assert pair.returncode == 0, pair.stderr.decode()
-    assert pair.stdout.decode().splitlines() == [f"two/{file}" for file in files]
+    assert done.returncode == 0, done.stderr.decode()
+    return done.stdout
+
+
+def as_torchrun_does(arguments, folder, start):
+    """Two processes that are told what torchrun would tell them; in a third of its time."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
+    common = meeting | {"WORLD_SIZE": "2", "OMP_NUM_THREADS": "1"}
+    pair = [
+        start(*arguments, cwd=folder, env=common | {"RANK": rank, "LOCAL_RANK": rank})
+        for rank in ("0", "1")
+    ]
+    assert [process.wait() for process in pair] == [0, 0], pair[0].err + pair[1].err
+    return pair[0].out + pair[1].out
+
+
+@pytest.mark.parametrize(
+    ("two", "more", "files"),
+    [
+        # The second run begins with what the first process of the first one wrote.
+        (
+            by_torchrun,
+            ("--scale", "2,3"),
+            ("x2/model.safetensors", "x3/model.safetensors"),
+        ),
+        # Each step uses the layers of one scale alone.
+        (
+            as_torchrun_does,
+            ("--set", "network.architecture=mdsr", "--scale", "2,3"),
+            ("model.safetensors",),
+        ),
+    ],
+)
+def test_two_processes_are_one_with_the_batch_doubled(
+    pictures, tiny, tmp_path, upres, start, two, more, files
+):
+    common = ("--set", "optimiser.clip=0", "--steps", "10", "--threads", "1", *more)
+    done = upres(*command(pictures, tiny, "-o", "one", "--batch", "8", *common))
+    assert done.returncode == 0, done.stderr
+    said = two(command(pictures, tiny, "-o", "two", "--batch", "4", *common), tmp_path, start)
+    assert said.decode().splitlines() == [f"two/{file}" for file in files]
     for file in files:
         a, b = load_file(tmp_path / "one" / file), load_file(tmp_path / "two" / file)
         assert all(torch.allclose(a[k], b[k], atol=1e-5) for k in a)

@@ -99,7 +99,7 @@ class Recipe:
     Attributes:
         name, description: for people.
         network, data, optimiser, schedule: see there.
-        loss: "l1", "l2", or "charbonnier" (sqrt(d^2 + 1e-6)).
+        loss: "l1", "l2", "charbonnier" (sqrt(d^2 + 1e-6)), or "psnr" (each patch's, below zero).
         steps: how many, when neither ``--steps`` nor ``--minutes`` says.
         precision: of the network's arithmetic; "auto" is bf16 where the device multiplies it
             natively, else fp32.
@@ -111,7 +111,7 @@ class Recipe:
     data: DataRecipe = field(default_factory=DataRecipe)
     optimiser: OptimiserRecipe = field(default_factory=OptimiserRecipe)
     schedule: ScheduleRecipe = field(default_factory=ScheduleRecipe)
-    loss: Literal["l1", "l2", "charbonnier"] = "l1"
+    loss: Literal["l1", "l2", "charbonnier", "psnr"] = "l1"
     steps: int = 300_000
     precision: Literal["auto", "fp32", "bf16"] = "auto"
 

@@ -127,7 +127,8 @@ def draw_curves(folder: Path) -> Path | None:
     figure = Figure(figsize=(9, 7), layout="constrained")
     loss, psnr = figure.subplots(2, 1, sharex=True)
     loss.plot([e["step"] for e in steps], [e["loss"] for e in steps], linewidth=0.8)
-    loss.set(ylabel="loss", yscale="log" if steps else "linear")
+    positive = all(e["loss"] > 0 for e in steps)  # "psnr" is below zero
+    loss.set(ylabel="loss", yscale="log" if steps and positive else "linear")
     for scale in sorted({e["scale"] for e in looks}):
         some = [e for e in looks if e["scale"] == scale]
         at = [e["step"] for e in some]

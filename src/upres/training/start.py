@@ -8,7 +8,7 @@ from upres.errors import UsageError
 from upres.model import Model, build, load, load_published
 from upres.networks import ARCHITECTURES
 from upres.training.order import Order, Plan
-from upres.training.warmstart import warm_start
+from upres.training.warmstart import mean_of, warm_start
 from upres.version import __version__
 from upres.weights.facts import ModelFacts
 from upres.weights.known import known_models
@@ -45,15 +45,19 @@ def begin(order: Order, plan: Plan, first: Path | None) -> tuple[Model, str]:
     model = build(facts)
     if start in ("", "none"):
         return model, f"nothing (seed {order.seed})"
-    source = _weights(start)
-    if source.facts.architecture != facts.architecture:
-        raise UsageError(
-            f"{start} is {source.facts.architecture}, the recipe trains {facts.architecture}",
-            "give --init a file of the same architecture, or --init none",
-        )
-    warm = warm_start(model.network, source.network.state_dict(), grow=recipe.network.grow)
+    names = start.split(",")
+    sources = [_weights(name.strip()) for name in names]
+    for name, source in zip(names, sources, strict=True):
+        if source.facts.architecture != facts.architecture:
+            raise UsageError(
+                f"{name} is {source.facts.architecture}, the recipe trains {facts.architecture}",
+                "give --init a file of the same architecture, or --init none",
+            )
+    state = mean_of([source.network.state_dict() for source in sources])
+    warm = warm_start(model.network, state, grow=recipe.network.grow)
     model.network.load_state_dict(warm.state)
-    return model, f"{start}: {warm}"
+    origin = start if len(names) == 1 else f"the mean of {' and '.join(names)}"
+    return model, f"{origin}: {warm}"
 
 
 def _weights(name: str) -> Model:

@@ -7,7 +7,7 @@ first (Chen et al. 2016, "Net2Net", with zeros in place of copies), so that the 
 by giving the very same pictures.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -42,6 +42,25 @@ class WarmStart:
                 shown = ", ".join(sorted({name.rpartition(".")[0] for name in names})[:4])
                 parts.append(f"{len(names)} {what} ({shown})")
         return ", ".join(parts)
+
+
+def mean_of(sources: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """The mean of several networks' weights (Wortsman et al. 2022, "Model soups").
+
+    Better than each where one comes from the other, or both from a third, by training at a modest
+    rate; the mean of strangers is nothing.
+
+    Raises:
+        WeightsError: they are not of one architecture, width, depth and scale.
+    """
+    first, *others = sources
+    for other in others:
+        if {n: v.shape for n, v in first.items()} != {n: v.shape for n, v in other.items()}:
+            raise WeightsError(
+                "the weights to take the mean of do not fit each other",
+                "give --init files of the same architecture, width, depth and scale",
+            )
+    return {name: torch.stack([s[name].float() for s in sources]).mean(0) for name in first}
 
 
 def warm_start(network: Network, source: Mapping[str, Tensor], *, grow: bool) -> WarmStart:
