@@ -1,5 +1,6 @@
 """Models of one's own: added by name, published with a card; and which model "auto" means."""
 
+import errno
 import io
 import json
 
@@ -8,7 +9,7 @@ import torch
 from PIL import Image
 
 import upres.api
-from upres.errors import WeightsError
+from upres.errors import ResourceError, UsageError, WeightsError
 from upres.imaging.reader import read_picture
 from upres.model import build
 from upres.weights.added import add, added, remove
@@ -112,12 +113,37 @@ def test_names_that_mean_something_already_are_not_taken(weights, name):
 
 
 def test_without_a_home_that_can_be_read_nothing_is_added(monkeypatch):
-    def nowhere():
-        raise RuntimeError("Could not determine home directory.")
-
-    monkeypatch.setattr("upres.weights.added.home", nowhere)
+    monkeypatch.setenv("UPRES_HOME", "~nobody-has-this-name/upres")
+    with pytest.raises(UsageError, match="set UPRES_HOME to a folder"):
+        home()
     assert added() == ()
     assert known_models().family("edsr-light")
+
+
+def test_names_that_would_mean_two_models_are_refused(weights):
+    add(weights("foo"))
+    with pytest.raises(WeightsError, match="would be mistaken"):
+        add(weights("foo-x2"))
+
+
+def test_hidden_files_are_no_models(weights):
+    add(weights())
+    (home() / "models" / "._mine-x2.json").write_bytes(b"\0\5\x16\7")
+    assert [entry.name for entry in added()] == ["mine-x2"]
+
+
+def test_a_disk_that_is_full_leaves_no_half_of_a_model(weights, monkeypatch):
+    add(weights())
+    before = {p.name: p.read_bytes() for p in (home() / "models").iterdir()}
+
+    def full(self, *arguments, **more):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("pathlib.Path.write_text", full)
+        with pytest.raises(ResourceError, match="the disk is full"):
+            add(weights(scale=2, measured=[]), overwrite=True)
+    assert {p.name: p.read_bytes() for p in (home() / "models").iterdir()} == before
 
 
 def test_what_is_not_ours_is_not_added(tmp_path):
@@ -175,7 +201,7 @@ def test_publishing_uploads_the_file_and_its_card(weights):
     ((repository, operations, message),) = hub.commits
     assert (repository, message) == ("me/mine", "upres: mine")
     files = dict(operations)
-    assert files.pop("w.safetensors") == str(path)
+    assert files.pop("mine-x2.safetensors") == str(path)
     assert files == {"README.md": model_card(path).encode()}
 
 
@@ -185,7 +211,7 @@ def test_real_operations_take_what_is_uploaded(weights):
     path, hub = weights(), FakeHub()
     publish(path, "me/mine", private=False, api=hub, add=CommitOperationAdd)
     operations = hub.commits[0][1]
-    assert [o.path_in_repo for o in operations] == ["w.safetensors", "README.md"]
+    assert [o.path_in_repo for o in operations] == ["mine-x2.safetensors", "README.md"]
     assert operations[0].upload_info.size == path.stat().st_size
 
 
@@ -197,7 +223,7 @@ def test_the_card_says_what_is_known(weights):
     assert ModelCard(card).data.license == "cc0-1.0"
     for words in (
         "edsr (blocks 1, channels 4) for x2, RGB",
-        "upres photo.jpg --scale 2 --model mine",
+        "upres photo.jpg --scale 2 --model mine-x2.safetensors",
         "1,234 in 0.5 hours on 2 CPU threads",
         "33.10 dB / 0.9000, bicubic 30.20 / 0.8000",
         "| set5 | x2 | 36.50 | 0.9500 |",

@@ -6,6 +6,7 @@ import io
 import shutil
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -84,6 +85,30 @@ def test_pairs_of_hr_and_lr(tmp_path, photo):
     assert only.low_at(3).read_bytes() == (tmp_path / "LR_bicubic/X3/a.png").read_bytes()
 
 
+def test_pictures_of_one_name_in_two_folders_keep_their_own_partners(tmp_path, photo):
+    for folder, left in (("a", 0), ("b", 100)):
+        high = photo[:64, left : left + 64]
+        save(tmp_path / "HR" / folder / "0001.png", high)
+        save(tmp_path / "LR_bicubic" / "X2" / folder / "0001x2.png", imresize(high, 1 / 2))
+    save(tmp_path / "HR" / "box2.png", photo[:64, :64])
+    save(tmp_path / "LR_bicubic" / "X2" / "box2.png", photo[:32, :32])
+    found = {f.name: f.low_at(2) for f in find_pictures(tmp_path).train}
+    assert {name: path.relative_to(tmp_path / "LR_bicubic/X2") for name, path in found.items()} == {
+        "HR/a/0001.png": Path("a/0001x2.png"),
+        "HR/b/0001.png": Path("b/0001x2.png"),
+        "HR/box2.png": Path("box2.png"),
+    }
+
+
+def test_float_pictures_are_named_and_skipped(pictures, tmp_path):
+    import tifffile
+
+    tifffile.imwrite(pictures / "f.tif", np.ones((64, 64, 3), np.float32) / 2, photometric="rgb")
+    prepared = ready(pictures, tmp_path)
+    assert any("float32 pixels have no 8-bit values" in why for why in prepared.skipped)
+    assert len({e.sha256 for e in prepared.entries}) == 5
+
+
 @pytest.mark.parametrize("make", [lambda p: None, lambda p: p.mkdir(), lambda p: p.write_text("")])
 def test_no_pictures(tmp_path, make):
     make(tmp_path / "empty")
@@ -92,6 +117,22 @@ def test_no_pictures(tmp_path, make):
 
 
 # Preparing
+
+
+@pytest.mark.parametrize("damage", ["empty", "cut", "gone"])
+def test_what_is_left_of_a_prepared_folder_is_made_anew(pictures, tmp_path, damage):
+    first = ready(pictures, tmp_path)
+    wanted = {p.name: p.read_bytes() for p in first.folder.iterdir()}
+    if damage == "empty":
+        (first.folder / "index.json").write_text("")
+    elif damage == "cut":
+        (first.folder / "high.u8").write_bytes(b"")
+        (first.folder / "low-x2-bicubic.u8").write_bytes(b"")
+    else:
+        (first.folder / "detail.f32").unlink()
+    again = ready(pictures, tmp_path)
+    assert again.entries == first.entries
+    assert {p.name: p.read_bytes() for p in again.folder.iterdir()} == wanted
 
 
 def test_prepared_pixels_are_the_pictures_and_matlabs_resize(pictures, tmp_path):
@@ -507,6 +548,33 @@ def test_a_download_that_brings_nothing_gives_up_and_keeps_what_there_is(large, 
     assert (tmp_path / "big.zip.part").stat().st_size == 1_000_000
 
 
+def test_a_page_of_another_server_does_not_replace_what_arrived(large, tmp_path):
+    (tmp_path / "big.zip.part").write_bytes(large[:3_000_000])
+    with Hub({"/big.zip": b"<html>Welcome to our hotel</html>"}) as hub:
+        hub.ranges = False
+        with pytest.raises(WeightsError, match=r"the server offers 33, not 5000000 bytes"):
+            get(hub, large, tmp_path)
+    assert (tmp_path / "big.zip.part").read_bytes() == large[:3_000_000]
+
+
+def test_a_file_that_lies_there_is_verified_too(large, tmp_path):
+    (tmp_path / "big.zip").write_bytes(b"something")
+    with Hub({"/big.zip": large}) as hub:
+        assert get(hub, large, tmp_path).read_bytes() == large
+
+
+@pytest.mark.parametrize("damage", range(8))
+def test_a_damaged_archive_is_one_error(tmp_path, photo, damage):
+    data = bytearray(zipped("DIV2K_train_HR", {"0001.png": png(photo)}))
+    random = np.random.default_rng(damage)
+    for at in random.integers(0, len(data), 40):
+        data[at] ^= 0xFF
+    (tmp_path / "a.zip").write_bytes(data)
+    with pytest.raises((WeightsError, ResourceError)):
+        download.unpack(tmp_path / "a.zip", tmp_path, "DIV2K_train_HR", progress=silent)
+    assert [p.name for p in tmp_path.iterdir()] == ["a.zip"]
+
+
 def test_a_download_that_is_not_there_is_an_error_at_once(large, tmp_path):
     with Hub({}) as hub:
         with pytest.raises(WeightsError, match="HTTP 404"):
@@ -532,7 +600,7 @@ def test_no_room_is_found_out_before_the_first_byte(large, tmp_path, monkeypatch
 
 
 def test_a_disk_that_fills_up_keeps_what_arrived(large, tmp_path, monkeypatch):
-    def full(url, part, start, progress):
+    def full(url, part, start, size, progress):
         part.write_bytes(large[:1000])
         raise OSError(errno.ENOSPC, "No space left on device")
 

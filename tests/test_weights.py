@@ -266,9 +266,12 @@ def test_tensors_that_do_not_fit_are_refused(tmp_path):
     refuse({**state, "extra": torch.zeros(1)}, "extra differs")
     refuse({**state, "tail.bias": torch.zeros(4)}, "tail.bias differs")
     refuse({**state, "tail.bias": torch.full((3,), float("nan"))}, "not finite")
+    for dtype in (torch.int64, torch.bool, torch.complex64, torch.float8_e4m3fn):
+        refuse({**state, "tail.bias": torch.zeros(3).to(dtype)}, "tail.bias differs")
+    model.save(path)
     data = path.read_bytes()
     path.write_bytes(data[:-10])
-    with pytest.raises(WeightsError, match="damaged"):
+    with pytest.raises(WeightsError, match="cut short"):
         load(path)
 
 
@@ -276,6 +279,7 @@ def test_numbers_that_an_architecture_does_not_take_are_refused():
     for change, why in (
         ({"architecture": "nope"}, "no architecture is called 'nope'"),
         ({"numbers": {"blobs": 1}}, "cannot be built"),
+        ({"architecture": "srcnn", "numbers": {"sizes": [9, 5]}}, "cannot be built"),
         ({"colour": "y"}, "the facts say y"),
     ):
         with pytest.raises(WeightsError, match=why):

@@ -1,5 +1,7 @@
 """Model: a network, its weights, and the facts needed to use them, as one safetensors file."""
 
+import errno
+import os
 import secrets
 from collections.abc import Mapping
 from contextlib import suppress
@@ -13,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from upres.convert import super_image_state
-from upres.errors import WeightsError
+from upres.errors import OutputError, ResourceError, UpresError, UsageError, WeightsError
 from upres.hashing import sha256_of
 from upres.networks import ARCHITECTURES, Network
 from upres.networks.blocks import bicubic, bicubic_reach
@@ -54,6 +56,9 @@ class Model:
             dtype: of its floating-point numbers: float32, or float16 to halve the file.
             source: SHA-256 of the file it was converted from, if it was.
             training: how it was trained, as JSON types, if we trained it.
+
+        Raises:
+            OutputError, ResourceError: it cannot be written; what was there stays.
         """
         state = {
             k: (v.to(dtype) if v.is_floating_point() else v).cpu().contiguous()
@@ -65,7 +70,16 @@ class Model:
             mode = part.stat().st_mode
             save_file(state, part, metadata=facts_metadata(self.facts, source, training))
             part.chmod(mode)
+            with part.open("rb+") as file:
+                os.fsync(file.fileno())
             part.replace(path)
+        except (OSError, SafetensorError) as error:
+            # safetensors gives the system's number in words only.
+            full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
+            kind = ResourceError if full or "os error 28" in str(error) else OutputError
+            raise kind(
+                f"{path} cannot be written ({error})", "free some disk space, or write elsewhere"
+            ) from error
         finally:
             part.unlink(missing_ok=True)
 
@@ -87,7 +101,7 @@ def build(facts: ModelFacts) -> Model:
     )
     try:
         network = architecture(**served, **dict(facts.numbers))
-    except (TypeError, ValueError, RuntimeError) as error:
+    except (TypeError, ValueError, IndexError, RuntimeError) as error:
         raise WeightsError(
             f"{facts.name}: {facts.architecture} cannot be built from its numbers ({error})"
         ) from error
@@ -125,7 +139,7 @@ def load_published(entry: WeightsEntry, path: Path) -> Model:
     """
     if entry.hub is None or entry.hub.layout == "upres":
         return load(path)
-    with suppress(OSError, RuntimeError, WeightsError):
+    with suppress(OSError, ValueError, UsageError, WeightsError):
         kept = _converted(entry)
         # A file of ours has no checksum within.
         if kept.with_suffix(".sha256").read_text(encoding="ascii") == sha256_of(kept):
@@ -134,7 +148,7 @@ def load_published(entry: WeightsEntry, path: Path) -> Model:
                 return model
     model = build(entry.facts)
     fill(model.network, super_image_state(path), str(path))
-    with suppress(OSError, RuntimeError, SafetensorError):
+    with suppress(OSError, UpresError):
         kept = _converted(entry)
         kept.parent.mkdir(parents=True, exist_ok=True)
         model.save(kept, source=entry.sha256)
@@ -154,13 +168,19 @@ def fill(network: Network, state: dict[str, Tensor], where: str) -> None:
     """
     expected = network.state_dict()
     wrong = sorted(set(expected) ^ set(state)) or [
-        k for k, v in expected.items() if v.shape != state[k].shape
+        k for k, v in expected.items() if v.shape != state[k].shape or not _alike(v, state[k])
     ]
     if wrong:
         raise WeightsError(f"{where} does not fit {type(network).__name__}: {wrong[0]} differs")
     if not all(torch.isfinite(v).all() for v in state.values() if v.is_floating_point()):
         raise WeightsError(f"{where} holds numbers that are not finite")
     network.load_state_dict({k: v.to(expected[k].dtype) for k, v in state.items()}, strict=True)
+
+
+def _alike(a: Tensor, b: Tensor) -> bool:
+    """Whether numbers of one kind may stand for the other's."""
+    usual = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
+    return b.dtype in usual if a.dtype in usual else a.dtype == b.dtype
 
 
 class _LumaOnly(Network):

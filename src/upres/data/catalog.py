@@ -1,6 +1,7 @@
 """Sets of pictures that upres knows by name: where they are published, and on what terms."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,7 +9,7 @@ from filelock import FileLock
 
 from upres.data.download import Progress, download, unpack
 from upres.data.folders import PictureFolder, find_pictures
-from upres.errors import InputError
+from upres.errors import InputError, ResourceError
 
 Note = Callable[[str], None]
 
@@ -96,13 +97,18 @@ def training_pictures(
     """
     path = Path(text)
     known = training_set(text)
-    if path.exists() or known is None:
-        if known is None and not path.exists():
-            names = ", ".join(TRAINING_SETS)
-            raise InputError(
-                f"{text} is neither a folder nor a known set", f"check the path; known: {names}"
-            )
-        return path.resolve().name, find_pictures(path)
+    try:
+        if path.exists():
+            return path.resolve().name, find_pictures(path)
+    except OSError as error:  # no permission, or a name that no file can have
+        raise InputError(
+            f"{text} cannot be looked into ({error.strerror})", "check the path"
+        ) from error
+    if known is None:
+        names = ", ".join(TRAINING_SETS)
+        raise InputError(
+            f"{text} is neither a folder nor a known set", f"check the path; known: {names}"
+        )
     folder = home / known.name
     fetch_set(known, folder, note=note, progress=progress)
     return known.name, find_pictures(folder)
@@ -122,10 +128,31 @@ def fetch_set(
     wanted = [a for a in known.archives if only in ("", a.holds)]
     if all((folder / a.holds).is_dir() for a in wanted):
         return
-    folder.mkdir(parents=True, exist_ok=True)
     # Of several processes one downloads, and the others then find everything there.
-    with FileLock(folder.with_name(f".{folder.name}.lock")):
+    with alone(folder):
         _fetch(known, wanted, folder, note=note, progress=progress)
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """No other process works on this folder, which need not be there, meanwhile.
+
+    Raises:
+        ResourceError: its place cannot be written.
+    """
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder.with_name(f".{folder.name}.lock"))
+        lock.acquire()
+    except OSError as error:
+        raise ResourceError(
+            f"{folder.parent} cannot be written ({error.strerror})",
+            "set UPRES_DATA to another folder",
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _fetch(

@@ -7,6 +7,7 @@ import time
 import urllib.error
 import urllib.request
 import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,6 +20,8 @@ Progress = Callable[[str, int, int], None]
 _BLOCK = 1 << 20
 _TIMEOUT = 60.0
 _PATIENCE = 5  # attempts in a row that bring nothing
+# What zipfile raises for damage of one kind or another.
+_BAD_ZIP = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError)
 
 
 def download(
@@ -48,6 +51,8 @@ def download(
     target, part = folder / name, folder / f"{name}.part"
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        if target.is_file() and sha256_of(target) != sha256:
+            target.unlink()
         if not target.is_file():
             have = part.stat().st_size if part.is_file() else 0
             free = shutil.disk_usage(folder).free
@@ -83,7 +88,7 @@ def _receive(
         if before == size:
             return
         try:
-            _append(url, part, before, progress)
+            _append(url, part, before, size, progress)
             reason = "the connection was closed early"
         except urllib.error.HTTPError as error:
             if error.code < 500 and error.code not in (408, 429):
@@ -108,7 +113,8 @@ def _receive(
         time.sleep(pause * 2**fruitless)
 
 
-def _append(url: str, part: Path, start: int, progress: Callable[[int], None]) -> None:
+def _append(url: str, part: Path, start: int, size: int, progress: Callable[[int], None]) -> None:
+    """Add what the server sends, up to ``size``; what is there is only given up for the whole."""
     if not url.startswith(("https://", "http://")):
         raise WeightsError(f"{url} is not a web address", "check the catalog")
     request = urllib.request.Request(  # noqa: S310 - checked above
@@ -117,10 +123,13 @@ def _append(url: str, part: Path, start: int, progress: Callable[[int], None]) -
     if start:
         request.add_header("Range", f"bytes={start}-")
     with urllib.request.urlopen(request, timeout=_TIMEOUT) as answer:  # noqa: S310 - checked above
-        # A server that knows no ranges sends all of it again.
+        # A server that knows no ranges sends all of it again; a hotel's sends a page of its own.
         resumed = answer.status == http.HTTPStatus.PARTIAL_CONTENT
+        said = answer.headers.get("Content-Range", "") if resumed else answer.length
+        if said not in ((f"bytes {start}-{size - 1}/{size}",) if resumed else (None, size)):
+            raise http.client.HTTPException(f"the server offers {said}, not {size} bytes")
         with part.open("ab" if resumed else "wb") as file:
-            while block := answer.read(_BLOCK):
+            while block := answer.read(min(_BLOCK, size - file.tell())):
                 file.write(block)
                 progress(file.tell())
 
@@ -147,6 +156,12 @@ def unpack(archive: Path, folder: Path, holds: str, *, progress: Progress) -> No
     try:
         with zipfile.ZipFile(archive) as zipped:
             members = zipped.infolist()
+            needed = sum(member.file_size for member in members)
+            if needed + _BLOCK > shutil.disk_usage(folder).free:
+                raise ResourceError(
+                    f"{archive.name} unpacks to {needed / 1e9:.2f} GB, more than {folder} has free",
+                    "free some, or set UPRES_DATA to a folder on another disk",
+                )
             strangers = [m.filename for m in members if not m.filename.startswith(f"{holds}/")]
             if strangers or not members:
                 raise WeightsError(
@@ -157,9 +172,9 @@ def unpack(archive: Path, folder: Path, holds: str, *, progress: Progress) -> No
                 zipped.extract(member, beside)
                 progress(f"unpacking {holds}", done, len(members))
         (beside / holds).replace(folder / holds)
-    except zipfile.BadZipFile as error:
+    except _BAD_ZIP as error:
         raise WeightsError(
-            f"{archive} is not a zip file ({error})", "remove it and ask again"
+            f"{archive} is no zip file that can be unpacked ({error})", "remove it and ask again"
         ) from error
     except OSError as error:
         raise ResourceError(

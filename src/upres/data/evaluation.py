@@ -1,13 +1,15 @@
 """Sets of pictures that quality is measured on: copies on this machine, or downloaded."""
 
+import os
 import shutil
 import tarfile
+import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from upres.data.catalog import DIV2K, fetch_set
-from upres.data.folders import SUFFIXES
+from upres.data.catalog import DIV2K, alone, fetch_set
+from upres.data.folders import SUFFIXES, partner
 from upres.errors import InputError, ResourceError, WeightsError
 from upres.hashing import sha256_of
 from upres.weights.hub import HubFile, fetch_file
@@ -155,6 +157,8 @@ def find_set(
         return _folder(text, scale)
     for place in (data_dir, home):
         if place is not None and (found := _copy(known, place, scale)):
+            if len(found) != known.pictures:
+                note(f"{place} holds {len(found)} of {known.title}'s {known.pictures} pictures")
             return known.name, found
     if known.name == "div2k":
         fetch_set(DIV2K, home / "DIV2K", note=note, progress=progress, only="DIV2K_valid_HR")
@@ -164,14 +168,16 @@ def find_set(
             f"put its {known.pictures} PNG files into {home / known.title / 'HR'}",
         )
     else:
-        _download(known, known.source, home, progress)
+        archive = fetch_file(known.source, lambda done, total: progress(known.title, done, total))
+        with alone(home / known.title):
+            if not _copy(known, home, scale):  # another process may have unpacked it meanwhile
+                _unpack(known, archive, home)
     return known.name, _copy(known, home, scale)
 
 
 def _folder(text: str, scale: int) -> tuple[str, list[Truth]]:
-    high, _, low = text.partition(":")
-    folder = Path(high)
-    if not folder.is_dir():
+    folder, low = _two(text)
+    if not is_folder(folder):
         raise InputError(
             f"{text} is neither a known set nor a folder",
             f"known are {', '.join(EVALUATION_SETS)}; or check the path",
@@ -180,9 +186,9 @@ def _folder(text: str, scale: int) -> tuple[str, list[Truth]]:
     found = _in_layout(folder, scale) or _truths(folder)
     if not found:
         raise InputError(f"{folder} holds no pictures", "give a folder of PNG files")
-    if not low:
+    if low is None:
         return name, found
-    partners = {path.stem: path for path in _files(Path(low))}
+    partners = {path.stem: path for path in _files(low)}
     missing = [truth.name for truth in found if truth.name not in partners]
     if missing:
         raise InputError(
@@ -191,9 +197,27 @@ def _folder(text: str, scale: int) -> tuple[str, list[Truth]]:
     return name, [Truth(truth.name, truth.path, partners[truth.name]) for truth in found]
 
 
+def _two(text: str) -> tuple[Path, Path | None]:
+    """One folder, or two with a ":" between, which names may hold as well."""
+    if is_folder(Path(text)):
+        return Path(text), None
+    colons = [i for i, letter in enumerate(text) if letter == ":"]
+    both = [(Path(text[:i]), Path(text[i + 1 :])) for i in colons]
+    there = [pair for pair in both if all(map(is_folder, pair))]
+    return next(iter(there or both), (Path(text), None))
+
+
+def is_folder(path: Path) -> bool:
+    """Whether it is one, and may be looked into."""
+    try:
+        return path.is_dir() and os.access(path, os.R_OK | os.X_OK)
+    except OSError:  # no permission further up, or a name that no file can have
+        return False
+
+
 def _copy(known: EvaluationSet, place: Path, scale: int) -> list[Truth]:
     """The set in one of the usual layouts below ``place``, or nothing."""
-    if not place.is_dir():
+    if not is_folder(place):
         return []
     titles = {known.title.lower(), known.name, *_ALSO.get(known.name, ())}
     for folder in sorted(place.iterdir()):
@@ -214,11 +238,8 @@ def _in_layout(folder: Path, scale: int) -> list[Truth]:
     DIV2K_valid_HR/ with DIV2K_valid_LR_bicubic/X2/."""
     for high, low in (("HR", "LR_bicubic"), ("DIV2K_valid_HR", "DIV2K_valid_LR_bicubic")):
         if found := _truths(folder / high):
-            lows = {
-                path.stem.removesuffix(f"x{scale}"): path
-                for path in _files(folder / low / f"X{scale}")
-            }
-            return [Truth(t.name, t.path, lows.get(t.name)) for t in found]
+            lows = {path.stem: path for path in _files(folder / low / f"X{scale}")}
+            return [Truth(t.name, t.path, partner(lows, t.name, scale)) for t in found]
     end = f"_SRF_{scale}_"
     files = {path.stem: path for path in _files(folder / f"image_SRF_{scale}")}
     return [
@@ -233,15 +254,14 @@ def _truths(folder: Path) -> list[Truth]:
 
 
 def _files(folder: Path) -> list[Path]:
-    if not folder.is_dir():
+    if not is_folder(folder):
         return []
     return sorted(
         p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith(".")
     )
 
 
-def _download(known: EvaluationSet, source: HubFile, home: Path, progress: Progress) -> None:
-    archive = fetch_file(source, lambda done, total: progress(known.title, done, total))
+def _unpack(known: EvaluationSet, archive: Path, home: Path) -> None:
     target = home / known.title
     beside = home / f".{known.title}.part"
     shutil.rmtree(beside, ignore_errors=True)
@@ -255,9 +275,10 @@ def _download(known: EvaluationSet, source: HubFile, home: Path, progress: Progr
         for file in files:
             file.replace(beside / "HR" / file.name)
         beside.replace(target)
-    except (tarfile.TarError, EOFError) as error:
+    except (tarfile.TarError, EOFError, zlib.error) as error:
         raise WeightsError(
-            f"{source} is no archive that can be unpacked ({error})", "try again later"
+            f"{known.source} is no archive that can be unpacked ({error})",
+            f"remove {archive} and ask again",
         ) from error
     except OSError as error:
         raise ResourceError(

@@ -1,5 +1,6 @@
 """Which pictures a folder holds, in the layouts that people have."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,25 +67,37 @@ def find_pictures(folder: Path) -> PictureFolder:
 
 
 def _pairs(root: Path, high: str, low: str | None) -> tuple[PictureFile, ...]:
-    """Pictures below ``root/high``, with what lies under the same stem in ``root/low/X2``..."""
+    """Pictures below ``root/high``, with what lies in the same place in ``root/low/X2``..."""
     by_scale = {
-        scale: _by_stem(root / low / f"X{scale}", scale)
+        scale: _by_place(root / low / f"X{scale}")
         for scale in (2, 3, 4)
         if low is not None and (root / low / f"X{scale}").is_dir()
     }
-    return tuple(
-        PictureFile(
-            path.relative_to(root).as_posix(),
-            path,
-            tuple((s, stems[path.stem]) for s, stems in by_scale.items() if path.stem in stems),
-        )
-        for path in _tree(root / high)
-    )
+    found = []
+    for path in _tree(root / high):
+        place = _place(path, root / high)
+        partners = ((s, partner(lows, place, s)) for s, lows in by_scale.items())
+        low_files = tuple((scale, low_file) for scale, low_file in partners if low_file is not None)
+        found.append(PictureFile(path.relative_to(root).as_posix(), path, low_files))
+    return tuple(found)
 
 
-def _by_stem(folder: Path, scale: int) -> dict[str, Path]:
-    """DIV2K calls the x2 of 0001.png 0001x2.png; others keep the name."""
-    return {path.stem.removesuffix(f"x{scale}"): path for path in _tree(folder)}
+def partner(lows: Mapping[str, Path], name: str, scale: int) -> Path | None:
+    """The low-resolution file of a picture: DIV2K calls that of 0001 0001x2, others keep the name.
+
+    Args:
+        lows: low-resolution files by their name, without the suffix.
+    """
+    return lows.get(name) or lows.get(f"{name}x{scale}")
+
+
+def _by_place(folder: Path) -> dict[str, Path]:
+    return {_place(path, folder): path for path in _tree(folder)}
+
+
+def _place(path: Path, folder: Path) -> str:
+    """Its path below the folder, without the suffix."""
+    return path.relative_to(folder).with_suffix("").as_posix()
 
 
 def _tree(folder: Path) -> list[Path]:

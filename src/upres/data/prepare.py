@@ -7,6 +7,8 @@ appear under their names only when they are whole.
 
 import hashlib
 import json
+import math
+import os
 import secrets
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +25,7 @@ from upres.data.detail import detail_map
 from upres.data.folders import PictureFile
 from upres.data.gather import Pictures, nothing_readable
 from upres.data.prepared import Entry, Prepared, degraded_name, low_starts
-from upres.data.rgb import read_rgb
+from upres.data.rgb import read_partner, read_rgb
 from upres.errors import InputError, ResourceError
 from upres.hashing import seed_of, sha256_of
 from upres.imaging.degrade import light_photo
@@ -65,11 +67,10 @@ def prepare(
     with _disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         index = folder / "index.json"
-        if index.is_file():
-            raw = json.loads(index.read_text(encoding="utf-8"))
-            entries = tuple(Entry(**entry) for entry in raw["entries"])
-            prepared = Prepared(folder, entries, tuple(raw["skipped"]))
-        else:
+        prepared = _found(folder, pictures)
+        if prepared is None:
+            for rest in (index, *folder.glob("low-*.u8")):
+                rest.unlink(missing_ok=True)
             prepared = _decode(pictures, folder, sorted(sizes, reverse=True), progress, threads)
             text = json.dumps(
                 {
@@ -85,6 +86,24 @@ def prepare(
             if versions:
                 _degrade(prepared, scale, versions, progress, threads)
     return replace(prepared, partners=partners)
+
+
+def _found(folder: Path, pictures: Pictures) -> Prepared | None:
+    """What was decoded before, if all of it is there."""
+    try:
+        raw = json.loads((folder / "index.json").read_text(encoding="utf-8"))
+        entries = tuple(Entry(**entry) for entry in raw["entries"])
+        skipped = tuple(dict.fromkeys([*pictures.skipped, *raw["skipped"]]))
+        last = entries[-1]
+        whole = {
+            "high.u8": 3 * max(e.start + e.pixels for e in entries),
+            "detail.f32": 4 * (last.detail_start + last.cells[0] * last.cells[1]),
+        }
+        if all((folder / name).stat().st_size >= size for name, size in whole.items()):
+            return Prepared(folder, entries, skipped)
+    except (OSError, ValueError, KeyError, TypeError, IndexError):
+        pass
+    return None
 
 
 def _decode(
@@ -112,8 +131,8 @@ def _decode(
         raise nothing_readable(skipped)
     _room_for(folder, 3 * start + 4 * detail_start)
     with _whole(folder / "high.u8") as high, _whole(folder / "detail.f32") as maps:
-        pixels = np.memmap(high, np.uint8, "w+", shape=(start, 3))
-        detail = np.memmap(maps, np.float32, "w+", shape=(detail_start,))
+        pixels = _mapped(high, np.uint8, (start, 3))
+        detail = _mapped(maps, np.float32, (detail_start,))
 
         def job(planned: tuple[PictureFile, list[Entry]]) -> str | None:
             file, entries = planned
@@ -160,15 +179,7 @@ def _shrink(
         if given is None:
             yield imresize(whole, 1 / scale)
             return
-        low = read_rgb(given)
-        h, w = entry.low(scale)
-        if low.shape[:2] != (h, w):
-            raise InputError(
-                f"{given} has {low.shape[1]} x {low.shape[0]} pixels, and {file.name} of "
-                f"{entry.width} x {entry.height} needs {w} x {h} at x{scale}",
-                "remove the folder of low-resolution pictures to have them made",
-            )
-        yield low
+        yield read_partner(given, file, (entry.height, entry.width), scale)
 
     _write_low(prepared, scale, name, 1, make, f"shrinking to 1/{scale}", progress, threads)
     return name
@@ -220,13 +231,13 @@ def _write_low(
             to a multiple of the scale.
     """
     target = prepared.folder / name
-    if target.is_file():
-        return
     starts, total = low_starts(prepared.entries, scale, versions)
+    if target.is_file() and target.stat().st_size == 3 * max(total, 1):
+        return
     _room_for(prepared.folder, 3 * total)
     high = prepared.high()
     with _whole(target) as part:
-        pixels = np.memmap(part, np.uint8, "w+", shape=(max(total, 1), 3))
+        pixels = _mapped(part, np.uint8, (max(total, 1), 3))
 
         def job(numbered: tuple[int, Entry]) -> None:
             index, entry = numbered
@@ -285,12 +296,30 @@ def _room_for(folder: Path, size: int) -> None:
         )
 
 
+def _mapped(
+    path: Path, kind: type[np.generic], shape: tuple[int, ...]
+) -> "np.memmap[Any, np.dtype[Any]]":
+    """A new file to write through memory, all of its room taken now.
+
+    A disk that fills while a mapped file grows ends the process, without an error to catch.
+    """
+    with path.open("wb") as file:
+        size = math.prod(shape) * np.dtype(kind).itemsize
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(file.fileno(), 0, size)
+        else:
+            file.truncate(size)
+    return np.memmap(path, kind, "r+", shape=shape)
+
+
 @contextmanager
 def _whole(path: Path) -> Iterator[Path]:
     """A name to write under; the file takes its own name when the block ends well."""
     part = path.with_name(f".{path.name}-{secrets.token_hex(4)}.part")
     try:
         yield part
+        with part.open("rb+") as file:
+            os.fsync(file.fileno())
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)

@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from upres.data.folders import PictureFile
+from upres.errors import InputError
 from upres.imaging.reader import read_picture
 
 
@@ -13,13 +15,41 @@ def read_rgb(path: Path) -> NDArray[np.uint8]:
     """A picture as ``as_rgb`` has it.
 
     Raises:
-        InputError: it cannot be read.
+        InputError: it cannot be read, or holds floats.
     """
-    return as_rgb(read_picture(path).pixels)
+    try:
+        return as_rgb(read_picture(path).pixels)
+    except TypeError as error:
+        raise InputError(f"{path}: {error}", "convert it to 8 or 16 bits") from error
+
+
+def read_partner(
+    path: Path, high: PictureFile, shape: tuple[int, ...], scale: int
+) -> NDArray[np.uint8]:
+    """The low-resolution picture that came with one of height and width ``shape``.
+
+    Raises:
+        InputError: it cannot be read, or has another size.
+    """
+    low = read_rgb(path)
+    h, w = shape[0] // scale, shape[1] // scale
+    if low.shape[:2] != (h, w):
+        raise InputError(
+            f"{path} has {low.shape[1]} x {low.shape[0]} pixels, and {high.name} of "
+            f"{shape[1]} x {shape[0]} needs {w} x {h} at x{scale}",
+            "remove the folder of low-resolution pictures to have them made",
+        )
+    return low
 
 
 def as_rgb(pixels: NDArray[Any]) -> NDArray[np.uint8]:
-    """H x W x 3 uint8 from H x W x 1..4 uint8 or uint16: gray repeated, alpha dropped."""
+    """H x W x 3 uint8 from H x W x 1..4 uint8 or uint16: gray repeated, alpha dropped.
+
+    Raises:
+        TypeError: other numbers, of which nobody knows what black and white are.
+    """
+    if pixels.dtype not in (np.uint8, np.uint16):
+        raise TypeError(f"{pixels.dtype} pixels have no 8-bit values")
     if pixels.dtype == np.uint16:
         pixels = ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
     if pixels.shape[2] <= 2:

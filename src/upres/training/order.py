@@ -1,5 +1,6 @@
 """What ``upres train`` was asked for, and the runs that this takes."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -107,6 +108,9 @@ def check_folder(folder: Path, order: Order) -> None:
     """
     if folder.exists() and not folder.is_dir():
         raise OutputError(f"{folder} is a file", "give a folder with --output")
+    above = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    if not os.access(above, os.W_OK):
+        raise OutputError(f"{above} cannot be written", "give another --output")
     if order.resume or not folder.is_dir():
         return
     if not order.overwrite and any((folder / name).exists() for name in _FILES):
@@ -117,8 +121,17 @@ def check_folder(folder: Path, order: Order) -> None:
 
 
 def make_way(folder: Path, order: Order) -> None:
-    """Make the folder; with ``overwrite`` an old run's files go."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Make the folder; with ``overwrite`` an old run's files go.
+
+    Raises:
+        OutputError: it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(
+            f"{folder} cannot be made ({error.strerror})", "give another --output"
+        ) from error
     if order.overwrite:
         for name in _FILES:
             (folder / name).unlink(missing_ok=True)

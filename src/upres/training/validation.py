@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from upres.data.folders import PictureFile
-from upres.data.rgb import read_rgb
+from upres.data.rgb import read_partner, read_rgb
 from upres.errors import InputError
 from upres.hashing import seed_of
 from upres.imaging.degrade import light_photo
@@ -75,7 +75,8 @@ def make_pairs(
                 random = np.random.default_rng(seed_of(os.fsencode(f"{file.name} x{scale}")))
                 low = light_photo(random).apply(high, scale, random)
             elif given is not None:
-                low = _middle(read_rgb(given), high.shape[0] // scale, 1, high.shape[1] // scale)
+                low = read_partner(given, file, whole.shape, scale)
+                low = _middle(low, high.shape[0] // scale, 1, high.shape[1] // scale)
             else:
                 low = imresize(high, 1 / scale)
             pairs.append(Pair(file.name, scale, low, high, imresize(low, scale)))

@@ -1,12 +1,13 @@
 """Models that the user added: copies in ``home()/models``, each with a JSON of what it is."""
 
+import errno
 import json
 import secrets
 import shutil
 from contextlib import suppress
 from pathlib import Path
 
-from upres.errors import OutputError, WeightsError
+from upres.errors import OutputError, ResourceError, UsageError, WeightsError
 from upres.weights.facts import FactsError, ModelFacts
 from upres.weights.header import read_facts
 from upres.weights.manifest import WeightsEntry, is_model_name, load_manifest
@@ -28,8 +29,8 @@ def added() -> tuple[WeightsEntry, ...]:
         WeightsError: a description there cannot be read.
     """
     try:
-        found = sorted(folder().glob("*.json"))
-    except (OSError, RuntimeError):  # a home that cannot be read, or that nobody has
+        found = sorted(p for p in folder().glob("*.json") if not p.name.startswith("."))
+    except (OSError, UsageError):  # a home that cannot be read, or that nobody has
         return ()
     return tuple(_entry(path) for path in found)
 
@@ -54,7 +55,7 @@ def add(source: Path, name: str = "", *, overwrite: bool = False) -> WeightsEntr
 
     Raises:
         WeightsError: it is no weights file of ours, or its name is impossible or taken.
-        OutputError: it cannot be copied.
+        OutputError, ResourceError: it cannot be copied.
     """
     facts = read_facts(source)
     chosen = name or facts.name
@@ -69,23 +70,35 @@ def add(source: Path, name: str = "", *, overwrite: bool = False) -> WeightsEntr
     digest, size = sha256_of(source), source.stat().st_size
     stem = WeightsEntry(facts, "", digest, size, None).name
     weights, description = folder() / f"{stem}.safetensors", folder() / f"{stem}.json"
-    if weights.exists() and not overwrite:
+    if description.exists() and not overwrite:
         raise WeightsError(f"{stem} is added already", "choose another --name, or --overwrite it")
+    others = {other for e in added() if e.name != stem for other in (e.facts.name, e.name)}
+    if stem in others or any(chosen == e.name for e in added()):
+        raise WeightsError(
+            f"{chosen} would be mistaken for a model that was added", "choose another --name"
+        )
     text = json.dumps({"facts": facts.to_mapping(), "sha256": digest, "size": size}, indent=1)
-    part = folder() / f".upres-{secrets.token_hex(8)}.part"
+    end = secrets.token_hex(8)
+    parts = [folder() / f".upres-{end}-{kind}.part" for kind in ("weights", "description")]
     try:
         folder().mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(source, part)
-        part.replace(weights)
-        part.write_text(text, encoding="utf-8")
-        part.replace(description)
+        shutil.copyfile(source, parts[0])
+        parts[1].write_text(text, encoding="utf-8")
+        parts[0].replace(weights)
+        parts[1].replace(description)
     except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise ResourceError(
+                f"the disk is full, {source} cannot be copied to {folder()}",
+                "free some, or set UPRES_HOME to a folder on another disk",
+            ) from error
         raise OutputError(
             f"{folder()} cannot be written ({error.strerror})", "set UPRES_HOME to another folder"
         ) from error
     finally:
-        with suppress(OSError):
-            part.unlink(missing_ok=True)
+        for part in parts:
+            with suppress(OSError):
+                part.unlink(missing_ok=True)
     return _entry(description)
 
 

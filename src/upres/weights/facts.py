@@ -102,7 +102,7 @@ class ModelFacts:
 
 
 def _number(key: str, value: Any) -> Number:
-    if isinstance(value, list | tuple):
+    if isinstance(value, list | tuple) and not any(isinstance(v, list | tuple) for v in value):
         return tuple(_number(key, v) for v in value)
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise FactsError(f"numbers.{key} must be a number or a list of numbers, not {value!r}")

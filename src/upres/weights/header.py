@@ -17,6 +17,8 @@ FORMAT = 1
 _LARGEST_HEADER = 16 * 2**20
 # What a file says besides its facts.
 _ASIDE = ("format", "source", "training")
+_TOLD = ("recipe", "steps", "hours", "device", "seed", "version", "start", "data", "validation")
+_LOOK = ("scale", "psnr", "ssim", "bicubic_psnr", "bicubic_ssim")
 
 
 def read_header(path: Path) -> dict[str, Any]:
@@ -31,6 +33,7 @@ def read_header(path: Path) -> dict[str, Any]:
             if not 2 <= length <= _LARGEST_HEADER:
                 raise ValueError(f"a header of {length} bytes")
             header = json.loads(file.read(length))
+            size = file.seek(0, 2)
     except OSError as error:
         raise WeightsError(f"{path} cannot be read ({error.strerror})") from error
     except (ValueError, RecursionError) as error:
@@ -39,7 +42,17 @@ def read_header(path: Path) -> dict[str, Any]:
         ) from error
     if not isinstance(header, dict):
         raise WeightsError(f"{path} is not a safetensors file")
+    if size != 8 + length + _end(header):
+        raise WeightsError(f"{path} is cut short or has grown", "fetch or train it again")
     return header
+
+
+def _end(header: dict[str, Any]) -> int:
+    """Where the last tensor's bytes end."""
+    tensors = [value for name, value in header.items() if name != "__metadata__"]
+    offsets = [t.get("data_offsets") for t in tensors if isinstance(t, dict)]
+    ends = [o[1] for o in offsets if isinstance(o, list) and len(o) == 2 and type(o[1]) is int]
+    return max(ends, default=0)
 
 
 def read_facts(path: Path) -> ModelFacts:
@@ -58,11 +71,33 @@ def read_facts(path: Path) -> ModelFacts:
 def read_training(path: Path) -> dict[str, Any] | None:
     """How the weights were trained, if upres trained them: recipe, steps, data, quality.
 
+    None, too, if somebody else's words stand there.
+
     Raises:
         WeightsError: as ``read_facts``.
     """
     training = _embedded(path).get("training")
-    return training if isinstance(training, dict) else None
+    return training if _is_story(training) else None
+
+
+def _is_story(raw: Any) -> bool:
+    """Whether all is there that ``models show`` and a model card tell."""
+    if not isinstance(raw, dict) or not all(key in raw for key in _TOLD):
+        return False
+    data, looks = raw["data"], raw["validation"]
+    return (
+        isinstance(raw["recipe"], dict)
+        and "name" in raw["recipe"]
+        and isinstance(raw["steps"], int)
+        and isinstance(data, dict)
+        and all(key in data for key in ("names", "pictures", "megapixels", "sha256"))
+        and isinstance(looks, list)
+        and all(isinstance(q, dict) and all(_number(q.get(k)) for k in _LOOK) for q in looks)
+    )
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, int | float)
 
 
 def _embedded(path: Path) -> dict[str, Any]:

@@ -52,7 +52,12 @@ def fetch_file(file: HubFile, progress: Progress | None = None) -> Path:
             offline_remedy="put a copy of the set where UPRES_DATA points",
             remedy="try again later, or put a copy of the set where UPRES_DATA points",
         )
-        actual = sha256_of(path)
+        try:
+            actual = sha256_of(path)
+        except OSError as error:
+            raise WeightsError(
+                f"{path} cannot be read ({error.strerror})", "set HF_HOME to another folder"
+            ) from error
         if file.sha256 in (None, actual):
             return path
     raise WeightsError(
@@ -104,8 +109,9 @@ def download(
                 tqdm_class=_progress_class(progress),
             )
         )
-    except (OSError, ValueError, RuntimeError, library.errors.HTTPError) as error:
-        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+    # An ImportError: a proxy that needs a package which is not there.
+    except (OSError, ValueError, RuntimeError, ImportError, library.errors.HTTPError) as error:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise ResourceError(
                 f"the disk is full, {where} cannot be stored", "free some, or set HF_HOME"
             ) from error
@@ -115,14 +121,23 @@ def download(
 
 
 def hub() -> Any:
-    """huggingface_hub, imported when first needed: it takes a seventh of a second."""
+    """huggingface_hub, imported when first needed: it takes a seventh of a second.
+
+    Raises:
+        WeightsError: it does not start, most often because an address in HF_ENDPOINT is none.
+    """
     # Neither is part of a download: a daily request about the program, and a second transfer
     # protocol that mirrors rarely speak and that waits minutes where it is blocked.
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("HF_HUB_DISABLE_XET", "1")
-    import huggingface_hub
-    import huggingface_hub.errors
-    import huggingface_hub.utils.logging as hub_logging
+    try:
+        import huggingface_hub
+        import huggingface_hub.errors
+        import huggingface_hub.utils.logging as hub_logging
+    except ValueError as error:
+        raise WeightsError(
+            f"huggingface_hub does not start ({error})", "check HF_ENDPOINT and the proxies"
+        ) from error
 
     set_level: Any = hub_logging.set_verbosity_error
     set_level()

@@ -23,8 +23,7 @@ tags:
 {architecture} ({numbers}) for {scales}, {colour}.
 
 ```
-upres models add {file}
-upres photo.jpg --scale {scale} --model {name}
+upres photo.jpg --scale {scale} --model {file}
 ```
 
 - Trained by: {trained_by}
@@ -61,13 +60,18 @@ def model_card(path: Path) -> str:
         scales=", ".join(f"x{s}" for s in facts.scales),
         scale=facts.scales[0],
         colour="RGB" if facts.colour == "rgb" else "luma only",
-        file=path.name,
+        file=_published_as(facts),
         trained_by=facts.trained_by,
         trained_on=facts.trained_on,
         sha256=sha256_of(path),
         story=_story(training) if training else "",
         measured=_measured(facts),
     )
+
+
+def _published_as(facts: ModelFacts) -> str:
+    """One repository holds a model's files for all scales, and training calls each the same."""
+    return f"{facts.name}-x{'-'.join(map(str, facts.scales))}.safetensors"
 
 
 def _story(training: dict[str, Any]) -> str:
@@ -110,13 +114,13 @@ def publish(path: Path, repository: str, *, private: bool, api: Api, add: Any) -
     Raises:
         WeightsError: not a weights file of ours, or the Hub refuses.
     """
-    card = model_card(path)
+    card, facts = model_card(path), read_facts(path)
     try:
         api.create_repo(repository, private=private, exist_ok=True)
         commit = api.create_commit(
             repository,
-            [add(path.name, str(path)), add("README.md", card.encode())],
-            commit_message=f"upres: {read_facts(path).name}",
+            [add(_published_as(facts), str(path)), add("README.md", card.encode())],
+            commit_message=f"upres: {facts.name}",
         )
     except (OSError, ValueError, RuntimeError, hub().errors.HTTPError) as error:
         first = str(error).strip().partition("\n")[0] or type(error).__name__

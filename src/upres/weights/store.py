@@ -8,18 +8,32 @@ transfer is continued where it stopped while the command runs.
 
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 from upres import hashing
-from upres.errors import WeightsError
+from upres.errors import UsageError, WeightsError
 from upres.weights.hub import Progress, download, hub
 from upres.weights.manifest import WeightsEntry
 
 
 def home() -> Path:
-    """Where converted weights are kept: UPRES_HOME, or the platform's user data folder."""
-    if chosen := os.environ.get("UPRES_HOME"):
-        return Path(chosen).expanduser()
+    """Where converted weights are kept: UPRES_HOME, or the platform's user data folder.
+
+    Raises:
+        UsageError: nobody knows where the user's folders are.
+    """
+    try:
+        if chosen := os.environ.get("UPRES_HOME"):
+            return Path(chosen).expanduser()
+        return _usual_home()
+    except RuntimeError as error:
+        raise UsageError(
+            f"there is no home folder ({error})", "set UPRES_HOME to a folder"
+        ) from error
+
+
+def _usual_home() -> Path:
     if sys.platform == "darwin":
         return Path.home() / "Library" / "Application Support" / "upres"
     if sys.platform == "win32":
@@ -30,7 +44,9 @@ def home() -> Path:
 def data_home() -> Path:
     """Where sets of pictures are kept: UPRES_DATA, or a folder in ``home()``."""
     if chosen := os.environ.get("UPRES_DATA"):
-        return Path(chosen).expanduser()
+        with suppress(RuntimeError):  # no such user: a folder whose name begins with ~
+            return Path(chosen).expanduser()
+        return Path(chosen)
     return home() / "data"
 
 
