@@ -125,8 +125,8 @@ def page(report: Report | None, gallery: Gallery, *, title: str, protocol: str) 
         "pictures": pictures,
         "plots": _plots(report) if report else [],
     }
-    # "</" would end the script element that carries the data.
-    text = json.dumps(data).replace("</", "<\\/")
+    # "</" would end the script element that carries the data, and "<!--" hide its end.
+    text = json.dumps(data).replace("<", "\\u003c")
     template = (files("upres.benchmark") / "page.html").read_text(encoding="utf-8")
     return template.replace("/*DATA*/", text)
 

@@ -15,7 +15,7 @@ from upres.imaging import filefacts, jpeg2000
 from upres.imaging.deep import read_deep
 from upres.imaging.georeference import read_georeference
 from upres.imaging.metadata import orientation
-from upres.imaging.picture import Frame, Kind, Picture
+from upres.imaging.picture import Frame, Kind, Picture, to_16_bits
 from upres.imaging.profiles import fits, srgb_profile
 
 # Steps down and across, after the axes of 5 to 8 were swapped, that undo each orientation.
@@ -33,6 +33,7 @@ _TIMED = ("GIF", "PNG", "WEBP", "AVIF")
 _ANIMATED = (*_TIMED, "TIFF")
 _DEEP = ("PNG", "TIFF", "AVIF", "JPEG2000")
 _COLOURLESS = ("bilevel", "gray")
+_EXTRA = "channels that are neither colour nor transparency are left out"
 _KINDS: dict[str, Kind] = {
     "1": "bilevel",
     "P": "palette",
@@ -67,6 +68,18 @@ def frames_of(image: Image.Image) -> list[int]:
             found.append(index)
     image.seek(0)
     return found or [0]
+
+
+def sizes_of(image: Image.Image, frames: list[int]) -> list[tuple[int, int]]:
+    """Width and height of each of these frames; a TIFF's pages differ."""
+    if image.format != "TIFF" or len(frames) == 1:
+        return [image.size] * len(frames)
+    sizes = []
+    for index in frames:
+        image.seek(index)
+        sizes.append(image.size)
+    image.seek(0)
+    return sizes
 
 
 def decode(
@@ -106,7 +119,10 @@ def decode(
         place = read_georeference(tags, image.width, image.height)
     if note := filefacts.left_out(tags, georeferenced=place is not None):
         notes.append(note)
+    if filefacts.extra_channels(tags):
+        notes.append(_EXTRA)
     deep = bits > 8 and form in _DEEP and not image.mode.startswith("I;16")
+    deep &= form == "TIFF" or len(frames) == 1  # libvips has no frames of an animation
     still: list[Frame] = []
     if not pixels:
         empty = np.empty((0, 0, _channels(image)), np.float32 if bits == 32 else np.uint8)
@@ -116,15 +132,16 @@ def decode(
     if not still:
         if bits > 8 and not image.mode.startswith("I;16"):
             notes.append("more than 8 bits a channel are read as 8")
-        still, icc = _frames(image, name, frames, icc, notes)
-    exif, xmp = exif or filefacts.exif(image), filefacts.xmp(image)
+        still, icc = _frames(image, name, frames, icc, notes, bits)
+    words = filefacts.png_without_pixels(source) if form == "PNG" and not pixels else image
+    exif, xmp = exif or filefacts.exif(words), filefacts.xmp(words)
     channels = still[0].pixels.shape[2]
     if pixels and icc and not fits(icc, channels):
         notes.append("the colour profile is for another kind of picture and is left out")
         icc = None
     turned = orientation(exif, xmp)
     # Pages of a TIFF are upright, each by its own word; libheif has turned deep AVIF.
-    upright = (form == "TIFF" and not deep) or (form == "AVIF" and deep)
+    upright = form == "TIFF" or (form == "AVIF" and deep)
     if pixels and turned > 1 and not upright:
         still = [replace(f, pixels=_upright(f.pixels, turned)) for f in still]
     return Picture(
@@ -136,8 +153,8 @@ def decode(
         icc=icc,
         exif=exif,
         xmp=xmp,
-        iptc=filefacts.iptc(image),
-        texts=filefacts.texts(image),
+        iptc=filefacts.iptc(words),
+        texts=filefacts.texts(words),
         comment=filefacts.comment(image),
         gamma=image.info.get("gamma") if form == "PNG" else None,
         intent=image.info.get("srgb") if form == "PNG" else None,
@@ -153,31 +170,36 @@ def decode(
 
 
 def decode_odd_tiff(
-    source: Path | bytes, name: str, tags: filefacts.Tags, *, pixels: bool = True
+    source: Path | bytes, name: str, tags: filefacts.Tags, pages: int, *, pixels: bool = True
 ) -> Picture:
     """A TIFF whose kind of pixels Pillow does not know: floats in colour, 16 bits with alpha.
 
     Args:
         tags: of its first page, the only one that is read.
+        pages: how many there are.
         name, source, pixels: see ``decode``.
 
     Raises:
         InputError: it is damaged.
     """
     bits = tags.get(Tag.BitsPerSample, (8,))[0]
-    channels = tags.get(Tag.SamplesPerPixel, 1)
+    extra = filefacts.extra_channels(tags)
+    channels = tags.get(Tag.SamplesPerPixel, 1) - extra
     xmp, exif = tags.get(Tag.XMLPacket), _exif_of(source)
     turned, place = orientation(exif, xmp), None
     if turned == 1:
         place = read_georeference(tags, tags[Tag.ImageWidth], tags[Tag.ImageLength])
     note = filefacts.left_out(tags, georeferenced=place is not None)
     notes = [note] if note else []
+    if extra:
+        notes.append(_EXTRA)
+    if pages > 1:
+        notes.append(f"only the first of {pages} pages is read")
     made: NDArray[Any] = np.empty((0, 0, channels), np.float32 if bits >= 32 else np.uint16)
     kind: Kind = "gray" if channels <= 2 else "RGB"
     icc = tags.get(Tag.InterColorProfile)
     if pixels:
-        premultiplied = 1 in tags.get(Tag.ExtraSamples, ())
-        made, kind, note = read_deep(source, name, page=0, premultiplied=premultiplied)
+        made, kind, note = read_deep(source, name, page=0, extra=extra)
         if note:
             notes.append(note)
             icc = srgb_profile()
@@ -195,7 +217,7 @@ def decode_odd_tiff(
         icc=icc,
         exif=exif,
         xmp=xmp,
-        iptc=filefacts.iptc_bytes(tags.get(Tag.IPTCNAA)),
+        iptc=filefacts.iptc_bytes(filefacts.iptc_tag(tags)),
         dpi=filefacts.resolution(dpi, turned=turned >= 5),
         place=place,
         notes=tuple(notes),
@@ -216,7 +238,12 @@ def from_pil(image: Image.Image) -> Picture:
 
 
 def _frames(
-    image: Image.Image, name: str, frames: list[int], icc: bytes | None, notes: list[str]
+    image: Image.Image,
+    name: str,
+    frames: list[int],
+    icc: bytes | None,
+    notes: list[str],
+    bits: int,
 ) -> tuple[list[Frame], bytes | None]:
     """All frames of 8 bits, and of 16 in gray; those of an animation alike."""
     found, profile = [], icc
@@ -233,6 +260,12 @@ def _frames(
         image.load()
         plain, profile = _plain(image, icc, name, notes)
         pixels = _array(plain)
+        if image.mode.startswith("I;16"):
+            pixels = _to_16(pixels, image, bits)
+        elif image.format == "TIFF" and filefacts.bit_depth(image) > 8:
+            notes.append("more than 8 bits a channel are read as 8")
+        if image.format == "PNG" and image.mode in ("1", "I;16"):
+            pixels = _with_transparency(pixels, image)
         if image.format == "TIFF" and not (asked and Tag.Orientation not in image.getexif()):
             pixels = _upright(pixels, turned)
         found.append(Frame(pixels, _duration(image, index), _disposal(image)))
@@ -241,6 +274,29 @@ def _frames(
         deepest = 4 if any(f.pixels.shape[2] == 2 for f in found) and most == 3 else most
         found = [replace(f, pixels=_with_channels(f.pixels, deepest)) for f in found]
     return found, profile
+
+
+def _to_16(pixels: NDArray[Any], image: Image.Image, bits: int) -> NDArray[Any]:
+    """Gray of 9 to 16 bits with white at the very top."""
+    if image.format == "JPEG2000" and bits < 16:
+        pixels = pixels >> (16 - bits)  # Pillow moved them to the top, and left a gap
+    if image.format in ("JPEG2000", "TIFF") and 8 < bits < 16:
+        pixels = to_16_bits(pixels, bits)
+    if image.format == "TIFF" and image.mode != "I;16B":
+        tags: Any = image.tag_v2  # type: ignore[attr-defined]
+        if tags.get(Tag.PhotometricInterpretation) == 0:  # white is zero
+            pixels = 65535 - pixels
+    return pixels
+
+
+def _with_transparency(pixels: NDArray[Any], image: Image.Image) -> NDArray[Any]:
+    """Gray with the alpha that the file gives one of its values (PNG, tRNS)."""
+    clear = image.info.get("transparency")
+    if not isinstance(clear, int) or pixels.shape[2] != 1:
+        return pixels
+    top = np.iinfo(pixels.dtype).max
+    value = clear if image.mode != "1" else top * bool(clear)
+    return np.concatenate([pixels, np.where(pixels == value, 0, top).astype(pixels.dtype)], axis=2)
 
 
 def _deep_frames(
@@ -257,14 +313,16 @@ def _deep_frames(
         made = jpeg2000.decode_deep(source, name, bits)
         return [Frame(made)], "gray" if made.shape[2] <= 2 else "RGB", icc
     tiff = image.format == "TIFF"
-    premultiplied = tiff and image.mode in ("RGBa", "La")
     found: list[Frame] = []
     kind: Kind = "RGB"
     for index in frames:
+        page, turned, extra = None, 1, 0
+        if tiff:
+            image.seek(index)
+            page, turned = index, orientation(filefacts.exif(image), filefacts.xmp(image))
+            extra = filefacts.extra_channels(image.tag_v2)  # type: ignore[attr-defined]
         try:
-            pixels, kind, note = read_deep(
-                source, name, page=index if tiff else None, premultiplied=premultiplied
-            )
+            pixels, kind, note = read_deep(source, name, page=page, extra=extra)
         except InputError:
             if image.mode in ("RGB", "RGBA", "CMYK", "LAB"):
                 return [], kind, icc
@@ -272,7 +330,7 @@ def _deep_frames(
         if note:
             notes.append(note)
             icc = srgb_profile()
-        found.append(Frame(pixels))
+        found.append(Frame(_upright(pixels, turned)))
     return found, kind, icc
 
 

@@ -15,13 +15,14 @@ _OTHER: dict[str, Kind] = {"cmyk": "CMYK", "lab": "Lab", "labs": "Lab", "labq": 
 
 
 def read_deep(
-    source: Path | bytes, name: str, *, page: int | None = None, premultiplied: bool = False
+    source: Path | bytes, name: str, *, page: int | None = None, extra: int = 0
 ) -> tuple[NDArray[Any], Kind, str | None]:
-    """Decode a picture as it lies in the file.
+    """Decode a picture as it lies in the file; libvips divides colours that were multiplied by
+    alpha.
 
     Args:
         page: of a TIFF file.
-        premultiplied: colours are multiplied by alpha, which is undone.
+        extra: how many of its last channels are left out.
 
     Returns:
         H x W x C, uint8, uint16 or float32, how the file stores them, and a note if they were
@@ -40,6 +41,8 @@ def read_deep(
             image = pyvips.Image.new_from_buffer(source, "", **options)
         else:
             image = pyvips.Image.new_from_file(str(source), **options)
+        if 0 < extra < image.bands:
+            image = image.extract_band(0, n=image.bands - extra)
         kind = _OTHER.get(image.interpretation)
         note = None
         if kind is not None:
@@ -66,16 +69,4 @@ def read_deep(
     pixels = pixels.reshape(*pixels.shape[:2], -1)
     if pixels.dtype == np.float64:
         pixels = pixels.astype(np.float32)
-    if premultiplied and pixels.shape[2] in (2, 4):
-        pixels = _divided(pixels)
     return pixels, kind or ("gray" if pixels.shape[2] <= 2 else "RGB"), note
-
-
-def _divided(pixels: NDArray[Any]) -> NDArray[Any]:
-    """Colours without the alpha that they were multiplied by."""
-    top = 1.0 if pixels.dtype == np.float32 else float(np.iinfo(pixels.dtype).max)
-    alpha = pixels[..., -1:].astype(np.float64)
-    colours = np.where(alpha > 0, pixels[..., :-1] * top / np.maximum(alpha, 1e-9), 0)
-    if pixels.dtype != np.float32:
-        colours = np.rint(colours.clip(0, top))
-    return np.concatenate([colours.astype(pixels.dtype), pixels[..., -1:]], axis=2)

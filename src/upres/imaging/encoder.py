@@ -208,15 +208,20 @@ def _timing(picture: Picture, kind: str) -> dict[str, Any]:
     timing: dict[str, Any] = {
         "duration": [frame.duration or 0 for frame in picture.frames],
     }
+    if kind == "AVIF":  # Pillow's encoder takes whole milliseconds only
+        timing["duration"] = [round(duration) for duration in timing["duration"]]
     if picture.loop is not None:
         timing["loop"] = picture.loop
-    elif kind == "PNG":
+    elif kind in ("PNG", "WEBP"):
         timing["loop"] = 1  # 0 would be for ever
     disposals = [frame.disposal for frame in picture.frames]
     if kind == "GIF":
         # What is transparent must be cleared before the next frame where nothing else is said.
         usual = 2 if picture.alpha else 0
-        timing["disposal"] = [usual if d is None else d for d in disposals]
+        # Frames are whole pictures, so none needs what was there before it (3), and Pillow, which
+        # writes differences, would take them from another picture than viewers do.
+        back = 2 if picture.alpha else 1
+        timing["disposal"] = [{None: usual, 3: back}.get(d, d) for d in disposals]
     elif kind == "PNG":
         # Frames are whole pictures, put in place of the one before.
         timing |= {"disposal": [max(0, (d or 1) - 1) for d in disposals], "blend": 0}

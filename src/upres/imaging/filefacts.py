@@ -2,11 +2,12 @@
 
 import io
 import struct
-from collections.abc import Mapping
+import zlib
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from PIL import Image, TiffImagePlugin
+from PIL import Image, TiffImagePlugin, TiffTags
 from PIL.ExifTags import Base as Tag
 
 from upres.imaging.georeference import TAGS as GEOTIFF
@@ -37,6 +38,8 @@ _CARRIED = TIFF_KEPT | {
 }
 _PHOTOSHOP_IPTC = 0x0404
 _PNG_IPTC = "Raw profile type iptc"
+_LARGEST_TEXT = 2**26  # bytes of a chunk; Pillow's own limit on texts is the same
+_PNG_EXIF = ("Raw profile type exif", "Raw profile type APP1")
 
 Tags = TiffImagePlugin.ImageFileDirectory_v2
 
@@ -60,7 +63,9 @@ def jpeg_quality(image: Image.Image) -> int | None:
 
 def exif(image: Image.Image) -> bytes | None:
     """The block with the head that JPEG wants; TIFF keeps its tags in the file's own structure."""
-    raw = image.info.get("exif")
+    raw = image.info.get("exif") or next(
+        (_from_hex(image.info[key]) for key in _PNG_EXIF if key in image.info), None
+    )
     if raw is None and image.format == "TIFF":
         return exif_block(image.getexif())
     if not isinstance(raw, bytes) or not raw:
@@ -71,16 +76,33 @@ def exif(image: Image.Image) -> bytes | None:
 
 def exif_block(tags: Image.Exif) -> bytes | None:
     """What a TIFF's tags say about the picture, as the block that other formats carry."""
-    kept = {t: v for t, v in tags.items() if t in TIFF_KEPT}
+    # One by one: to look at the others would read them, and some are badly declared.
+    kept = {tag: tags[tag] for tag in sorted(TIFF_KEPT) if tag in tags}
     if not kept and not tags.get_ifd(0x8769) and not tags.get_ifd(0x8825):
         return None
     fresh = Image.Exif()
-    for tag, value in kept.items():
+    for tag, value in as_written(kept).items():
         fresh[tag] = value
     for pointer in (0x8769, 0x8825):
         if part := tags.get_ifd(pointer):
-            fresh.get_ifd(pointer).update(part)
+            fresh.get_ifd(pointer).update(as_written(part))
     return fresh.tobytes()
+
+
+class _Text(str):
+    """A text of a TIFF or of EXIF, which Pillow reads as Latin-1 whatever it is, but would write as
+    ASCII with question marks. This one is written as the bytes that stood in the file."""
+
+    __slots__ = ()
+
+    def encode(self, encoding: str = "", errors: str = "") -> bytes:
+        del encoding, errors
+        return str.encode(self, "latin-1", "replace")
+
+
+def as_written(tags: Mapping[int, Any]) -> dict[int, Any]:
+    """The same tags, with texts that are written as they stood in the file."""
+    return {tag: _Text(value) if isinstance(value, str) else value for tag, value in tags.items()}
 
 
 def xmp(image: Image.Image) -> bytes | None:
@@ -106,35 +128,56 @@ def left_out(tags: Mapping[int, Any], *, georeferenced: bool) -> str | None:
     return f"TIFF tags {', '.join(named)} are not carried over"
 
 
+def extra_channels(tags: Mapping[int, Any]) -> int:
+    """How many of a TIFF's last channels are neither colour nor transparency: infrared, say.
+
+    TIFF 6.0, ExtraSamples: 1 and 2 are alpha, anything else is not said.
+    """
+    colours = {0: 1, 1: 1, 3: 1, 5: 4}.get(int(tags.get(Tag.PhotometricInterpretation, 1)), 3)
+    more = max(0, int(tags.get(Tag.SamplesPerPixel, 1)) - colours)
+    alpha = more > 0 and tuple(tags.get(Tag.ExtraSamples, (0,)))[:1] in ((1,), (2,))
+    return more - alpha
+
+
 def iptc(image: Image.Image) -> bytes | None:
     """IPTC-IIM records: of a TIFF's tag, a JPEG's Photoshop segment, or PNG's text for them."""
-    tags = getattr(image, "tag_v2", {})
-    raw: Any = tags.get(_IPTC)
+    raw: Any = iptc_tag(getattr(image, "tag_v2", {}))
     if raw is None and image.format != "TIFF":
         resources = image.info.get("photoshop")
         raw = resources.get(_PHOTOSHOP_IPTC) if isinstance(resources, dict) else None
-    if raw is None:
-        text = getattr(image, "text", {}).get(_PNG_IPTC, "").split()
-        try:
-            raw = bytes.fromhex("".join(text[2:]))
-        except ValueError:
-            return None
+    if raw is None and _PNG_IPTC in image.info:
+        raw = _from_hex(image.info[_PNG_IPTC])
     return iptc_bytes(raw)
 
 
+def _from_hex(text: Any) -> bytes | None:
+    """What ImageMagick puts into a PNG's text: a name, a length, and the bytes as digits."""
+    try:
+        return bytes.fromhex("".join(str(text).split()[2:]))
+    except ValueError:
+        return None
+
+
+def iptc_tag(tags: Mapping[int, Any]) -> Any:
+    """A TIFF's IPTC. Some programs declare the bytes to be 32-bit numbers, of which Pillow would
+    show the first."""
+    if _IPTC in tags and getattr(tags, "tagtype", {}).get(_IPTC) == TiffTags.LONG:
+        data: bytes = tags._tagdata[_IPTC]  # type: ignore[attr-defined]
+        return data[: len(data) - 3] + data[len(data) - 3 :].rstrip(b"\0")
+    return tags.get(_IPTC)
+
+
 def iptc_bytes(raw: Any) -> bytes | None:
-    """The records as bytes; some programs write the tag as 32-bit numbers."""
+    """The records as bytes."""
     if isinstance(raw, tuple) and raw and isinstance(raw[0], bytes):
         raw = raw[0]
-    if isinstance(raw, tuple) and all(isinstance(x, int) and 0 <= x < 2**32 for x in raw):
-        raw = struct.pack(f"<{len(raw)}I", *raw).rstrip(b"\0")
     return raw if isinstance(raw, bytes) and raw else None
 
 
 def texts(image: Image.Image) -> tuple[tuple[str, str], ...]:
     """PNG's keywords and texts, without those that hold other metadata."""
     found = getattr(image, "text", {}) if image.format == "PNG" else {}
-    other = {"XML:com.adobe.xmp", "Raw profile type exif", "Raw profile type APP1", _PNG_IPTC}
+    other = {"XML:com.adobe.xmp", *_PNG_EXIF, _PNG_IPTC}
     return tuple((str(k), str(v)) for k, v in found.items() if k not in other)
 
 
@@ -145,8 +188,31 @@ def comment(image: Image.Image) -> bytes | None:
     return raw.encode() if isinstance(raw, str) else raw if isinstance(raw, bytes) and raw else None
 
 
-def tiff_tags(file: BinaryIO) -> Tags:
-    """The tags of a TIFF's first page, whatever its pixels are.
+def png_without_pixels(source: Path | bytes) -> Image.Image:
+    """A PNG of one pixel that says in words what the file says, before and behind its pixels.
+
+    Of the file itself Pillow would decode all pixels to see what stands behind them.
+    """
+    header = struct.pack(">IIBBBBB", 1, 1, 8, 0, 0, 0, 0)
+    parts = [b"\x89PNG\r\n\x1a\n", _chunk(b"IHDR", header)]
+    with reopened(source) as file:
+        file.seek(8)
+        while len(head := file.read(8)) == 8:
+            size = int.from_bytes(head[:4], "big") + 4  # and a checksum
+            if head[4:] in (b"tEXt", b"zTXt", b"iTXt", b"eXIf") and size < _LARGEST_TEXT:
+                parts.append(head + file.read(size))
+            else:
+                file.seek(size, 1)
+    parts += [_chunk(b"IDAT", zlib.compress(b"\0\0")), _chunk(b"IEND", b"")]
+    return Image.open(io.BytesIO(b"".join(parts)), formats=["PNG"])
+
+
+def _chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def tiff_directories(file: BinaryIO) -> Iterator[Tags]:
+    """The tags of a TIFF's pages, one after the other, whatever their pixels are.
 
     Raises:
         SyntaxError, struct.error, OSError: it is damaged.
@@ -155,10 +221,14 @@ def tiff_tags(file: BinaryIO) -> Tags:
     head = file.read(8)
     if head[2:3] == b"\x2b" or head[3:4] == b"\x2b":  # BigTIFF
         head += file.read(8)
-    tags = TiffImagePlugin.ImageFileDirectory_v2(ifh=head)
-    file.seek(tags.next)
-    tags.load(file)
-    return tags
+    offset, seen = TiffImagePlugin.ImageFileDirectory_v2(ifh=head).next, {0}
+    while offset not in seen:
+        seen.add(offset)
+        tags = TiffImagePlugin.ImageFileDirectory_v2(ifh=head)
+        file.seek(offset)
+        tags.load(file)
+        yield tags
+        offset = tags.next
 
 
 def resolution(raw: Any, *, turned: bool) -> tuple[float, float] | None:
@@ -182,31 +252,72 @@ def bit_depth(image: Image.Image) -> int:
         bits = getattr(image, "tag_v2", {}).get(Tag.BitsPerSample, (8,))
         return max(bits) if isinstance(bits, tuple) else int(bits)
     if image.format == "JPEG2000":
-        # The marker SIZ has the first component's depth, less 1, at byte 40.
-        return 1 + (_byte_after(image, b"\xff\x51", 40, 7) & 0x7F)
+        # SIZ follows the codestream's first marker; it has the first component's depth, less 1.
+        codestream = _box(image, b"jp2c") if _peek(image, 12)[4:8] == b"jP  " else (0, 0)
+        siz = _peek(image, 43, codestream[0]) if codestream else b""
+        return 1 + (siz[42] & 0x7F) if siz[2:4] == b"\xff\x51" and len(siz) == 43 else 8
     if image.format == "AVIF":
-        # The box has it after a version, flags and the number of channels.
-        return _byte_after(image, b"pixi", 9, 8)
+        # After a version and flags: how many channels, then each one's depth.
+        if found := _box(image, b"meta", b"iprp", b"ipco", b"pixi"):
+            return _peek(image, 6, found[0])[5]
+        # Else the decoder's settings: the third byte tells 10 and 12 bits (AV1 in ISOBMFF, 2.3.3).
+        found = _box(image, b"meta", b"iprp", b"ipco", b"av1C")
+        flags = _peek(image, 3, found[0])[2] if found else 0
+        return 12 if flags & 0x20 else 10 if flags & 0x40 else 8
     return 8
 
 
-def _byte_after(image: Image.Image, mark: bytes, place: int, default: int) -> int:
-    head = _peek(image, 4096)
-    at = head.find(mark)
-    return head[at + place] if 0 <= at < len(head) - place else default
+def _box(image: Image.Image, *path: bytes) -> tuple[int, int] | None:
+    """Where the body of a box within boxes begins and ends (ISO/IEC 14496-12, 4.2)."""
+    start, end = 0, _size(image)
+    for kind in path:
+        while start + 8 <= end:
+            head = _peek(image, 16, start)
+            size, body = int.from_bytes(head[:4], "big"), start + 8
+            if size == 1:
+                size, body = int.from_bytes(head[8:16], "big"), start + 16
+            last = end if size == 0 else start + size
+            if last <= start:
+                return None
+            if head[4:8] == kind:
+                # This one begins with a version and flags.
+                start, end = body + (4 if kind == b"meta" else 0), min(end, last)
+                break
+            start = last
+        else:
+            return None
+    return start, end
 
 
 def is_lossless_webp(image: Image.Image) -> bool:
-    """Whether a WebP file was compressed without loss."""
-    return b"VP8L" in _peek(image, 64)
+    """Whether a WebP file's first picture was compressed without loss."""
+    at, end = 12, _size(image)
+    while at + 8 <= end:
+        head = _peek(image, 8, at)
+        if head[:4] in (b"VP8 ", b"VP8L"):
+            return head[:4] == b"VP8L"
+        # A frame has its place and time before its own parts; other parts have an even length.
+        size = int.from_bytes(head[4:], "little")
+        at += 24 if head[:4] == b"ANMF" else 8 + size + size % 2
+    return False
 
 
-def _peek(image: Image.Image, count: int) -> bytes:
+def _size(image: Image.Image) -> int:
+    file: Any = getattr(image, "fp", None)
+    if file is None:
+        return 0
+    place = file.tell()
+    size: int = file.seek(0, 2)
+    file.seek(place)
+    return size
+
+
+def _peek(image: Image.Image, count: int, start: int = 0) -> bytes:
     file: Any = getattr(image, "fp", None)
     if file is None:
         return b""
     place = file.tell()
-    file.seek(0)
+    file.seek(start)
     data: bytes = file.read(count)
     file.seek(place)
     return data

@@ -46,7 +46,7 @@ def decode_deep(source: Path | bytes, name: str, bits: int) -> NDArray[np.uint16
     found = imagecodecs.jpeg2k_decode(data)
     pixels = found[..., None] if found.ndim == 2 else found
     plain = pixels.dtype == np.uint16 and pixels.ndim == 3 and pixels.shape[2] <= 4
-    if _SYCC in data[:4096] or not plain:
+    if _SYCC in data.partition(b"jp2c")[0] or not plain:
         raise InputError(
             f"{name} is a JPEG 2000 of {bits} bits that is neither RGB nor gray", "convert it"
         )

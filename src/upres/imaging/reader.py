@@ -23,7 +23,7 @@ from PIL.ExifTags import Base as Tag
 
 from upres.errors import InputError, ResourceError, UpresError
 from upres.imaging import filefacts
-from upres.imaging.decoding import decode, decode_odd_tiff, frames_of
+from upres.imaging.decoding import decode, decode_odd_tiff, frames_of, sizes_of
 from upres.imaging.filefacts import reopened
 from upres.imaging.metadata import orientation
 from upres.imaging.picture import Picture
@@ -68,10 +68,10 @@ def read_picture(
     with _explained(source) as name:
         image = _open(_check(source, name), name)
         if image is None:
-            return decode_odd_tiff(source, name, _odd_tags(source, name, max_pixels))
+            return decode_odd_tiff(source, name, *_odd_tags(source, name, max_pixels))
         with image:
             wanted = frames_of(image)[: None if frames else 1]
-            _limit(source, name, image.width, image.height, len(wanted), max_pixels)
+            _limit(source, name, sizes_of(image, wanted), max_pixels)
             return decode(image, name, source, wanted)
 
 
@@ -84,8 +84,8 @@ def read_facts(source: Path | bytes) -> Picture:
     with _explained(source) as name:
         image = _open(_check(source, name), name)
         if image is None:
-            tags = _odd_tags(source, name, DEFAULT_MAX_PIXELS)
-            return decode_odd_tiff(source, name, tags, pixels=False)
+            odd = _odd_tags(source, name, DEFAULT_MAX_PIXELS)
+            return decode_odd_tiff(source, name, *odd, pixels=False)
         with image:
             return decode(image, name, source, frames_of(image), pixels=False)
 
@@ -99,11 +99,11 @@ def read_size(source: Path | bytes, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> 
     with _explained(source) as name:
         image = _open(_check(source, name), name)
         if image is None:
-            tags = _odd_tags(source, name, max_pixels)
+            tags, _ = _odd_tags(source, name, max_pixels)
             width, height = tags[Tag.ImageWidth], tags[Tag.ImageLength]
             return (height, width) if tags.get(Tag.Orientation, 1) >= 5 else (width, height)
         with image:
-            _limit(source, name, image.width, image.height, 1, max_pixels)
+            _limit(source, name, [image.size], max_pixels)
             # Pillow's TIFF reader says the upright size from the start.
             turned = (
                 image.format != "TIFF"
@@ -112,12 +112,14 @@ def read_size(source: Path | bytes, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> 
             return (image.height, image.width) if turned else (image.width, image.height)
 
 
-def _odd_tags(source: Path | bytes, name: str, max_pixels: int) -> filefacts.Tags:
-    """Of a TIFF whose kind of pixels Pillow does not know."""
+def _odd_tags(source: Path | bytes, name: str, max_pixels: int) -> tuple[filefacts.Tags, int]:
+    """Of a TIFF whose kind of pixels Pillow does not know; and how many pages it has."""
     with reopened(source) as file:
-        tags = filefacts.tiff_tags(file)
-    _limit(source, name, tags[Tag.ImageWidth], tags[Tag.ImageLength], 1, max_pixels)
-    return tags
+        tags, *more = filefacts.tiff_directories(file)
+    # Bit 0 is a reduced picture, bit 2 a mask (TIFF 6.0, NewSubfileType).
+    pages = 1 + sum(not int(page.get(Tag.NewSubfileType, 0)) & 0b101 for page in more)
+    _limit(source, name, [(tags[Tag.ImageWidth], tags[Tag.ImageLength])], max_pixels)
+    return tags, pages
 
 
 @contextmanager
@@ -157,12 +159,14 @@ def _open(data: Path | io.BytesIO, name: str) -> Image.Image | None:
             Image.MAX_IMAGE_PIXELS = limit
 
 
-def _limit(
-    source: Path | bytes, name: str, width: int, height: int, frames: int, max_pixels: int
-) -> None:
-    pixels = width * height * frames
+def _limit(source: Path | bytes, name: str, sizes: list[tuple[int, int]], max_pixels: int) -> None:
+    """Raises:
+    InputError: pictures of these widths and heights have more pixels than are allowed.
+    """
+    pixels = sum(width * height for width, height in sizes)
+    width, height = max(sizes, key=lambda size: size[0] * size[1])
     if pixels > max_pixels:
-        each = f" in each of {frames} frames" if frames > 1 else ""
+        each = f" in one of {len(sizes)} frames" if len(sizes) > 1 else ""
         raise InputError(
             f"{name} has {width} x {height} pixels{each}, over the limit of {max_pixels:,}",
             "raise it with --max-pixels if the file can be trusted",

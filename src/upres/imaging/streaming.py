@@ -115,7 +115,12 @@ def open_streamed(path: Path, *, at_least: int) -> Picture | None:
         return None  # the usual reader says what is wrong
     dtype = {"uchar": np.uint8, "ushort": np.uint16}.get(image.format)
     shape = (image.height, image.width, image.bands)
-    if dtype is None or image.bands != facts.channels or 8 * np.dtype(dtype).itemsize != facts.bits:
+    if (
+        dtype is None
+        or image.bands > 4
+        or image.bands != facts.channels
+        or 8 * np.dtype(dtype).itemsize != facts.bits
+    ):
         return None
     pixels = StreamedPixels(path, shape, np.dtype(dtype))
     if pixels.nbytes < at_least:

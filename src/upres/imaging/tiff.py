@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image, TiffImagePlugin
 from zlib_ng import zlib_ng
 
-from upres.imaging.filefacts import TIFF_KEPT
+from upres.imaging.filefacts import TIFF_KEPT, as_written
 from upres.imaging.georeference import extra_tags
 from upres.imaging.picture import Picture
 
@@ -117,7 +117,7 @@ class TiffPages:
             for code, tag in place.items():
                 end += self.file.write(b"\0" * (end % 2))
                 directory = TiffImagePlugin.ImageFileDirectory_v2(ifh=head, group=code)
-                directory.update(_loaded(exif).get_ifd(code))
+                directory.update(as_written(_loaded(exif).get_ifd(code)))
                 data = directory.tobytes(end)
                 self.file.write(data)
                 self.file.seek(tag.offset)
@@ -154,7 +154,7 @@ def _tags(
             # tifffile refuses tags that point; this one, a number lower, becomes one later.
             found.append((code - 1, 16 if big else 13, 1, 0, False))
         elif code in TIFF_KEPT and isinstance(value, str) and value:
-            found.append((code, 2, 0, value.encode(), False))
+            found.append((code, 2, 0, value.encode("latin-1", "replace"), False))
     if tags and _ORIENTATION in tags:
         found.append((_ORIENTATION, 3, 1, 1, False))
     return found

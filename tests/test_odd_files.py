@@ -1,0 +1,288 @@
+"""Files as other programs write them, off the beaten track: read right, or what is lost is said."""
+
+import io
+import struct
+import zlib
+
+import imagecodecs
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image, ImageCms, PngImagePlugin
+
+from upres.errors import InputError
+from upres.imaging.encoder import encode
+from upres.imaging.picture import Frame, Picture
+from upres.imaging.reader import read_facts, read_picture
+from upres.imaging.streaming import open_streamed
+
+SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+RAMP = np.arange(10 * 20 * 3, dtype=np.uint16).reshape(10, 20, 3) * 109
+
+
+def tiff(pixels, **options):
+    buffer = io.BytesIO()
+    tifffile.imwrite(buffer, pixels, **{"photometric": "rgb"} | options)
+    return buffer.getvalue()
+
+
+def saved(image, form, **options):
+    buffer = io.BytesIO()
+    image.save(buffer, form, **options)
+    return buffer.getvalue()
+
+
+def chunk(kind, data):
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def png(pixels, colour, *chunks, after=b""):
+    """A PNG of uint8 or uint16 pixels with these chunks before, and others after them."""
+    bits = 8 * pixels.dtype.itemsize
+    height, width = pixels.shape[:2]
+    rows = pixels.astype(pixels.dtype.newbyteorder(">")).reshape(height, -1)
+    data = zlib.compress(b"".join(b"\0" + row.tobytes() for row in rows))
+    head = struct.pack(">IIBBBBB", width, height, bits, colour, 0, 0, 0)
+    return b"".join(
+        (b"\x89PNG\r\n\x1a\n", chunk(b"IHDR", head), *chunks, chunk(b"IDAT", data), after)
+    ) + chunk(b"IEND", b"")
+
+
+# Depth
+
+
+def test_much_metadata_hides_no_depth_of_jpeg_2000():
+    white = np.full((8, 8, 3), 65535, np.uint16)
+    data = imagecodecs.jpeg2k_encode(white, level=0, reversible=True, codecformat="jp2")
+    at = data.index(b"jp2c") - 4
+    words = b"<a>" + b" " * 6000 + b"\xff\x51</a>"
+    data = data[:at] + struct.pack(">I", 8 + len(words)) + b"xml " + words + data[at:]
+    picture = read_picture(data)
+    assert picture.bits == 16
+    assert (picture.pixels == 65535).all()
+
+
+def test_a_large_profile_hides_no_depth_of_avif():
+    icc = SRGB + bytes(9000)
+    icc = struct.pack(">I", len(icc)) + icc[4:]
+    data, _ = encode(Picture(RAMP, "AVIF", "RGB", bits=10, icc=icc), "AVIF")
+    picture = read_picture(data)
+    assert (picture.bits, picture.pixels.dtype) == (10, np.uint16)
+
+
+def test_deep_frames_of_an_animation_stay_frames():
+    def frame(number, value):
+        pixels = np.full((4, 4, 3), value, ">u2").reshape(4, -1)
+        raw = zlib.compress(b"".join(b"\0" + row.tobytes() for row in pixels))
+        control = struct.pack(">IIIIIHHBB", number, 4, 4, 0, 0, 100, 1000, 0, 0)
+        return chunk(b"fcTL", control), raw
+
+    (first, one), (second, two) = frame(0, 0), frame(1, 65535)
+    head = struct.pack(">IIBBBBB", 4, 4, 16, 2, 0, 0, 0)
+    data = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"acTL", struct.pack(">II", 2, 0))
+    data += first + chunk(b"IDAT", one) + second + chunk(b"fdAT", struct.pack(">I", 2) + two)
+    picture = read_picture(data + chunk(b"IEND", b""))
+    assert [int(f.pixels.max()) for f in picture.frames] == [0, 255]
+    assert [f.duration for f in picture.frames] == [100, 100]
+    assert "more than 8 bits a channel are read as 8" in picture.notes
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_white_that_is_zero_in_16_bits(order):
+    data = tiff(np.array([[0, 1000, 65535]], np.uint16), photometric="miniswhite", byteorder=order)
+    assert read_picture(data).pixels[0, :, 0].tolist() == [65535, 64535, 0]
+
+
+def test_white_of_12_bits_is_white():
+    values = np.array([[0, 1, 2048, 4095]], np.uint16)
+    wanted = [0, 16, 32776, 65535]
+    jp2 = imagecodecs.jpeg2k_encode(
+        np.repeat(values, 4, 0), level=0, reversible=True, codecformat="jp2", bitspersample=12
+    )
+    assert read_picture(jp2).pixels[0, :, 0].tolist() == wanted
+    packed = tiff(values, photometric="minisblack", bitspersample=12)
+    assert read_picture(packed).pixels[0, :, 0].tolist() == wanted
+
+
+# Channels
+
+
+EXTRA = "channels that are neither colour nor transparency are left out"
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+@pytest.mark.parametrize("colours", [1, 3])
+def test_infrared_is_no_transparency(dtype, colours):
+    values = np.random.default_rng(0).integers(0, 255, (6, 7, colours + 1)).astype(dtype)
+    photometric = "rgb" if colours == 3 else "minisblack"
+    data = tiff(values, photometric=photometric, extrasamples=[0], planarconfig="contig")
+    if dtype == np.uint8 and colours == 1:
+        pytest.skip("Pillow calls this transparency")
+    picture = read_picture(data)
+    np.testing.assert_array_equal(picture.pixels, values[..., :colours])
+    assert EXTRA in picture.notes
+
+
+def test_five_bands_are_never_streamed(tmp_path):
+    values = np.random.default_rng(0).integers(0, 65535, (30, 40, 5)).astype(np.uint16)
+    path = tmp_path / "five.tif"
+    path.write_bytes(tiff(values, extrasamples=[0, 0], planarconfig="contig"))
+    assert open_streamed(path, at_least=1) is None
+    np.testing.assert_array_equal(read_picture(path).pixels, values[..., :3])
+
+
+def test_premultiplied_gray_and_floats_are_divided_once():
+    gray = np.full((2, 2, 2), (10000, 32768), np.uint16)
+    data = tiff(gray, photometric="minisblack", extrasamples=["assocalpha"], planarconfig="contig")
+    assert abs(int(read_picture(data).pixels[0, 0, 0]) - 20000) <= 1
+    floats = np.full((2, 2, 4), (0.1, 0.2, 0.3, 0.5), np.float32)
+    data = tiff(floats, extrasamples=["assocalpha"])
+    np.testing.assert_allclose(read_picture(data).pixels[0, 0], (0.2, 0.4, 0.6, 0.5), atol=1e-5)
+
+
+def test_a_gray_value_that_is_transparent():
+    pixels = np.array([[[0], [1000], [65535]]], np.uint16)
+    picture = read_picture(png(pixels, 0, chunk(b"tRNS", struct.pack(">H", 1000))))
+    assert picture.pixels[0].tolist() == [[0, 65535], [1000, 0], [65535, 65535]]
+    line = Image.fromarray(np.array([[0, 255]], np.uint8)).convert("1")
+    picture = read_picture(saved(line, "PNG", transparency=1))
+    assert picture.pixels[0].tolist() == [[0, 255], [255, 0]]
+
+
+# Pages
+
+
+def pages(*pictures, **options):
+    buffer = io.BytesIO()
+    with tifffile.TiffWriter(buffer) as file:
+        for pixels, turn in pictures:
+            tags = [(274, 3, 1, turn, True)]
+            file.write(pixels, photometric="rgb", extratags=tags, metadata=None, **options)
+    return buffer.getvalue()
+
+
+def test_each_deep_page_is_turned_by_its_own_word():
+    picture = read_picture(pages((RAMP, 1), (RAMP, 6)))
+    first, second = (frame.pixels for frame in picture.frames)
+    np.testing.assert_array_equal(first, RAMP)
+    np.testing.assert_array_equal(second, np.rot90(RAMP, -1))
+
+
+def test_a_deep_page_that_only_pillow_reads_is_turned_once():
+    picture = read_picture(pages((RAMP, 6), compression="zstd"))
+    assert picture.pixels.shape == (20, 10, 3)
+
+
+def test_pages_that_are_left_out_are_said():
+    floats = RAMP.astype(np.float32)
+    picture = read_picture(pages((floats, 1), (floats, 1)))
+    assert "only the first of 2 pages is read" in picture.notes
+    mixed = read_picture(pages(((RAMP // 256).astype(np.uint8), 1), (RAMP, 1)))
+    assert "more than 8 bits a channel are read as 8" in mixed.notes
+
+
+def test_the_limit_counts_every_page(tmp_path):
+    data = pages((RAMP[:4, :4], 1), (np.zeros((200, 200, 3), np.uint16), 1), compression="deflate")
+    with pytest.raises(InputError, match="over the limit of 1,000"):
+        read_picture(data, max_pixels=1000)
+
+
+# Words
+
+
+@pytest.mark.parametrize("words", ["© 2024 Müller, 東京".encode(), "José".encode("latin-1")])
+def test_texts_stay_the_bytes_they_were(words):
+    data = tiff(
+        (RAMP // 256).astype(np.uint8), extratags=[(33432, 2, len(words) + 1, words + b"\0")]
+    )
+    picture = read_picture(data)
+    for form in ("TIFF", "JPEG", "PNG"):
+        made, _ = encode(picture, form)
+        assert words in made
+        again, _ = encode(read_picture(made), "TIFF")
+        assert words in again
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_iptc_in_32_bit_numbers(order):
+    records = b"\x1c\x02\x78\x00\x07caption" + b"\x1c\x02\x05\x00\x02ab"
+    padded = records + b"\0" * (-len(records) % 4)
+    numbers = struct.unpack(f"{order}{len(padded) // 4}I", padded)
+    data = tiff(
+        (RAMP // 256).astype(np.uint8),
+        byteorder=order,
+        extratags=[(33723, 4, len(numbers), numbers)],
+    )
+    assert read_picture(data).iptc == records
+
+
+def test_words_behind_the_pixels_are_read_without_the_pixels(monkeypatch):
+    data = png((RAMP // 256).astype(np.uint8), 2, after=chunk(b"tEXt", b"Title\0behind"))
+    assert read_picture(data).texts == (("Title", "behind"),)
+    wide = PngImagePlugin.PngImageFile.load
+
+    def load(self):
+        assert self.size == (1, 1)
+        return wide(self)
+
+    monkeypatch.setattr(PngImagePlugin.PngImageFile, "load", load)
+    assert read_facts(data).texts == (("Title", "behind"),)
+
+
+def test_exif_in_the_text_of_a_png():
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    block = exif.tobytes()
+    info = PngImagePlugin.PngInfo()
+    info.add_text("Raw profile type exif", f"\nexif\n{len(block):8}\n{block.hex()}\n")
+    data = saved(Image.fromarray((RAMP // 256).astype(np.uint8)), "PNG", pnginfo=info)
+    picture = read_picture(data)
+    assert picture.pixels.shape == (20, 10, 3)
+    assert picture.texts == ()
+
+
+def test_a_profile_hides_no_lossless_webp():
+    image = Image.fromarray((RAMP // 256).astype(np.uint8))
+    options = {"lossless": True, "icc_profile": SRGB}
+    assert read_picture(saved(image, "WEBP", **options)).lossless
+    assert read_picture(
+        saved(image, "WEBP", save_all=True, append_images=[image.rotate(180)], **options)
+    ).lossless
+    assert not read_picture(saved(image, "WEBP", icc_profile=SRGB)).lossless
+
+
+# Animations
+
+
+def animation(form, *, disposal=None, loop=None, alpha=False):
+    """Three frames; the third shows what the second covered."""
+    plain = np.zeros((8, 8, 4 if alpha else 3), np.uint8)
+    plain[..., -1] = 255
+    patched = plain.copy()
+    patched[2:4, 2:4, 0] = 200
+    moved = patched.copy()
+    moved[4:6, 4:6, 1] = 200
+    found = tuple(Frame(p, 40.0, disposal) for p in (plain, patched, moved))
+    return Picture(plain, form, "RGB", frames=found, loop=loop)
+
+
+def test_animations_become_avif():
+    made, _ = encode(animation("GIF"), "AVIF")
+    assert len(read_picture(made).frames) == 3
+
+
+@pytest.mark.parametrize("alpha", [False, True])
+def test_frames_that_restore_what_was_before(alpha):
+    picture = animation("GIF", disposal=3, alpha=alpha)
+    made, _ = encode(picture, "GIF")
+    with Image.open(io.BytesIO(made)) as found:
+        for index, frame in enumerate(picture.frames):
+            found.seek(index)
+            shown = np.asarray(found.convert("RGB")).astype(int)
+            assert np.abs(shown - frame.pixels[..., :3]).max() <= 8
+
+
+def test_what_plays_once_plays_once():
+    made, _ = encode(animation("GIF"), "WEBP")
+    with Image.open(io.BytesIO(made)) as found:
+        assert found.info["loop"] == 1
