@@ -251,6 +251,15 @@ def test_a_profile_hides_no_lossless_webp():
     assert not read_picture(saved(image, "WEBP", icc_profile=SRGB)).lossless
 
 
+@pytest.mark.parametrize("form", ["TIFF", "AVIF", "JPEG"])
+def test_damaged_exif_costs_no_picture(form):
+    image = Image.fromarray((RAMP // 256).astype(np.uint8))
+    picture = read_picture(saved(image, "JPEG", exif=b"Exif\0\0 garbage that is no EXIF"))
+    made, notes = encode(picture, form)
+    assert read_picture(made).pixels.shape == (10, 20, 3)
+    assert any(note.startswith("EXIF ") for note in notes) == (form != "JPEG")
+
+
 # Animations
 
 

@@ -14,8 +14,9 @@ from torch import Tensor
 
 from upres.errors import InputError, UsageError
 from upres.imaging.decoding import from_pil
-from upres.imaging.encoder import Encoding, encode, holds_frames
+from upres.imaging.encoder import Encoding, encode
 from upres.imaging.formats import check_size, format_of
+from upres.imaging.holding import holds_frames
 from upres.imaging.picture import Picture
 from upres.imaging.reader import DEFAULT_MAX_PIXELS, read_picture
 from upres.imaging.resize import Kernel

@@ -206,7 +206,7 @@ def _check_target(job: Job, target: Path | None, settings: Settings) -> None:
 
 
 def _read(job: Job, settings: Settings, decoder: "Decoder | None") -> "Picture":
-    from upres.imaging.encoder import holds_frames
+    from upres.imaging.holding import holds_frames
     from upres.imaging.profiles import to_srgb
     from upres.imaging.reader import read_picture
 
@@ -261,8 +261,8 @@ def _compute(
     advanced: Callable[[float, int], None],
 ) -> Callable[[], None]:
     """Everything up to the pixels; returns what is left to do: encode, write, report."""
-    from upres.imaging.encoder import check_frames
     from upres.imaging.formats import check_size
+    from upres.imaging.holding import check_frames
     from upres.imaging.writer import check_disk
 
     began = time.perf_counter()

@@ -11,29 +11,18 @@ from PIL import Image, ImageCms, ImageOps
 from PIL.ExifTags import Base as Tag
 
 from upres.errors import InputError
-from upres.imaging import filefacts, jpeg2000
+from upres.imaging import containers, filefacts, jpeg2000
 from upres.imaging.deep import read_deep
 from upres.imaging.georeference import read_georeference
 from upres.imaging.metadata import orientation
 from upres.imaging.picture import Frame, Kind, Picture, to_16_bits
 from upres.imaging.profiles import fits, srgb_profile
+from upres.imaging.turning import upright
 
-# Steps down and across, after the axes of 5 to 8 were swapped, that undo each orientation.
-_FLIPS = {
-    1: (1, 1),
-    2: (1, -1),
-    3: (-1, -1),
-    4: (-1, 1),
-    5: (1, 1),
-    6: (1, -1),
-    7: (-1, -1),
-    8: (-1, 1),
-}
 _TIMED = ("GIF", "PNG", "WEBP", "AVIF")
 _ANIMATED = (*_TIMED, "TIFF")
 _DEEP = ("PNG", "TIFF", "AVIF", "JPEG2000")
 _COLOURLESS = ("bilevel", "gray")
-_EXTRA = "channels that are neither colour nor transparency are left out"
 _KINDS: dict[str, Kind] = {
     "1": "bilevel",
     "P": "palette",
@@ -100,11 +89,11 @@ def decode(
     form = "JPEG" if image.format == "MPO" else str(image.format)
     if image.format == "MPO" and getattr(image, "n_frames", 1) > 1:
         notes.append(f"only the first of {image.n_frames} pictures is read")  # type: ignore[attr-defined]
-    bits, loop = filefacts.bit_depth(image), image.info.get("loop")
+    bits, loop = containers.bit_depth(image), image.info.get("loop")
     icc, dpi = image.info.get("icc_profile"), image.info.get("dpi")
     if form == "TIFF" and Tag.XResolution not in getattr(image, "tag_v2", {}):
         dpi = None  # Pillow makes one up where the file says nothing
-    lossless = form == "WEBP" and filefacts.is_lossless_webp(image)
+    lossless = form == "WEBP" and containers.is_lossless_webp(image)
     # Pillow's TIFF reader turns the pixels itself when it loads them, and takes the tag away; a
     # PNG may carry EXIF and XMP after the pixels. So look on both sides of loading.
     exif = filefacts.exif(image)
@@ -120,7 +109,7 @@ def decode(
     if note := filefacts.left_out(tags, georeferenced=place is not None):
         notes.append(note)
     if filefacts.extra_channels(tags):
-        notes.append(_EXTRA)
+        notes.append(filefacts.EXTRA)
     deep = bits > 8 and form in _DEEP and not image.mode.startswith("I;16")
     deep &= form == "TIFF" or len(frames) == 1  # libvips has no frames of an animation
     still: list[Frame] = []
@@ -133,7 +122,7 @@ def decode(
         if bits > 8 and not image.mode.startswith("I;16"):
             notes.append("more than 8 bits a channel are read as 8")
         still, icc = _frames(image, name, frames, icc, notes, bits)
-    words = filefacts.png_without_pixels(source) if form == "PNG" and not pixels else image
+    words = containers.png_without_pixels(source) if form == "PNG" and not pixels else image
     exif, xmp = exif or filefacts.exif(words), filefacts.xmp(words)
     channels = still[0].pixels.shape[2]
     if pixels and icc and not fits(icc, channels):
@@ -141,9 +130,9 @@ def decode(
         icc = None
     turned = orientation(exif, xmp)
     # Pages of a TIFF are upright, each by its own word; libheif has turned deep AVIF.
-    upright = form == "TIFF" or (form == "AVIF" and deep)
-    if pixels and turned > 1 and not upright:
-        still = [replace(f, pixels=_upright(f.pixels, turned)) for f in still]
+    already = form == "TIFF" or (form == "AVIF" and deep)
+    if pixels and turned > 1 and not already:
+        still = [replace(f, pixels=upright(f.pixels, turned)) for f in still]
     return Picture(
         pixels=still[0].pixels,
         format=form,
@@ -166,61 +155,6 @@ def decode(
         frames=tuple(still) if len(still) > 1 else (),
         loop=loop if isinstance(loop, int) else None,
         notes=tuple(dict.fromkeys(notes)),
-    )
-
-
-def decode_odd_tiff(
-    source: Path | bytes, name: str, tags: filefacts.Tags, pages: int, *, pixels: bool = True
-) -> Picture:
-    """A TIFF whose kind of pixels Pillow does not know: floats in colour, 16 bits with alpha.
-
-    Args:
-        tags: of its first page, the only one that is read.
-        pages: how many there are.
-        name, source, pixels: see ``decode``.
-
-    Raises:
-        InputError: it is damaged.
-    """
-    bits = tags.get(Tag.BitsPerSample, (8,))[0]
-    extra = filefacts.extra_channels(tags)
-    channels = tags.get(Tag.SamplesPerPixel, 1) - extra
-    xmp, exif = tags.get(Tag.XMLPacket), _exif_of(source)
-    turned, place = orientation(exif, xmp), None
-    if turned == 1:
-        place = read_georeference(tags, tags[Tag.ImageWidth], tags[Tag.ImageLength])
-    note = filefacts.left_out(tags, georeferenced=place is not None)
-    notes = [note] if note else []
-    if extra:
-        notes.append(_EXTRA)
-    if pages > 1:
-        notes.append(f"only the first of {pages} pages is read")
-    made: NDArray[Any] = np.empty((0, 0, channels), np.float32 if bits >= 32 else np.uint16)
-    kind: Kind = "gray" if channels <= 2 else "RGB"
-    icc = tags.get(Tag.InterColorProfile)
-    if pixels:
-        made, kind, note = read_deep(source, name, page=0, extra=extra)
-        if note:
-            notes.append(note)
-            icc = srgb_profile()
-    dpi, unit = None, tags.get(Tag.ResolutionUnit)
-    if Tag.XResolution in tags and Tag.YResolution in tags and unit != 1:
-        dpi = (tags[Tag.XResolution], tags[Tag.YResolution])
-    if dpi and unit == 3:  # a centimetre
-        dpi = (dpi[0] * 2.54, dpi[1] * 2.54)
-    return Picture(
-        pixels=_upright(made, turned),
-        format="TIFF",
-        kind=kind,
-        bits=bits,
-        turned=turned,
-        icc=icc,
-        exif=exif,
-        xmp=xmp,
-        iptc=filefacts.iptc_bytes(filefacts.iptc_tag(tags)),
-        dpi=filefacts.resolution(dpi, turned=turned >= 5),
-        place=place,
-        notes=tuple(notes),
     )
 
 
@@ -262,12 +196,12 @@ def _frames(
         pixels = _array(plain)
         if image.mode.startswith("I;16"):
             pixels = _to_16(pixels, image, bits)
-        elif image.format == "TIFF" and filefacts.bit_depth(image) > 8:
+        elif image.format == "TIFF" and containers.bit_depth(image) > 8:
             notes.append("more than 8 bits a channel are read as 8")
         if image.format == "PNG" and image.mode in ("1", "I;16"):
             pixels = _with_transparency(pixels, image)
         if image.format == "TIFF" and not (asked and Tag.Orientation not in image.getexif()):
-            pixels = _upright(pixels, turned)
+            pixels = upright(pixels, turned)
         found.append(Frame(pixels, _duration(image, index), _disposal(image)))
     if image.format in _TIMED:
         most = max(frame.pixels.shape[2] for frame in found)
@@ -330,16 +264,8 @@ def _deep_frames(
         if note:
             notes.append(note)
             icc = srgb_profile()
-        found.append(Frame(_upright(pixels, turned)))
+        found.append(Frame(upright(pixels, turned)))
     return found, kind, icc
-
-
-def _exif_of(source: Path | bytes) -> bytes | None:
-    """EXIF as a block from a TIFF that Pillow does not open."""
-    with filefacts.reopened(source) as file:
-        tags = Image.Exif()
-        tags.load_from_fp(file)
-        return filefacts.exif_block(tags)
 
 
 def _channels(image: Image.Image) -> int:
@@ -365,14 +291,6 @@ def _disposal(image: Image.Image) -> int | None:
         # Keep, clear and restore are 0, 1, 2 in APNG, and 1, 2, 3 in GIF.
         found = {0: 1, 1: 2, 2: 3}.get(int(image.info.get("disposal", 0)))
     return found
-
-
-def _upright(pixels: NDArray[Any], turned: int) -> NDArray[Any]:
-    """What an orientation of 1 to 8 asks for (Exif 2.32, tag 0x0112)."""
-    if turned >= 5:
-        pixels = pixels.swapaxes(0, 1)
-    down, across = _FLIPS[turned]
-    return np.ascontiguousarray(pixels[::down, ::across])
 
 
 def _with_channels(pixels: NDArray[Any], channels: int) -> NDArray[Any]:

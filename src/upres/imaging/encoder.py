@@ -14,28 +14,14 @@ from PIL import Image
 from upres.errors import OutputError, ResourceError, UpresError
 from upres.imaging import avif, jpeg2000
 from upres.imaging.formats import FORMATS, check_size
+from upres.imaging.holding import check_frames, held_exif, holds, holds_frames, lost
 from upres.imaging.metadata import updated_exif, updated_xmp
 from upres.imaging.picture import Picture, collect
 from upres.imaging.png import with_chunks, write_png
-from upres.imaging.profiles import fits
 from upres.imaging.tiff import TiffPages
 
 DEFAULT_QUALITY = 95
-_ANIMATED = ("GIF", "PNG", "WEBP", "AVIF")
 _NO_GRAY = ("WEBP", "AVIF")
-# Formats that hold what `has` names.
-_HELD = {
-    "the colour profile": {"JPEG", "PNG", "WEBP", "TIFF", "AVIF"},
-    "EXIF": {"JPEG", "PNG", "WEBP", "TIFF", "AVIF"},
-    "XMP": {"JPEG", "PNG", "WEBP", "TIFF", "AVIF"},
-    "IPTC": {"JPEG", "PNG", "TIFF"},
-    "the resolution": {"JPEG", "PNG", "TIFF", "BMP"},
-    "gamma": {"PNG"},
-    "texts": {"PNG"},
-    "the comment": {"JPEG", "PNG", "GIF"},
-    "the place (GeoTIFF)": {"TIFF"},
-}
-_SEGMENT = 65_000  # what a JPEG's segments hold, less their headers, and libexif
 
 
 @dataclass(frozen=True)
@@ -75,22 +61,6 @@ def encode(
     return buffer.getvalue(), notes
 
 
-def holds_frames(kind: str) -> bool:
-    """Whether the format holds more than one picture."""
-    return kind in (*_ANIMATED, "TIFF")
-
-
-def check_frames(picture: Picture, kind: str) -> None:
-    """Before the work: whether the format holds frames of these sizes.
-
-    Raises:
-        OutputError: an animation's frames are of one size, a TIFF's pages need not be.
-    """
-    sizes = {frame.pixels.shape[:2] for frame in picture.frames}
-    if len(sizes) > 1 and kind in _ANIMATED:
-        raise OutputError(f"{kind} cannot hold pages of different sizes", "write .tif")
-
-
 def save_rows(
     file: BinaryIO,
     about: Picture,
@@ -121,8 +91,9 @@ def save_rows(
         dtype = about.pixels.dtype
         fit = _Fit(kind, dtype, channels, encoding.background, still=True)
         fitted = (fit(strip) for strip in strips)
-        exif, xmp = updated_exif(about.exif, width, height), updated_xmp(about.xmp)
-        notes = _lost(about, kind, encoding.quality, gray_as_colour=fit.gray_as_colour)
+        exif = updated_exif(held_exif(about, kind), width, height)
+        xmp = updated_xmp(about.xmp)
+        notes = lost(about, kind, encoding.quality, gray_as_colour=fit.gray_as_colour)
         if kind == "PNG":
             write_png(file, about, width, height, fitted, exif, xmp)
         elif kind == "TIFF":
@@ -136,8 +107,7 @@ def save_rows(
             if deep and kind == "AVIF":
                 if about.bits > 12:
                     notes.append(f"{about.bits} bits become 12, which is what AVIF holds")
-                kept = exif if _holds(about, kind, "EXIF") else None
-                file.write(avif.encode_deep(whole, about, _best(encoding.quality), kept, xmp))
+                file.write(avif.encode_deep(whole, about, _best(encoding.quality), exif, xmp))
             elif deep and kind == "JPEG2000" and jpeg2000.available():
                 file.write(jpeg2000.encode_deep(whole, about.bits if 8 < about.bits < 16 else 16))
             else:
@@ -158,14 +128,14 @@ def save_frames(file: BinaryIO, picture: Picture, kind: str, encoding: Encoding)
     check_frames(picture, kind)
     with _explained(kind):
         fit = _Fit(kind, picture.pixels.dtype, channels, encoding.background, still=False)
-        notes = _lost(picture, kind, encoding.quality, gray_as_colour=fit.gray_as_colour)
+        notes = lost(picture, kind, encoding.quality, gray_as_colour=fit.gray_as_colour)
         if kind == "TIFF":
             if picture.animated:
                 notes.append("TIFF holds pages: the timing cannot be kept")
             with TiffPages(file, sum(frame.pixels.nbytes for frame in picture.frames)) as pages:
                 for frame in picture.frames:
                     pixels, size = frame.pixels, frame.pixels.shape
-                    exif = updated_exif(picture.exif, size[1], size[0])
+                    exif = updated_exif(held_exif(picture, kind), size[1], size[0])
                     xmp = updated_xmp(picture.xmp)
                     pages.add(picture, size, pixels.dtype, iter([pixels]), exif, xmp)
             return notes
@@ -226,60 +196,6 @@ def _timing(picture: Picture, kind: str) -> dict[str, Any]:
         # Frames are whole pictures, put in place of the one before.
         timing |= {"disposal": [max(0, (d or 1) - 1) for d in disposals], "blend": 0}
     return timing
-
-
-def _lost(
-    about: Picture,
-    kind: str,
-    quality: int | None,
-    *,
-    gray_as_colour: bool,
-) -> list[str]:
-    """What the picture has, or the user asked for, and the file will not hold."""
-    lost = [name for name, there in has(about).items() if there and not _holds(about, kind, name)]
-    notes = [f"{' and '.join(lost)} cannot be kept in this {kind}"] if lost else []
-    if quality is not None and not FORMATS[kind].lossy:
-        notes.append(f"{kind} is lossless: the quality of {quality} means nothing")
-    if about.kind == "bilevel":
-        notes.append("1 bit becomes 8-bit gray, which enlarged edges need")
-    if about.kind == "palette" and kind != "GIF":
-        notes.append("the palette becomes full colour, which enlarged edges need")
-    if gray_as_colour:
-        notes.append(f"{kind} stores gray as colour")
-    if about.frames and about.format == "TIFF" and kind in _ANIMATED:
-        pages = len(about.frames)
-        notes.append(f"the {pages} pages become frames of an animation; .tif keeps them as pages")
-    if about.frames and not holds_frames(kind):
-        notes.append(f"only the first of {len(about.frames)} frames is kept in {kind}")
-    return notes
-
-
-def has(picture: Picture) -> dict[str, bool]:
-    """What a file may carry beside its pixels, by names for people, and whether this one does."""
-    return {
-        "the colour profile": picture.icc is not None,
-        "EXIF": picture.exif is not None,
-        "XMP": picture.xmp is not None,
-        "IPTC": picture.iptc is not None,
-        "the resolution": picture.dpi is not None,
-        "gamma": picture.icc is None
-        and any(x is not None for x in (picture.gamma, picture.intent, picture.chromaticities)),
-        "texts": bool(picture.texts),
-        "the comment": picture.comment is not None,
-        "the place (GeoTIFF)": picture.place is not None,
-    }
-
-
-def _holds(about: Picture, kind: str, name: str) -> bool:
-    if kind not in _HELD[name]:
-        return False
-    if kind == "JPEG" or (kind == "AVIF" and name == "EXIF" and about.pixels.dtype != np.uint8):
-        block = {"EXIF": about.exif, "XMP": about.xmp, "IPTC": about.iptc}.get(name)
-        return len(block or b"") < _SEGMENT
-    if name == "the colour profile" and kind in ("WEBP", "AVIF") and about.channels <= 2:
-        # They store gray as colour, where a profile for gray would be wrong.
-        return about.icc is not None and fits(about.icc, 3)
-    return True
 
 
 class _Fit:
@@ -393,9 +309,9 @@ def _parameters(
         "the resolution": ("dpi", about.dpi and (round(about.dpi[0]), round(about.dpi[1]))),
     }
     for name, (key, value) in values.items():
-        if value and _holds(about, kind, name):
+        if value and holds(about, kind, name):
             parameters[key] = value
-    if about.iptc and kind == "JPEG" and _holds(about, kind, "IPTC"):
+    if about.iptc and kind == "JPEG" and holds(about, kind, "IPTC"):
         parameters["extra"] = _photoshop_segment(about.iptc)
     return parameters
 

@@ -22,10 +22,11 @@ from PIL import (
 from PIL.ExifTags import Base as Tag
 
 from upres.errors import InputError, ResourceError, UpresError
-from upres.imaging import filefacts
-from upres.imaging.decoding import decode, decode_odd_tiff, frames_of, sizes_of
-from upres.imaging.filefacts import reopened
+from upres.imaging import containers, filefacts
+from upres.imaging.containers import reopened
+from upres.imaging.decoding import decode, frames_of, sizes_of
 from upres.imaging.metadata import orientation
+from upres.imaging.odd_tiff import decode_odd_tiff
 from upres.imaging.picture import Picture
 
 # Content decides, not the suffix, and Pillow's dozens of rarer decoders stay out of reach. A JPEG
@@ -112,10 +113,10 @@ def read_size(source: Path | bytes, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> 
             return (image.height, image.width) if turned else (image.width, image.height)
 
 
-def _odd_tags(source: Path | bytes, name: str, max_pixels: int) -> tuple[filefacts.Tags, int]:
+def _odd_tags(source: Path | bytes, name: str, max_pixels: int) -> tuple[containers.Tags, int]:
     """Of a TIFF whose kind of pixels Pillow does not know; and how many pages it has."""
     with reopened(source) as file:
-        tags, *more = filefacts.tiff_directories(file)
+        tags, *more = containers.tiff_directories(file)
     # Bit 0 is a reduced picture, bit 2 a mask (TIFF 6.0, NewSubfileType).
     pages = 1 + sum(not int(page.get(Tag.NewSubfileType, 0)) & 0b101 for page in more)
     _limit(source, name, [(tags[Tag.ImageWidth], tags[Tag.ImageLength])], max_pixels)

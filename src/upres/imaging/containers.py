@@ -1,0 +1,146 @@
+"""How files are put together: what stands where, as far as Pillow does not tell."""
+
+import io
+import struct
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from PIL import Image, TiffImagePlugin
+from PIL.ExifTags import Base as Tag
+
+_LARGEST_TEXT = 2**26  # bytes of a chunk; Pillow's own limit on texts is the same
+
+Tags = TiffImagePlugin.ImageFileDirectory_v2
+
+
+def reopened(source: Path | bytes | io.BytesIO) -> BinaryIO:
+    """The file again, from its beginning."""
+    if isinstance(source, Path):
+        return source.open("rb")
+    return io.BytesIO(source if isinstance(source, bytes) else source.getvalue())
+
+
+def png_without_pixels(source: Path | bytes) -> Image.Image:
+    """A PNG of one pixel that says in words what the file says, before and behind its pixels.
+
+    Of the file itself Pillow would decode all pixels to see what stands behind them.
+    """
+    header = struct.pack(">IIBBBBB", 1, 1, 8, 0, 0, 0, 0)
+    parts = [b"\x89PNG\r\n\x1a\n", _chunk(b"IHDR", header)]
+    with reopened(source) as file:
+        file.seek(8)
+        while len(head := file.read(8)) == 8:
+            size = int.from_bytes(head[:4], "big") + 4  # and a checksum
+            if head[4:] in (b"tEXt", b"zTXt", b"iTXt", b"eXIf") and size < _LARGEST_TEXT:
+                parts.append(head + file.read(size))
+            else:
+                file.seek(size, 1)
+    parts += [_chunk(b"IDAT", zlib.compress(b"\0\0")), _chunk(b"IEND", b"")]
+    return Image.open(io.BytesIO(b"".join(parts)), formats=["PNG"])
+
+
+def _chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def tiff_directories(file: BinaryIO) -> Iterator[Tags]:
+    """The tags of a TIFF's pages, one after the other, whatever their pixels are.
+
+    Raises:
+        SyntaxError, struct.error, OSError: it is damaged.
+    """
+    file.seek(0)
+    head = file.read(8)
+    if head[2:3] == b"\x2b" or head[3:4] == b"\x2b":  # BigTIFF
+        head += file.read(8)
+    offset, seen = TiffImagePlugin.ImageFileDirectory_v2(ifh=head).next, {0}
+    while offset not in seen:
+        seen.add(offset)
+        tags = TiffImagePlugin.ImageFileDirectory_v2(ifh=head)
+        file.seek(offset)
+        tags.load(file)
+        yield tags
+        offset = tags.next
+
+
+def bit_depth(image: Image.Image) -> int:
+    """Bits a channel in the file, where Pillow might reduce them without a word."""
+    if image.format == "PNG":
+        # The chunk IHDR comes first; its ninth byte of data is the bit depth.
+        header = _peek(image, 26)
+        return header[24] if header[12:16] == b"IHDR" else 8
+    if image.format == "TIFF":
+        bits = getattr(image, "tag_v2", {}).get(Tag.BitsPerSample, (8,))
+        return max(bits) if isinstance(bits, tuple) else int(bits)
+    if image.format == "JPEG2000":
+        # SIZ follows the codestream's first marker; it has the first component's depth, less 1.
+        codestream = _box(image, b"jp2c") if _peek(image, 12)[4:8] == b"jP  " else (0, 0)
+        siz = _peek(image, 43, codestream[0]) if codestream else b""
+        return 1 + (siz[42] & 0x7F) if siz[2:4] == b"\xff\x51" and len(siz) == 43 else 8
+    if image.format == "AVIF":
+        # After a version and flags: how many channels, then each one's depth.
+        if found := _box(image, b"meta", b"iprp", b"ipco", b"pixi"):
+            return _peek(image, 6, found[0])[5]
+        # Else the decoder's settings: the third byte tells 10 and 12 bits (AV1 in ISOBMFF, 2.3.3).
+        found = _box(image, b"meta", b"iprp", b"ipco", b"av1C")
+        flags = _peek(image, 3, found[0])[2] if found else 0
+        return 12 if flags & 0x20 else 10 if flags & 0x40 else 8
+    return 8
+
+
+def _box(image: Image.Image, *path: bytes) -> tuple[int, int] | None:
+    """Where the body of a box within boxes begins and ends (ISO/IEC 14496-12, 4.2)."""
+    start, end = 0, _size(image)
+    for kind in path:
+        while start + 8 <= end:
+            head = _peek(image, 16, start)
+            size, body = int.from_bytes(head[:4], "big"), start + 8
+            if size == 1:
+                size, body = int.from_bytes(head[8:16], "big"), start + 16
+            last = end if size == 0 else start + size
+            if last <= start:
+                return None
+            if head[4:8] == kind:
+                # This one begins with a version and flags.
+                start, end = body + (4 if kind == b"meta" else 0), min(end, last)
+                break
+            start = last
+        else:
+            return None
+    return start, end
+
+
+def is_lossless_webp(image: Image.Image) -> bool:
+    """Whether a WebP file's first picture was compressed without loss."""
+    at, end = 12, _size(image)
+    while at + 8 <= end:
+        head = _peek(image, 8, at)
+        if head[:4] in (b"VP8 ", b"VP8L"):
+            return head[:4] == b"VP8L"
+        # A frame has its place and time before its own parts; other parts have an even length.
+        size = int.from_bytes(head[4:], "little")
+        at += 24 if head[:4] == b"ANMF" else 8 + size + size % 2
+    return False
+
+
+def _size(image: Image.Image) -> int:
+    file: Any = getattr(image, "fp", None)
+    if file is None:
+        return 0
+    place = file.tell()
+    size: int = file.seek(0, 2)
+    file.seek(place)
+    return size
+
+
+def _peek(image: Image.Image, count: int, start: int = 0) -> bytes:
+    file: Any = getattr(image, "fp", None)
+    if file is None:
+        return b""
+    place = file.tell()
+    file.seek(start)
+    data: bytes = file.read(count)
+    file.seek(place)
+    return data

@@ -1,0 +1,116 @@
+"""What each format holds beside its pixels, and what of a picture would be lost in it."""
+
+import numpy as np
+from PIL import Image
+
+from upres.errors import OutputError
+from upres.imaging.formats import FORMATS
+from upres.imaging.picture import Picture
+from upres.imaging.profiles import fits
+
+_ANIMATED = ("GIF", "PNG", "WEBP", "AVIF")
+
+# Formats that hold what `has` names.
+_HELD = {
+    "the colour profile": {"JPEG", "PNG", "WEBP", "TIFF", "AVIF"},
+    "EXIF": {"JPEG", "PNG", "WEBP", "TIFF", "AVIF"},
+    "XMP": {"JPEG", "PNG", "WEBP", "TIFF", "AVIF"},
+    "IPTC": {"JPEG", "PNG", "TIFF"},
+    "the resolution": {"JPEG", "PNG", "TIFF", "BMP"},
+    "gamma": {"PNG"},
+    "texts": {"PNG"},
+    "the comment": {"JPEG", "PNG", "GIF"},
+    "the place (GeoTIFF)": {"TIFF"},
+}
+
+_SEGMENT = 65_000  # what a JPEG's segments hold, less their headers, and libexif
+
+
+def lost(
+    about: Picture,
+    kind: str,
+    quality: int | None,
+    *,
+    gray_as_colour: bool,
+) -> list[str]:
+    """What the picture has, or the user asked for, and the file will not hold."""
+    gone = [name for name, there in has(about).items() if there and not holds(about, kind, name)]
+    notes = [f"{' and '.join(gone)} cannot be kept in this {kind}"] if gone else []
+    if quality is not None and not FORMATS[kind].lossy:
+        notes.append(f"{kind} is lossless: the quality of {quality} means nothing")
+    if about.kind == "bilevel":
+        notes.append("1 bit becomes 8-bit gray, which enlarged edges need")
+    if about.kind == "palette" and kind != "GIF":
+        notes.append("the palette becomes full colour, which enlarged edges need")
+    if gray_as_colour:
+        notes.append(f"{kind} stores gray as colour")
+    if about.frames and about.format == "TIFF" and kind in _ANIMATED:
+        pages = len(about.frames)
+        notes.append(f"the {pages} pages become frames of an animation; .tif keeps them as pages")
+    if about.frames and not holds_frames(kind):
+        notes.append(f"only the first of {len(about.frames)} frames is kept in {kind}")
+    return notes
+
+
+def has(picture: Picture) -> dict[str, bool]:
+    """What a file may carry beside its pixels, by names for people, and whether this one does."""
+    return {
+        "the colour profile": picture.icc is not None,
+        "EXIF": picture.exif is not None,
+        "XMP": picture.xmp is not None,
+        "IPTC": picture.iptc is not None,
+        "the resolution": picture.dpi is not None,
+        "gamma": picture.icc is None
+        and any(x is not None for x in (picture.gamma, picture.intent, picture.chromaticities)),
+        "texts": bool(picture.texts),
+        "the comment": picture.comment is not None,
+        "the place (GeoTIFF)": picture.place is not None,
+    }
+
+
+def holds(about: Picture, kind: str, name: str) -> bool:
+    """Whether a file of this format takes what ``has`` names, as the picture has it."""
+    if kind not in _HELD[name]:
+        return False
+    if kind in ("TIFF", "AVIF") and name == "EXIF" and not _is_whole(about.exif or b""):
+        return False  # these take it apart
+    if kind == "JPEG" or (kind == "AVIF" and name == "EXIF" and about.pixels.dtype != np.uint8):
+        block = {"EXIF": about.exif, "XMP": about.xmp, "IPTC": about.iptc}.get(name)
+        return len(block or b"") < _SEGMENT
+    if name == "the colour profile" and kind in ("WEBP", "AVIF") and about.channels <= 2:
+        # They store gray as colour, where a profile for gray would be wrong.
+        return about.icc is not None and fits(about.icc, 3)
+    return True
+
+
+def held_exif(about: Picture, kind: str) -> bytes | None:
+    """The picture's EXIF, if a file of this format takes it."""
+    return about.exif if about.exif and holds(about, kind, "EXIF") else None
+
+
+def _is_whole(exif: bytes) -> bool:
+    """Whether it can be taken apart."""
+    tags = Image.Exif()
+    try:
+        tags.load(exif)
+        for pointer in (0x8769, 0x8825):
+            tags.get_ifd(pointer)
+    except Exception:  # noqa: BLE001 - Pillow raises whatever it stumbles over
+        return False
+    return True
+
+
+def holds_frames(kind: str) -> bool:
+    """Whether the format holds more than one picture."""
+    return kind in (*_ANIMATED, "TIFF")
+
+
+def check_frames(picture: Picture, kind: str) -> None:
+    """Before the work: whether the format holds frames of these sizes.
+
+    Raises:
+        OutputError: an animation's frames are of one size, a TIFF's pages need not be.
+    """
+    sizes = {frame.pixels.shape[:2] for frame in picture.frames}
+    if len(sizes) > 1 and kind in _ANIMATED:
+        raise OutputError(f"{kind} cannot hold pages of different sizes", "write .tif")
