@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -381,12 +382,14 @@ def upscale_file(
     max_pixels: int = DEFAULT_MAX_PIXELS,
     fast: bool = False,
 ) -> Path:
-    """Enlarge a file, metadata included, and return where the result was written.
+    """Enlarge a file with what the format holds of its metadata, and return where the result is.
+
+    The whole picture is held in memory. What is not kept as it was is a ``UserWarning``.
 
     Args:
         output: its suffix chooses the format; None writes ``photo-x4.png`` style beside the source,
             in the source's format.
-        quality: 1 to 100 for lossy formats; None means 95.
+        quality: 1 to 100 for lossy formats; None means 95, or lossless for a WebP that was.
         overwrite: replace an existing file.
 
     Raises:
@@ -402,7 +405,10 @@ def upscale_file(
     upscaler = load(model, scale=scale, device=device, precision=precision, fast=fast)
     check_size(kind, *upscaler.goal.size(picture.width, picture.height))
     result = upscaler.picture(picture)
-    write_file(target, encode(result, kind, Encoding(quality))[0], overwrite=overwrite)
+    data, notes = encode(result, kind, Encoding(quality))
+    write_file(target, data, overwrite=overwrite)
+    for note in dict.fromkeys([*result.notes, *notes]):
+        warnings.warn(f"{path}: {note}", stacklevel=2)
     return target
 
 

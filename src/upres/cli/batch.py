@@ -44,7 +44,8 @@ def batch(
             "--output",
             "-o",
             metavar="DIR",
-            help="Folder for the results, created if need be.  [default: DIR-x4]",
+            help="Folder for the results, created if need be.  "
+            "[default: DIR-x4, or DIR-upscaled for sizes]",
             rich_help_panel="Output",
         ),
     ] = None,

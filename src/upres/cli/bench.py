@@ -45,7 +45,7 @@ def bench(
             "--scale",
             "-s",
             metavar="2,3,4",
-            help="One or several.  [default: 2,3,4]",
+            help="One or several.",
             rich_help_panel=_WHAT,
         ),
     ] = "2,3,4",
@@ -98,7 +98,9 @@ def bench(
     ] = "auto",
     everything: Annotated[
         bool,
-        typer.Option("--all", help="All models that are on this machine.", rich_help_panel=_HOW),
+        typer.Option(
+            "--all", help="All bundled and added ones, and Lanczos.", rich_help_panel=_HOW
+        ),
     ] = False,
     ensemble: options.Ensemble = False,
     device: options.Device = "auto",

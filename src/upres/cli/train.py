@@ -14,7 +14,7 @@ from upres.errors import UsageError
 
 EXAMPLES = """
 Examples:
-  upres train --data DIV2K                                   the default model, from DIV2K
+  upres train --data DIV2K                                   edsr-baseline x2, on DIV2K
   upres train --data pictures/ --recipe edsr-light --minutes 5
   upres train --data pictures/ --recipe edsr-paper --scale 2,3,4
   upres train --data pictures/ --recipe edsr-light --minutes 5 --resume   goes on with that
