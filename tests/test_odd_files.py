@@ -260,6 +260,21 @@ def test_damaged_exif_costs_no_picture(form):
     assert any(note.startswith("EXIF ") for note in notes) == (form != "JPEG")
 
 
+def test_a_comment_in_latin_1_is_read():
+    image = Image.fromarray((RAMP // 256).astype(np.uint8))
+    picture = read_picture(saved(image, "JPEG", comment="Grüße".encode("latin-1")))
+    made, _ = encode(picture, "PNG")
+    assert read_picture(made).texts == (("Comment", "Grüße"),)
+
+
+def test_a_resolution_that_jpeg_cannot_count_is_said():
+    image = Image.fromarray((RAMP // 256).astype(np.uint8))
+    picture = read_picture(saved(image, "TIFF", dpi=(100_000, 100_000)))
+    made, notes = encode(picture, "JPEG")
+    assert notes == ["the resolution cannot be kept in this JPEG"]
+    assert read_picture(made).dpi is None
+
+
 # Animations
 
 

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from PIL import Image, ImageCms
 
-from upres.imaging.metadata import updated_xmp
+from upres.imaging.metadata import comment_text, updated_xmp
 from upres.imaging.picture import Picture
 
 State = Literal["kept", "changed", "lost", "added"]
@@ -152,8 +152,9 @@ def _texts(picture: Picture) -> str:
 
 def _comment(picture: Picture) -> str:
     # PNG keeps a comment among its texts.
-    text = picture.comment or dict(picture.texts).get("Comment", "").encode()
-    return text.decode("utf-8", "replace")[:40]
+    if picture.comment:
+        return comment_text(picture.comment)[:40]
+    return dict(picture.texts).get("Comment", "")[:40]
 
 
 def _seconds(picture: Picture) -> str:

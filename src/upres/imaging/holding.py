@@ -74,6 +74,8 @@ def holds(about: Picture, kind: str, name: str) -> bool:
         return False
     if kind in ("TIFF", "AVIF") and name == "EXIF" and not _is_whole(about.exif or b""):
         return False  # these take it apart
+    if kind == "JPEG" and name == "the resolution":
+        return max(about.dpi or (0, 0)) <= 0xFFFF
     if kind == "JPEG" or (kind == "AVIF" and name == "EXIF" and about.pixels.dtype != np.uint8):
         block = {"EXIF": about.exif, "XMP": about.xmp, "IPTC": about.iptc}.get(name)
         return len(block or b"") < _SEGMENT

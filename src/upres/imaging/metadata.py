@@ -39,6 +39,14 @@ def updated_exif(exif: bytes | None, width: int, height: int) -> bytes | None:
     return bytes(result)
 
 
+def comment_text(comment: bytes) -> str:
+    """What a JPEG's or GIF's comment says: neither names its alphabet."""
+    try:
+        return comment.decode()
+    except UnicodeDecodeError:
+        return comment.decode("latin-1")
+
+
 def updated_xmp(xmp: bytes | None) -> bytes | None:
     """The same packet with tiff:Orientation 1."""
     if not xmp:

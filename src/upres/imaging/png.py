@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from zlib_ng import zlib_ng
 
-from upres.imaging.metadata import EXIF_HEAD
+from upres.imaging.metadata import EXIF_HEAD, comment_text
 from upres.imaging.picture import Picture
 
 _COLOUR_TYPES = {1: 0, 2: 4, 3: 2, 4: 6}
@@ -93,7 +93,7 @@ def chunks(about: Picture, exif: bytes | None, xmp: bytes | None) -> Iterator[tu
         yield b"zTXt", b"Raw profile type iptc\0\0" + zlib_ng.compress(text.encode())
     texts = list(about.texts)
     if about.comment:
-        texts.append(("Comment", about.comment.decode("utf-8", "replace")))
+        texts.append(("Comment", comment_text(about.comment)))
     for keyword, text in texts:
         try:
             yield b"tEXt", keyword.encode("latin-1") + b"\0" + text.encode("latin-1")
