@@ -9,16 +9,17 @@ from pathlib import Path
 from typing import Any
 
 # Each of pytest's processes has a core; threads beyond that wait for one another, spinning.
-# Read by torch when it is imported, here and in the programs that tests start.
-_TESTERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
-os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // _TESTERS)))
+# Read by torch when it is imported, here and in the programs that tests start. Not in the process
+# that starts pytest's others: they would inherit its number.
+if _testers := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "0")):
+    os.environ["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // _testers))
 
-import numpy as np  # noqa: E402
-import pytest  # noqa: E402
-from hypothesis import HealthCheck, settings  # noqa: E402
-from PIL import Image  # noqa: E402
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, settings
+from PIL import Image
 
-from tests.forks import Forks, Process  # noqa: E402
+from tests.forks import Forks, Process
 
 SOAK = os.environ.get("UPRES_SOAK") == "1"
 
