@@ -77,7 +77,7 @@ def main() -> None:
             )
             break
     scales = model.facts.scales
-    stem = f"{model.facts.name}-x{'-'.join(map(str, scales))}"
+    stem = model.facts.file_name
     target = BUNDLED / f"{stem}.safetensors"
     part = target.with_name(f".{stem}.safetensors")
     exact = [m for s in scales for m in figures(options.result, options.data, s, options.jpeg)]

@@ -12,6 +12,8 @@
 A message is one line: the value, the rule it breaks, and the next step.
 """
 
+import errno
+
 __all__ = [
     "BatchError",
     "InputError",
@@ -22,6 +24,11 @@ __all__ = [
     "VerificationError",
     "WeightsError",
 ]
+
+
+def is_disk_full(error: BaseException | None) -> bool:
+    """Whether the system says that a disk or a quota is full."""
+    return getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
 
 
 class UpresError(Exception):

@@ -1,6 +1,5 @@
 """Model: a network, its weights, and the facts needed to use them, as one safetensors file."""
 
-import errno
 import os
 import secrets
 from collections.abc import Mapping
@@ -15,7 +14,14 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from upres.convert import super_image_state
-from upres.errors import OutputError, ResourceError, UpresError, UsageError, WeightsError
+from upres.errors import (
+    OutputError,
+    ResourceError,
+    UpresError,
+    UsageError,
+    WeightsError,
+    is_disk_full,
+)
 from upres.hashing import sha256_of
 from upres.networks import ARCHITECTURES, Network
 from upres.networks.blocks import bicubic, bicubic_reach
@@ -75,8 +81,9 @@ class Model:
             part.replace(path)
         except (OSError, SafetensorError) as error:
             # safetensors gives the system's number in words only.
-            full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
-            kind = ResourceError if full or "os error 28" in str(error) else OutputError
+            kind = (
+                ResourceError if is_disk_full(error) or "os error 28" in str(error) else OutputError
+            )
             raise kind(
                 f"{path} cannot be written ({error})", "free some disk space, or write elsewhere"
             ) from error

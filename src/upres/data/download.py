@@ -1,6 +1,5 @@
 """Large files from plain web servers: resumed where they stopped, verified before use."""
 
-import errno
 import http.client
 import shutil
 import time
@@ -11,7 +10,7 @@ import zlib
 from collections.abc import Callable
 from pathlib import Path
 
-from upres.errors import ResourceError, WeightsError
+from upres.errors import ResourceError, WeightsError, is_disk_full
 from upres.hashing import sha256_of
 
 # What is going on, how much of it is done, and how much there is.
@@ -66,7 +65,7 @@ def download(
             _verify(part, sha256, url)
             part.replace(target)
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if is_disk_full(error):
             raise ResourceError(
                 f"the disk is full; what arrived of {name} is kept", "free some and ask again"
             ) from error
@@ -98,7 +97,7 @@ def _receive(
                 ) from error
             reason = f"HTTP {error.code}"
         except (urllib.error.URLError, http.client.HTTPException, TimeoutError, OSError) as error:
-            if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
+            if is_disk_full(error):
                 raise
             reason = str(getattr(error, "reason", error)) or type(error).__name__
         now = part.stat().st_size if part.is_file() else 0

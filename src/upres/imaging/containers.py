@@ -3,12 +3,14 @@
 import io
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from PIL import Image, TiffImagePlugin
 from PIL.ExifTags import Base as Tag
+
+from upres.imaging.png import packed
 
 _LARGEST_TEXT = 2**26  # bytes of a chunk; Pillow's own limit on texts is the same
 
@@ -28,7 +30,7 @@ def png_without_pixels(source: Path | bytes) -> Image.Image:
     Of the file itself Pillow would decode all pixels to see what stands behind them.
     """
     header = struct.pack(">IIBBBBB", 1, 1, 8, 0, 0, 0, 0)
-    parts = [b"\x89PNG\r\n\x1a\n", _chunk(b"IHDR", header)]
+    parts = [b"\x89PNG\r\n\x1a\n", packed(b"IHDR", header)]
     with reopened(source) as file:
         file.seek(8)
         while len(head := file.read(8)) == 8:
@@ -37,12 +39,8 @@ def png_without_pixels(source: Path | bytes) -> Image.Image:
                 parts.append(head + file.read(size))
             else:
                 file.seek(size, 1)
-    parts += [_chunk(b"IDAT", zlib.compress(b"\0\0")), _chunk(b"IEND", b"")]
+    parts += [packed(b"IDAT", zlib.compress(b"\0\0")), packed(b"IEND", b"")]
     return Image.open(io.BytesIO(b"".join(parts)), formats=["PNG"])
-
-
-def _chunk(kind: bytes, data: bytes) -> bytes:
-    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
 def tiff_directories(file: BinaryIO) -> Iterator[Tags]:
@@ -63,6 +61,12 @@ def tiff_directories(file: BinaryIO) -> Iterator[Tags]:
         tags.load(file)
         yield tags
         offset = tags.next
+
+
+def is_page(tags: Mapping[int, Any]) -> bool:
+    """Whether a TIFF's directory is neither a smaller copy nor a mask of a page."""
+    # Bit 0 is a reduced picture, bit 2 a mask (TIFF 6.0, NewSubfileType).
+    return not int(tags.get(Tag.NewSubfileType, 0)) & 0b101
 
 
 def bit_depth(image: Image.Image) -> int:

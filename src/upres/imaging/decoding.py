@@ -52,8 +52,7 @@ def frames_of(image: Image.Image) -> list[int]:
     found = []
     for index in range(count):
         image.seek(index)
-        # Bit 0 is a reduced picture, bit 2 a mask (TIFF 6.0, NewSubfileType).
-        if not int(image.tag_v2.get(Tag.NewSubfileType, 0)) & 0b101:  # type: ignore[attr-defined]
+        if containers.is_page(image.tag_v2):  # type: ignore[attr-defined]
             found.append(index)
     image.seek(0)
     return found or [0]

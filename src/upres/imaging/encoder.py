@@ -133,10 +133,10 @@ def save_frames(file: BinaryIO, picture: Picture, kind: str, encoding: Encoding)
             if picture.animated:
                 notes.append("TIFF holds pages: the timing cannot be kept")
             with TiffPages(file, sum(frame.pixels.nbytes for frame in picture.frames)) as pages:
+                kept, xmp = held_exif(picture, kind), updated_xmp(picture.xmp)
                 for frame in picture.frames:
                     pixels, size = frame.pixels, frame.pixels.shape
-                    exif = updated_exif(held_exif(picture, kind), size[1], size[0])
-                    xmp = updated_xmp(picture.xmp)
+                    exif = updated_exif(kept, size[1], size[0])
                     pages.add(picture, size, pixels.dtype, iter([pixels]), exif, xmp)
             return notes
         images = [_image(fit(frame.pixels), kind) for frame in picture.frames]

@@ -44,8 +44,8 @@ def write_png(
         if not begun:
             bits, colour = 8 * strip.dtype.itemsize, _COLOUR_TYPES[strip.shape[2]]
             head = struct.pack(">IIBBBBB", width, height, bits, colour, 0, 0, 0)
-            file.write(_chunk(b"IHDR", head))
-            file.writelines(_chunk(*chunk) for chunk in chunks(about, exif, xmp))
+            file.write(packed(b"IHDR", head))
+            file.writelines(packed(*chunk) for chunk in chunks(about, exif, xmp))
             begun = True
         step = strip.shape[2] * strip.dtype.itemsize
         few = max(1, _PIECE // (width * step))  # choosing filters takes a dozen times their bytes
@@ -55,17 +55,17 @@ def write_png(
             held += pressed.compress(_filtered(rows, above, step).tobytes())
             above = rows[-1].copy()
             if len(held) >= _PIECE:
-                file.write(_chunk(b"IDAT", bytes(held)))
+                file.write(packed(b"IDAT", bytes(held)))
                 held.clear()
     held += pressed.flush()
-    file.write(_chunk(b"IDAT", bytes(held)))
-    file.write(_chunk(b"IEND", b""))
+    file.write(packed(b"IDAT", bytes(held)))
+    file.write(packed(b"IEND", b""))
 
 
 def with_chunks(data: bytes, about: Picture, exif: bytes | None, xmp: bytes | None) -> bytes:
     """A PNG file that another writer made without metadata, with ours after its header."""
     end_of_header = 8 + 25
-    added = b"".join(_chunk(*chunk) for chunk in chunks(about, exif, xmp))
+    added = b"".join(packed(*chunk) for chunk in chunks(about, exif, xmp))
     return data[:end_of_header] + added + data[end_of_header:]
 
 
@@ -101,7 +101,8 @@ def chunks(about: Picture, exif: bytes | None, xmp: bytes | None) -> Iterator[tu
             yield b"iTXt", keyword.encode("latin-1", "replace") + b"\0\0\0\0\0" + text.encode()
 
 
-def _chunk(kind: bytes, data: bytes) -> bytes:
+def packed(kind: bytes, data: bytes) -> bytes:
+    """One part of a file: length, type, contents, checksum (PNG, 5.3)."""
     return (
         struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib_ng.crc32(kind + data))
     )

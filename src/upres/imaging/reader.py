@@ -117,8 +117,7 @@ def _odd_tags(source: Path | bytes, name: str, max_pixels: int) -> tuple[contain
     """Of a TIFF whose kind of pixels Pillow does not know; and how many pages it has."""
     with reopened(source) as file:
         tags, *more = containers.tiff_directories(file)
-    # Bit 0 is a reduced picture, bit 2 a mask (TIFF 6.0, NewSubfileType).
-    pages = 1 + sum(not int(page.get(Tag.NewSubfileType, 0)) & 0b101 for page in more)
+    pages = 1 + sum(containers.is_page(page) for page in more)
     _limit(source, name, [(tags[Tag.ImageWidth], tags[Tag.ImageLength])], max_pixels)
     return tags, pages
 

@@ -1,6 +1,5 @@
 """last.pt: everything a run needs to go on, written beside its place and renamed."""
 
-import errno
 import os
 import pickle
 import secrets
@@ -9,7 +8,7 @@ from typing import Any
 
 import torch
 
-from upres.errors import OutputError, ResourceError, WeightsError
+from upres.errors import OutputError, ResourceError, WeightsError, is_disk_full
 
 NAME = "last.pt"
 FORMAT = 2
@@ -32,8 +31,7 @@ def save_checkpoint(folder: Path, state: dict[str, Any]) -> None:
         part.replace(path)
     except (OSError, RuntimeError) as error:
         # torch's own writer wraps what the file system says.
-        code = getattr(error, "errno", None) or getattr(error.__context__, "errno", None)
-        if code in (errno.ENOSPC, errno.EDQUOT):
+        if is_disk_full(error) or is_disk_full(error.__context__):
             raise ResourceError(
                 f"the disk is full, the checkpoint in {folder} stays as it was",
                 "free some, then go on with --resume",

@@ -1,13 +1,12 @@
 """Models that the user added: copies in ``home()/models``, each with a JSON of what it is."""
 
-import errno
 import json
 import secrets
 import shutil
 from contextlib import suppress
 from pathlib import Path
 
-from upres.errors import OutputError, ResourceError, UsageError, WeightsError
+from upres.errors import OutputError, ResourceError, UsageError, WeightsError, is_disk_full
 from upres.weights.facts import FactsError, ModelFacts
 from upres.weights.header import read_facts
 from upres.weights.manifest import WeightsEntry, is_model_name, load_manifest
@@ -68,12 +67,13 @@ def add(source: Path, name: str = "", *, overwrite: bool = False) -> WeightsEntr
         raise WeightsError(f"{chosen} comes with upres already", "choose another --name")
     facts = ModelFacts.from_mapping({**facts.to_mapping(), "name": chosen})
     digest, size = sha256_of(source), source.stat().st_size
-    stem = WeightsEntry(facts, "", digest, size, None).name
+    stem = facts.file_name
     weights, description = folder() / f"{stem}.safetensors", folder() / f"{stem}.json"
     if description.exists() and not overwrite:
         raise WeightsError(f"{stem} is added already", "choose another --name, or --overwrite it")
-    others = {other for e in added() if e.name != stem for other in (e.facts.name, e.name)}
-    if stem in others or any(chosen == e.name for e in added()):
+    there = added()
+    others = {other for e in there if e.name != stem for other in (e.facts.name, e.name)}
+    if stem in others or any(chosen == e.name for e in there):
         raise WeightsError(
             f"{chosen} would be mistaken for a model that was added", "choose another --name"
         )
@@ -87,7 +87,7 @@ def add(source: Path, name: str = "", *, overwrite: bool = False) -> WeightsEntr
         parts[0].replace(weights)
         parts[1].replace(description)
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if is_disk_full(error):
             raise ResourceError(
                 f"the disk is full, {source} cannot be copied to {folder()}",
                 "free some, or set UPRES_HOME to a folder on another disk",

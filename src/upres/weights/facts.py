@@ -48,6 +48,11 @@ class ModelFacts:
     trained_on: str
     measured: tuple[Measurement, ...] = ()
 
+    @property
+    def file_name(self) -> str:
+        """Of one file of the model, without the suffix: "edsr-light-x4"."""
+        return f"{self.name}-x{'-'.join(map(str, self.scales))}"
+
     @classmethod
     def from_mapping(cls, raw: Mapping[str, Any]) -> "ModelFacts":
         """Check and freeze.

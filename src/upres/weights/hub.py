@@ -1,13 +1,12 @@
 """Files on the Hugging Face Hub, at pinned commits, through the Hub's own cache."""
 
-import errno
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from upres.errors import ResourceError, WeightsError
+from upres.errors import ResourceError, WeightsError, is_disk_full
 from upres.hashing import sha256_of
 
 # Bytes that arrived so far, and bytes in all (0 where the server does not say).
@@ -111,7 +110,7 @@ def download(
         )
     # An ImportError: a proxy that needs a package which is not there.
     except (OSError, ValueError, RuntimeError, ImportError, library.errors.HTTPError) as error:
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if is_disk_full(error):
             raise ResourceError(
                 f"the disk is full, {where} cannot be stored", "free some, or set HF_HOME"
             ) from error

@@ -50,7 +50,7 @@ class WeightsEntry:
     @property
     def name(self) -> str:
         """Unique: "edsr-light-x4"."""
-        return f"{self.facts.name}-x{'-'.join(map(str, self.facts.scales))}"
+        return self.facts.file_name
 
 
 @dataclass(frozen=True)

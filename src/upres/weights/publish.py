@@ -71,7 +71,7 @@ def model_card(path: Path) -> str:
 
 def _published_as(facts: ModelFacts) -> str:
     """One repository holds a model's files for all scales, and training calls each the same."""
-    return f"{facts.name}-x{'-'.join(map(str, facts.scales))}.safetensors"
+    return f"{facts.file_name}.safetensors"
 
 
 def _story(training: dict[str, Any]) -> str:
