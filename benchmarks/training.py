@@ -49,7 +49,8 @@ class Files(Dataset):
             Image.fromarray(whole.reshape(entry.height, entry.width, 3)).save(names[0])
             Image.fromarray(low[start : start + h * w].reshape(h, w, 3)).save(names[1])
             start += h * w
-            self.pairs.append(names)
+            if min(h, w) >= patch:  # as upres leaves out what holds no patch
+                self.pairs.append(names)
 
     def __len__(self) -> int:
         return self.count

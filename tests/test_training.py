@@ -11,6 +11,7 @@ import sys
 import time
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from itertools import count
 
 import numpy as np
@@ -35,6 +36,7 @@ from upres.training.patches import PatchStore
 from upres.training.recipe import build_recipe, load_recipe, parse_change, shipped
 from upres.training.schedule import rate_factor
 from upres.training.session import run_order
+from upres.training.validation import make_pairs
 from upres.training.warmstart import mean_of, warm_start
 from upres.weights.header import read_facts, read_training
 from upres.weights.manifest import load_manifest
@@ -487,6 +489,19 @@ def test_an_interrupted_run_ends_as_an_uninterrupted_one(order, tmp_path, at, ki
     assert old["position"]["step"] == new["position"]["step"] == 12
 
 
+def test_float32_is_all_of_float32(order):
+    learner = Learner(EDSR(2, blocks=1, channels=4), load_recipe("edsr-paper"), torch.device("cpu"))
+    seen = []
+    convolutions = torch.backends.cudnn.conv
+    for way in ("register_forward_hook", "register_full_backward_hook"):
+        getattr(learner.network.tail, way)(lambda *_: seen.append(convolutions.fp32_precision))
+    before = convolutions.fp32_precision
+    learner.gradients(torch.zeros(1, 3, 8, 8), torch.zeros(1, 3, 16, 16), 2)
+    assert learner.dtype == torch.float32
+    assert seen == ["ieee", "ieee"]
+    assert convolutions.fp32_precision == before
+
+
 def test_another_seed_gives_other_weights(order, tmp_path):
     run_order(order("a", seed=1), View(), never)
     run_order(order("b", seed=2), View(), never)
@@ -516,6 +531,14 @@ def test_a_damaged_picture_held_out_is_skipped_and_named(order, pictures):
     (result,) = run_order(order(data=(("p", find_pictures(pictures)),)), view, never)
     assert result.finished
     assert any("skipped damaged.png" in note and "held out" in note for note in view.notes)
+
+
+def test_a_blank_picture_held_out_spoils_no_mean(pictures):
+    Image.new("RGB", (96, 96), "white").save(pictures / "blank.png")
+    notes = []
+    pairs = make_pairs(find_pictures(pictures).train, (2,), degraded=False, note=notes.append)
+    assert len(pairs) == 11
+    assert notes == ["skipped blank.png x2 held out for validation: bicubic is perfect"]
 
 
 def test_minutes_end_a_run_and_its_schedule(order, tmp_path):
@@ -622,17 +645,32 @@ def test_a_loss_that_stays_bad_gives_up_with_the_last_good_state(order, tmp_path
 def test_a_bad_loss_at_the_very_end_is_not_kept(order, tmp_path, monkeypatch):
     monkeypatch.setattr(session, "PatchStore", Faulty)
     Faulty.calls, Faulty.bad = 0, (60,)
-    run_order(order(changes={"steps": 60}), View(), never)
+    (result,) = run_order(order(changes={"steps": 60}), View(), never)
+    assert result.finished
     assert all(torch.isfinite(v).all() for v in weights(tmp_path / "run").values())
+    # What was lost is made again.
+    last = torch.load(tmp_path / "run/last.pt", weights_only=True)["position"]
+    assert last == last | {"step": 60, "slowed": 0.5}
+    assert [e["step"] for e in events(tmp_path / "run") if e["event"] == "steps"] == [50, 60]
 
 
-def test_a_bad_loss_just_before_the_last_measurement_is_not_kept(order, tmp_path, monkeypatch):
+def test_weights_are_never_measured_after_a_bad_loss(order, tmp_path, monkeypatch):
     monkeypatch.setattr(session, "PatchStore", Faulty)
     Faulty.calls, Faulty.bad = 0, (1,)
     view = View()
-    run_order(order(changes={"steps": 1}, look_minutes=0.0), view, never)
-    assert len(view.looks) == 2
+    run_order(order(changes={"steps": 3}, look_minutes=0.0), view, never)
+    assert len(view.looks) >= 2
+    told = [e for e in events(tmp_path / "run") if e["event"] == "validation"]
+    assert all(e["psnr"] > 5 for e in told)
     assert all(torch.isfinite(v).all() for v in weights(tmp_path / "run").values())
+
+
+def test_looking_often_keeps_the_saved_state_young(order, tmp_path, monkeypatch):
+    monkeypatch.setattr(trainer, "_LOOK_SHARE", 0)
+    monkeypatch.setattr(session, "Run", partial(trainer.Run, save_every=0.0))
+    run_order(order(look_minutes=0.0, changes={"steps": 10}), View(), never)
+    saved = [e["step"] for e in events(tmp_path / "run") if e["event"] == "checkpoint"]
+    assert saved == list(range(11))
 
 
 def test_a_full_disk_leaves_the_old_checkpoint(order, tmp_path, monkeypatch):
@@ -686,6 +724,48 @@ def test_a_resumed_run_may_be_longer_and_says_when_the_pictures_changed(order, p
     assert state["position"]["step"] == 14
 
 
+def test_a_network_without_upsamplers_is_not_resumed_at_another_scale(order, tmp_path):
+    asked = order(recipe="srcnn", scales=(2,), changes={"data.patch": 12, "data.batch": 2})
+    run_order(asked, View(), after(2))
+    with pytest.raises(WeightsError, match="begun with --scale 2, not 3"):
+        run_order(replace(asked, resume=True, scales=(3,)), View(), never)
+
+
+def test_a_resumed_run_tells_what_it_began_from_at_first(order, tmp_path):
+    run_order(order("first"), View(), never)
+    init = str(tmp_path / "first" / "model.safetensors")
+    run_order(order(init=init), View(), after(2))
+    view = View()
+    (result,) = run_order(order(resume=True), view, never)
+    assert read_training(result.path)["start"].startswith(f"{init}: ")
+    assert any(f"goes on from step 2; it began from {init}" in note for note in view.notes)
+    assert not any("starts from" in note for note in view.notes)
+
+
+def test_steps_made_again_after_a_crash_are_recorded_once(order, tmp_path):
+    run_order(order(changes={"steps": 100}), View(), after(60))
+    metrics = tmp_path / "run" / "metrics.jsonl"
+    # Killed later than its last checkpoint, in the middle of a line.
+    with metrics.open("a") as file:
+        file.write('{"event": "steps", "time": 0, "step": 80, "loss": 1.0}\n')
+        file.write('{"event": "validation", "time": 0, "step": 90, "sc')
+    run_order(order(resume=True, changes={"steps": 100}), View(), never)
+    told = events(tmp_path / "run")
+    assert [e["step"] for e in told if e["event"] == "steps"] == [50, 60, 100]
+    assert [e["resumed"] for e in told if e["event"] == "start"] == [False, True]
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full")  # noqa: PTH110
+def test_a_record_that_cannot_be_written_ends_no_run(order, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "metrics.jsonl").symlink_to("/dev/full")
+    view = View()
+    (result,) = run_order(order(overwrite=False, resume=True), view, never)
+    assert result.finished
+    (note,) = [note for note in view.notes if "record has gaps" in note]
+    assert "No space left" in note
+
+
 def test_resuming_nothing_is_said(order):
     view = View()
     run_order(order(resume=True), view, never)
@@ -728,6 +808,12 @@ def test_a_folder_with_a_run_is_not_begun_again(order, tmp_path):
     before = weights(tmp_path / "run")
     run_order(order(overwrite=True, seed=9), View(), never)
     assert not same(before, weights(tmp_path / "run"))
+    # Pictures of steps that the new run does not make are gone; other people's files are not.
+    left = tmp_path / "run" / "validation"
+    (left / "0000999.png").touch()
+    (left / "mine.png").touch()
+    run_order(order(overwrite=True), View(), never)
+    assert {p.name for p in left.iterdir()} == {"0000012.png", "mine.png"}
     # What was there may be what the new run begins with, and goes when nothing can fail any more.
     path = tmp_path / "run/model.safetensors"
     before = path.read_bytes()

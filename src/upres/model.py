@@ -228,8 +228,12 @@ class _LumaOnly(Network):
         return x
 
     def reconstruct(self, features: Tensor, scale: int) -> Tensor:
-        convert = torch.nn.functional.conv2d
-        ycc = convert(features.float(), self.get_buffer("to_ycc")) + self.get_buffer("offset")
+        ycc = self._convert(features.float(), "to_ycc") + self.get_buffer("offset")
         luma = self.network(ycc[:, :1], scale)
         joined = torch.cat([luma.float(), bicubic(ycc[:, 1:], scale)], 1)
-        return convert(joined - self.get_buffer("offset"), self.get_buffer("to_rgb"))
+        return self._convert(joined - self.get_buffer("offset"), "to_rgb")
+
+    def _convert(self, x: Tensor, matrix: str) -> Tensor:
+        # Colours are exact, whatever the network is run in.
+        with torch.autocast(x.device.type, enabled=False):
+            return torch.nn.functional.conv2d(x, self.get_buffer(matrix))

@@ -2,12 +2,12 @@
 
 import copy
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
+from upres.inference.device import all_of_float32
 from upres.inference.tiling import Cut
 from upres.networks import Network
 
@@ -80,7 +80,7 @@ class PlainExecutor:
         x = x.contiguous(memory_format=torch.channels_last)
         inner = Cut(*(max(0, side - self.reach) for side in vars(cut).values()))
         rest = Cut(*(min(side, self.reach) for side in vars(cut).values()))
-        with _all_of_float32():
+        with all_of_float32():
             features = crop(self.network.features(x, self.scale), inner)
             if x.device.type == "mps":
                 # torch's convolutions there took a part of a channels-last tensor for all of it
@@ -90,19 +90,6 @@ class PlainExecutor:
         if self.on_share is not None:
             self.on_share(float(len(x)))
         yield crop(picture.float(), rest, self.scale)
-
-
-@contextmanager
-def _all_of_float32() -> Iterator[None]:
-    """cuDNN computes float32 with TF32, 10 of its 23 bits, unless told otherwise; who asks for
-    fp32 means all of them."""
-    convolutions = torch.backends.cudnn.conv  # type: ignore[attr-defined]
-    before = convolutions.fp32_precision
-    convolutions.fp32_precision = "ieee"
-    try:
-        yield
-    finally:
-        convolutions.fp32_precision = before
 
 
 def crop(x: Tensor, cut: Cut, scale: int = 1) -> Tensor:

@@ -11,7 +11,7 @@ import torch
 from upres.errors import OutputError, ResourceError, WeightsError, is_disk_full
 
 NAME = "last.pt"
-FORMAT = 2
+FORMAT = 3
 
 
 def save_checkpoint(folder: Path, state: dict[str, Any]) -> None:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from upres.inference.device import cpu_has_bfloat16
+from upres.inference.device import all_of_float32, cpu_has_bfloat16
 from upres.networks import Network
 from upres.training.muon import Muon
 from upres.training.recipe import OptimiserRecipe, Recipe
@@ -89,7 +89,7 @@ class Learner:
         total = torch.zeros((), device=self.device)
         chunks = zip(low.chunk(parts), high.chunk(parts), strict=True)
         for number, (some, truth) in enumerate(chunks, 1):
-            with self._shared_only_at_end(last=number == parts):
+            with self._shared_only_at_end(last=number == parts), all_of_float32():
                 with torch.autocast(
                     self.device.type,
                     self.dtype,

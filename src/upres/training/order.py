@@ -11,10 +11,12 @@ from upres.errors import OutputError, UsageError
 from upres.networks import ARCHITECTURES
 from upres.training.checkpoint import NAME as CHECKPOINT
 from upres.training.recipe import Recipe, load_recipe
-from upres.training.record import METRICS
+from upres.training.record import BOARD, CURVE, METRICS, PICTURES
 
 RESULT = "model.safetensors"
 _FILES = (CHECKPOINT, RESULT, METRICS)
+# What else a run leaves; only files of these names are ours to delete.
+_LEFT = (CURVE, f"{PICTURES}/*[0-9].png", f"{BOARD}/events.out.tfevents.*")
 
 
 @dataclass(frozen=True)
@@ -128,10 +130,10 @@ def make_way(folder: Path, order: Order) -> None:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        for pattern in (*_FILES, *_LEFT) if order.overwrite else ():
+            for path in list(folder.glob(pattern)):
+                path.unlink()
     except OSError as error:
         raise OutputError(
-            f"{folder} cannot be made ({error.strerror})", "give another --output"
+            f"{folder} cannot be made ready ({error.strerror})", "give another --output"
         ) from error
-    if order.overwrite:
-        for name in _FILES:
-            (folder / name).unlink(missing_ok=True)

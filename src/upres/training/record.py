@@ -2,10 +2,12 @@
 
 import importlib.util
 import json
+import secrets
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,6 +20,9 @@ from upres.model import Model
 from upres.training.validation import Pair, Quality, measure
 
 METRICS = "metrics.jsonl"
+PICTURES = "validation"
+BOARD = "tensorboard"
+CURVE = "curve.png"
 _SHOWN = 4  # validation pictures that are kept side by side
 
 
@@ -40,6 +45,8 @@ class View(Protocol):
 class Record:
     """Keeps what happens in a run's folder, and shows it.
 
+    A run outlives its record: what cannot be written is said once, and training goes on.
+
     Args:
         folder: of the run.
         pairs: validation pictures; without any, nothing is measured.
@@ -48,8 +55,11 @@ class Record:
 
     def __init__(self, folder: Path, pairs: Sequence[Pair], view: View) -> None:
         self.folder, self.pairs, self.view = folder, tuple(pairs), view
-        self.metrics = (folder / METRICS).open("a", encoding="utf-8")
-        self.board = _tensorboard(folder)
+        self.complete = True
+        self.resumed_at: int | None = None
+        events = read_events(folder)
+        if events:  # a line that a crash cut short would swallow the next
+            self._rewrite(events)
 
     def steps(self, facts: Mapping[str, Any]) -> None:
         """See ``trainer.Watch``."""
@@ -61,6 +71,9 @@ class Record:
 
     def event(self, name: str, facts: Mapping[str, Any]) -> None:
         """See ``trainer.Watch``."""
+        if name == "resume":
+            self._forget_after(facts["step"])
+            self.view.note(f"goes on from step {facts['step']}; it began from {facts['start']}")
         self._write(name, facts)
         if name == "other_pictures":
             self.view.note("the pictures are not those that the run was begun with")
@@ -84,21 +97,69 @@ class Record:
             if self.board is not None:
                 self.board.add_scalar(f"psnr/x{one.scale}", one.psnr, step)
                 self.board.add_scalar(f"ssim/x{one.scale}", one.ssim, step)
-        side_by_side(self.pairs[:_SHOWN], made, self.folder / "validation" / f"{step:07d}.png")
+        with self._losing_no_run():
+            side_by_side(self.pairs[:_SHOWN], made, self.folder / PICTURES / f"{step:07d}.png")
         self.view.validated(step, quality)
         return quality
 
     def close(self) -> None:
         """Finish the files; draw the curves if matplotlib is there."""
-        self.metrics.close()
-        if self.board is not None:
-            self.board.close()
-        draw_curves(self.folder)
+        with self._losing_no_run():
+            if self.board is not None:
+                self.board.close()
+            draw_curves(self.folder)
+
+    @cached_property
+    def board(self) -> Any:
+        """TensorBoard's writer, or None. It hides what an interrupted run did beyond its last
+        checkpoint, so it is made once that is known."""
+        return _tensorboard(self.folder, self.resumed_at)
 
     def _write(self, name: str, facts: Mapping[str, Any]) -> None:
         event = {"event": name, "time": round(time.time(), 3), **facts}
-        self.metrics.write(json.dumps(event) + "\n")
-        self.metrics.flush()
+        with self._losing_no_run(), (self.folder / METRICS).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(event) + "\n")
+
+    def _forget_after(self, step: int) -> None:
+        """Steps that were made but never saved are made again."""
+        self.resumed_at = step + 1
+        self._rewrite(
+            event
+            for event in read_events(self.folder)
+            if event["event"] not in ("steps", "validation") or event["step"] <= step
+        )
+
+    def _rewrite(self, events: Iterable[Mapping[str, Any]]) -> None:
+        path = self.folder / METRICS
+        part = path.with_name(f".upres-{secrets.token_hex(8)}.part")
+        with self._losing_no_run():
+            try:
+                part.write_text("".join(json.dumps(event) + "\n" for event in events), "utf-8")
+                part.replace(path)
+            finally:
+                part.unlink(missing_ok=True)
+
+    @contextmanager
+    def _losing_no_run(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            if self.complete:
+                self.view.note(
+                    f"the run's record has gaps from here on ({error}); training goes on"
+                )
+            self.complete = False
+
+
+def read_events(folder: Path) -> list[dict[str, Any]]:
+    """What metrics.jsonl holds; a line that a crash cut short is left out."""
+    path, events = folder / METRICS, []
+    for line in path.read_text("utf-8", errors="replace").splitlines() if path.is_file() else ():
+        with suppress(json.JSONDecodeError):
+            event = json.loads(line)
+            if isinstance(event, dict) and "event" in event:
+                events.append(event)
+    return events
 
 
 def side_by_side(pairs: Sequence[Pair], made: Sequence[NDArray[np.uint8]], path: Path) -> None:
@@ -121,7 +182,7 @@ def draw_curves(folder: Path) -> Path | None:
         return None
     from matplotlib.figure import Figure
 
-    events = [json.loads(line) for line in (folder / METRICS).read_text("utf-8").splitlines()]
+    events = read_events(folder)
     steps = [e for e in events if e["event"] == "steps"]
     looks = [e for e in events if e["event"] == "validation"]
     figure = Figure(figsize=(9, 7), layout="constrained")
@@ -142,17 +203,17 @@ def draw_curves(folder: Path) -> Path | None:
     psnr.set(xlabel="step", ylabel="validation PSNR, dB (Y channel)")
     if looks:
         psnr.legend()
-    path = folder / "curve.png"
+    path = folder / CURVE
     figure.savefig(path, dpi=110)
     return path
 
 
-def _tensorboard(folder: Path) -> Any:
+def _tensorboard(folder: Path, purge_step: int | None) -> Any:
     """A writer, if TensorBoard is installed and works."""
     if importlib.util.find_spec("tensorboard") is None:
         return None
     with suppress(ImportError):
         from torch.utils.tensorboard import SummaryWriter
 
-        return SummaryWriter(str(folder / "tensorboard"))
+        return SummaryWriter(str(folder / BOARD), purge_step=purge_step)
     return None

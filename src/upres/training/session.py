@@ -97,7 +97,6 @@ def _runs(
     results: list[Result] = []
     for plan in wanted:
         model, origin = begin(order, plan, results[0].path if results else None)
-        view.note(f"x{','.join(map(str, plan.scales))} starts from {origin}")
         result = _one(around, plan, model, origin)
         processes.wait()  # the first one has written what the next run may begin with
         results.append(result)
@@ -150,16 +149,18 @@ def _one(around: _Around, plan: Plan, model: Model, origin: str) -> Result:
         if first
         else ()
     )
-    title = f"{model.facts.name} x{','.join(map(str, plan.scales))}"
-    around.view.begins(title, recipe, order.minutes)
+    scales = f"x{','.join(map(str, plan.scales))}"
+    resume = order.resume and (plan.folder / CHECKPOINT).is_file()
+    if order.resume and not resume:
+        around.view.note(f"{plan.folder} holds no run to resume: a new one begins")
+    if not resume:
+        around.view.note(f"{scales} starts from {origin}")
+    around.view.begins(f"{model.facts.name} {scales}", recipe, order.minutes)
     # From here on nothing is asked for any more: an old run may go.
     if first:
         make_way(plan.folder, order)
     record = Record(plan.folder, pairs, around.view) if first else None
-    story = _story(around, plan, prepared, origin)
-    resume = order.resume and (plan.folder / CHECKPOINT).is_file()
-    if order.resume and not resume:
-        around.view.note(f"{plan.folder} holds no run to resume: a new one begins")
+    story = _story(around, plan, prepared)
     run = Run(
         recipe=recipe,
         model=model,
@@ -171,6 +172,7 @@ def _one(around: _Around, plan: Plan, model: Model, origin: str) -> Result:
         watch=record or _Nobody(),
         minutes=order.minutes,
         resume=resume,
+        origin=origin,
         data=around.pictures.fingerprint,
         stop=around.stop,
         # A report copies the state, which would cost a fast device a tenth of its time.
@@ -178,7 +180,8 @@ def _one(around: _Around, plan: Plan, model: Model, origin: str) -> Result:
         look_every=60 * min(order.look_minutes, (order.minutes or math.inf) / 5),
     )
     if record is not None:
-        record.event("start", {**story, "scales": plan.scales, "resumed": run.resume})
+        begins = {} if resume else {"start": origin}
+        record.event("start", {**story, **begins, "scales": plan.scales, "resumed": resume})
     try:
         with around.stop.listening():
             outcome = train(run)
@@ -210,7 +213,7 @@ def _prepared(around: _Around, plan: Plan, versions: int) -> Prepared:
     return prepared
 
 
-def _story(around: _Around, plan: Plan, prepared: Prepared, origin: str) -> dict[str, Any]:
+def _story(around: _Around, plan: Plan, prepared: Prepared) -> dict[str, Any]:
     """What the result will tell of its making, as far as it is known before."""
     order, entries = around.order, prepared.entries
     return {
@@ -218,7 +221,6 @@ def _story(around: _Around, plan: Plan, prepared: Prepared, origin: str) -> dict
         "recipe": plan.recipe.to_mapping(),
         "minutes": order.minutes,
         "seed": order.seed,
-        "start": origin,
         "data": {
             "names": sorted({name for name, _ in order.data}),
             "pictures": len({entry.sha256 for entry in entries}),
@@ -236,6 +238,7 @@ def _finish(
     quality = record.measure(outcome.position.step, outcome.kept, torch.float32)
     told = {
         **story,
+        "start": outcome.origin,
         "steps": outcome.position.step,
         "hours": round(outcome.position.seconds / 3600, 3),
         "device": _device_name(outcome),

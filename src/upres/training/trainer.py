@@ -55,6 +55,7 @@ class Run:
         model: untrained or warm; its network is trained in place.
         sampler, store: where patches come from.
         folder: where last.pt goes.
+        origin: what the weights begin with, in words.
         data: fingerprint of the pictures.
         minutes: how long, or None to make ``recipe.steps`` steps.
         resume: go on from the folder's checkpoint.
@@ -72,6 +73,7 @@ class Run:
     device: torch.device
     processes: Processes
     watch: Watch
+    origin: str = ""
     data: str = ""
     minutes: float | None = None
     resume: bool = False
@@ -103,12 +105,14 @@ class Position:
 class Outcome:
     """Attributes:
     kept: the network with the weights that count.
+    origin: what the weights began with, in words, however often the run was resumed.
     position: where the run ended.
     finished: whether that was the end, or ``stop``.
     dtype: of the network's arithmetic in training.
     """
 
     kept: Model
+    origin: str
     position: Position
     finished: bool
     dtype: torch.dtype
@@ -124,23 +128,59 @@ def train(run: Run) -> Outcome:
     recipe, processes = run.recipe, run.processes
     learner = Learner(run.model.network, recipe, run.device)
     kept = replace(run.model, network=learner.kept)
-    position = _resumed(run, learner) if run.resume else Position()
+    position = Position()
+    if run.resume:
+        run, position = _resumed(run, learner)
     learner.forward = processes.wrap(learner.network, run.device)
     steps = steps_for(learner, run.store, alone=processes.count == 1)
     whole = recipe.data.batch * processes.count
     share = slice(recipe.data.batch * processes.rank, recipe.data.batch * (processes.rank + 1))
     good = (position, deepcopy(learner.state()))
-    meter = _Meter(run.device)
     started = time.monotonic() - position.seconds
     looked = saved = time.monotonic()
-    wait = run.look_every
+    wait, rate = run.look_every, 0.0
+    meter = _Meter(run.device)
 
     while True:
-        position = replace(position, seconds=time.monotonic() - started)
-        late = meter.count > 0 and time.monotonic() - meter.begun > run.report_seconds
+        now = time.monotonic()
+        position = replace(position, seconds=now - started)
+        late = now - meter.begun > run.report_seconds or now - looked > wait
         progress, stopped, due = processes.as_first((_progress(run, position), run.stop(), late))
-        if progress >= 1.0 or stopped:
+        ends = progress >= 1.0 or stopped
+        if meter.count > 0 and (due or ends or position.step % run.report_every == 0):
+            loss = processes.mean(float(meter.loss) / meter.count)
+            if not (math.isfinite(loss) and learner.finite()):
+                position = _set_back(run, learner, good, position)
+                steps.forget()
+                started = time.monotonic() - position.seconds
+                meter = _Meter(run.device)
+                continue
+            position = replace(position, setbacks=0)
+            good = (position, deepcopy(learner.state()))
+            if processes.first:
+                run.watch.steps(
+                    {
+                        "step": position.step,
+                        "loss": loss,
+                        "rate": rate,
+                        "progress": progress,
+                        "seconds": position.seconds,
+                        **meter.speed(whole),
+                        "seconds_left": _left(run, position, meter),
+                    }
+                )
+            meter = _Meter(run.device)
+        if ends:
             break
+        if processes.first and time.monotonic() - saved > run.save_every:
+            _save(run, *good)
+            saved = time.monotonic()
+        if processes.first and time.monotonic() - looked > wait:
+            begun = time.monotonic()
+            run.watch.look(position.step, kept, learner.dtype)
+            looked = time.monotonic()
+            wait = max(run.look_every, _LOOK_SHARE * (looked - begun))
+            meter = _Meter(run.device)
 
         begun = time.monotonic()
         batch = run.sampler.batch(position.step, whole, share)
@@ -154,44 +194,10 @@ def train(run: Run) -> Outcome:
         position = replace(position, step=position.step + 1)
         meter.count += 1
 
-        if due or position.step % run.report_every == 0:
-            loss = processes.mean(float(meter.loss) / meter.count)
-            if not (math.isfinite(loss) and learner.finite()):
-                position = _set_back(run, learner, good, position)
-                steps.forget()
-                started = time.monotonic() - position.seconds
-            else:
-                position = replace(position, setbacks=0)
-                good = (position, deepcopy(learner.state()))
-                if processes.first:
-                    run.watch.steps(
-                        {
-                            "step": position.step,
-                            "loss": loss,
-                            "rate": rate,
-                            "progress": progress,
-                            "seconds": position.seconds,
-                            **meter.speed(whole),
-                            "seconds_left": _left(run, position, meter),
-                        }
-                    )
-            meter = _Meter(run.device)
-        if processes.first and time.monotonic() - saved > run.save_every:
-            _save(run, *good)
-            saved = time.monotonic()
-        if processes.first and time.monotonic() - looked > wait:
-            begun = time.monotonic()
-            run.watch.look(position.step, kept, learner.dtype)
-            looked = time.monotonic()
-            wait = max(run.look_every, _LOOK_SHARE * (looked - begun))
-            meter = _Meter(run.device)
-
-    if not (math.isfinite(float(meter.loss)) and learner.finite()):
-        position = _set_back(run, learner, good, position)
     if processes.first:
         _save(run, position, learner.state())
     processes.wait()
-    return Outcome(kept, position, bool(progress >= 1.0), learner.dtype)
+    return Outcome(kept, run.origin, position, bool(progress >= 1.0), learner.dtype)
 
 
 class _Meter:
@@ -255,10 +261,9 @@ def _save(run: Run, position: Position, state: Mapping[str, Any]) -> None:
         run.folder,
         {
             "recipe": run.recipe.to_mapping(),
-            "facts": run.model.facts.to_mapping(),
+            "begun": _begun(run),
+            "origin": run.origin,
             "position": asdict(position),
-            "seed": run.sampler.seed,
-            "timed": run.minutes is not None,
             "data": run.data,
             "random": torch.get_rng_state(),
             **state,
@@ -269,9 +274,8 @@ def _save(run: Run, position: Position, state: Mapping[str, Any]) -> None:
 
 def _check_same(run: Run, state: Mapping[str, Any]) -> None:
     """A run goes on as it began, or its result would tell a wrong story."""
-    begun, asked = _flat(state["recipe"]), _flat(run.recipe.to_mapping())
-    begun |= {"--seed": state["seed"], "--minutes instead of --steps": state["timed"]}
-    asked |= {"--seed": run.sampler.seed, "--minutes instead of --steps": run.minutes is not None}
+    begun = _flat(state["recipe"]) | state["begun"]
+    asked = _flat(run.recipe.to_mapping()) | _begun(run)
     for key in asked:
         if key not in _MAY_CHANGE and begun.get(key) != asked[key]:
             raise WeightsError(
@@ -281,6 +285,16 @@ def _check_same(run: Run, state: Mapping[str, Any]) -> None:
             )
     if state["data"] != run.data:
         run.watch.event("other_pictures", {"step": state["position"]["step"]})
+
+
+def _begun(run: Run) -> dict[str, Any]:
+    """What decides a run besides its recipe."""
+    return {
+        "--scale": ",".join(map(str, run.model.facts.scales)),
+        "--seed": run.sampler.seed,
+        "--minutes instead of --steps": run.minutes is not None,
+        "--nproc-per-node": run.processes.count,
+    }
 
 
 def _flat(mapping: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -294,16 +308,21 @@ def _flat(mapping: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _resumed(run: Run, learner: Learner) -> Position:
+def _resumed(run: Run, learner: Learner) -> tuple[Run, Position]:
+    """The run as it was begun, and how far it is."""
     state = load_checkpoint(run.folder)
     _check_same(run, state)
     try:
         learner.load_state(state)
         torch.set_rng_state(state["random"])
-        return Position(**state["position"])
+        position = Position(**state["position"])
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         first = str(error).partition("\n")[0]
         raise WeightsError(
             f"the checkpoint in {run.folder} does not fit this recipe ({first})",
             "resume with the recipe and options that it was begun with",
         ) from error
+    run = replace(run, origin=state["origin"])
+    if run.processes.first:
+        run.watch.event("resume", {"step": position.step, "start": run.origin})
+    return run, position

@@ -1,5 +1,6 @@
 """How good the weights are on pictures that they never saw."""
 
+import math
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from upres.hashing import seed_of
 from upres.imaging.degrade import light_photo
 from upres.imaging.metrics import Protocol, psnr, ssim
 from upres.imaging.resize import imresize
+from upres.inference.device import all_of_float32
 from upres.model import Model
 
 SIDE = 480  # pixels of the truth that are looked at, from the middle of each picture
@@ -57,7 +59,7 @@ def make_pairs(
 
     Args:
         degraded: apply the light photo degradation; which one, the picture's name decides.
-        note: is told of pictures that cannot be read.
+        note: is told of pictures that cannot be read, and of blank ones, whose PSNR is infinite.
     """
     pairs = []
     for file in files:
@@ -79,7 +81,11 @@ def make_pairs(
                 low = _middle(low, high.shape[0] // scale, 1, high.shape[1] // scale)
             else:
                 low = imresize(high, 1 / scale)
-            pairs.append(Pair(file.name, scale, low, high, imresize(low, scale)))
+            bicubic = imresize(low, scale)
+            if math.isinf(psnr(high, bicubic, Protocol("y", scale))):
+                note(f"skipped {file.name} x{scale} held out for validation: bicubic is perfect")
+                continue
+            pairs.append(Pair(file.name, scale, low, high, bicubic))
     return tuple(pairs)
 
 
@@ -102,7 +108,8 @@ def enlarge(
     x = torch.tensor(low, device=device).permute(2, 0, 1)[None].float() / 255
     x = x.contiguous(memory_format=torch.channels_last)
     network = model.as_rgb().to(device).eval()
-    with torch.no_grad(), torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+    halved = torch.autocast(device.type, dtype, enabled=dtype != torch.float32)
+    with torch.no_grad(), halved, all_of_float32():
         y = network(x, scale).float()
     picture = y[0].clamp(0, 1).mul(255).round().byte().permute(1, 2, 0)
     return np.asarray(picture.cpu().numpy())
