@@ -302,17 +302,26 @@ def test_only_rows_that_are_still_needed_are_held():
         assert sum(map(len, rows._held)) <= 40
 
 
-def test_pictures_are_let_go_after_their_run():
+@pytest.mark.parametrize("size", [40, 50, 70])
+@pytest.mark.parametrize("side", [20, 7])
+def test_pictures_are_let_go_after_their_run(side, size):
     import gc
     import weakref
 
-    steps = Steps([(NETWORKS[0], 2)], "bicubic", FP32)
-    made = Pipeline(steps, np.zeros((20, 20, 3), np.uint8), (40, 40))
-    gone = weakref.ref(made)
-    made.run(lambda done, total: None)
-    del made
-    gc.collect()
-    assert gone() is None
+    # An exact size, one with a last resize, and two networks with one.
+    networks = [(NETWORKS[0], 2)] * (2 if size == 70 else 1)
+    steps = Steps(networks, "bicubic", FP32)
+    source = np.zeros((side, 20, 3), np.uint8)
+    gone = weakref.ref(source)
+    gc.disable()  # memory would grow until Python happens to look
+    try:
+        made = Pipeline(steps, source, (size * side // 20, size))
+        made.run(lambda done, total: None)
+        del made, source
+        assert gone() is None
+        assert all(executor.on_share is None for executor in steps._executors.values())
+    finally:
+        gc.enable()
 
 
 def test_an_ensemble_is_planned_with_its_memory():

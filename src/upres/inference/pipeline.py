@@ -234,13 +234,15 @@ class Pipeline:
             on_note: told what people should know; without it, that is a ``RuntimeWarning``.
             start: the first row that is wanted.
         """
-        done = self.tiles * start / self.size[0]
+        # It must not know the pipeline: executors know it, and outlive pictures.
+        total = self.tiles
+        done = total * start / self.size[0]
 
         def count(share: float) -> None:
             nonlocal done
             done += share
             if progress is not None:
-                progress(min(done, self.tiles), self.tiles)
+                progress(min(done, total), total)
 
         for model in self.models:
             model.on_share = count

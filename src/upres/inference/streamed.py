@@ -105,8 +105,10 @@ class StreamedExecutor:
         if len(x) > 1:
             yield torch.cat([whole(self, picture, cut) for picture in torch.split(x, 1)])
         elif min(x.shape[2:]) < 2 * _EDGE:
-            self.plain.on_share = self.on_share
-            yield from self.plain.rows(x, cut)
+            # A block of one turn, like any other.
+            yield whole(self.plain, x, cut)
+            if self.on_share is not None:
+                self.on_share(1.0)
         else:
             yield from _Flow(self, x, cut).run()
 
