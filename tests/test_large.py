@@ -1,5 +1,6 @@
 """Pictures that need not fit into memory: read and written row by row."""
 
+import json
 import os
 import shutil
 import signal
@@ -29,6 +30,7 @@ from upres.imaging.verify import check_written
 from upres.imaging.writer import check_disk
 from upres.inference.device import choose
 from upres.inference.planning import plan_tiles
+from upres.inference.rows import ArrayRows, ResizeStage
 from upres.inference.sizes import Goal
 from upres.model import Model
 from upres.networks import EDSR, MDSR
@@ -201,10 +203,62 @@ def test_a_band_of_wide_tiles_keeps_to_its_share():
     tight = plan_tiles(
         network, 2, target, size, None, bytes_per_pixel=30, bytes_per_row=row, max_memory=2**30
     )
-    for plan, most in ((usual, 2**29), (tight, (2**30 - 800 * 2**20) / 3)):
+    for plan, most in ((usual, 2**29), (tight, (2**30 - 400 * 2**20) / 3)):
         band = max(b - a for a, b in plan.grid.rows) + 2 * plan.grid.halo
         assert band * row <= most or band <= 64 + 2 * plan.grid.halo
-    assert tight.memory <= (2**30 - 800 * 2**20) / 3
+    assert tight.memory <= (2**30 - 400 * 2**20) / 2
+
+
+PEAK = """
+import resource, sys, torch
+from upres.inference.streamed import StreamedExecutor
+from upres.inference.tiling import Cut
+from upres.networks import EDSR
+
+blocks, channels, height, width = map(int, sys.argv[1:])
+executor = StreamedExecutor(EDSR(2, blocks=blocks, channels=channels), 2, torch.float32)
+peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+with torch.inference_mode():
+    for _ in executor.rows(torch.zeros(1, 3, 64, 64), Cut()):
+        pass
+    x, before = torch.zeros(1, 3, height, width), peak()
+    for _ in executor.rows(x, Cut()):
+        pass
+pixels = height * width * executor.bytes_per_pixel()
+print(peak() - before, int(pixels + executor.fixed_bytes(height, width)))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss is in other units")
+@pytest.mark.parametrize("size", [(16, 8, 900, 3000), (48, 16, 400, 600)])
+def test_layers_take_the_memory_that_is_planned(size):
+    done = subprocess.run(
+        [sys.executable, "-c", PEAK, *map(str, size)], capture_output=True, text=True, check=True
+    )
+    took, planned = map(int, done.stdout.split())
+    assert planned / 4 < took < planned * 1.25
+
+
+@pytest.mark.parametrize("model", ["bicubic", "edsr-light"])
+def test_a_limit_holds_for_everything(upres, tmp_path, model):
+    Image.new("RGB", (6000, 3000)).save(tmp_path / "in.png")
+    done = upres("in.png", "-s", 2, "-m", model, "--max-memory", "500M", "--tile", 64)
+    assert done.returncode == 2
+    assert b"give at least 1G" in done.stderr
+    if model != "bicubic":
+        done = upres("in.png", "-s", 2, "-m", model, "--max-memory", "1G", "--tile", 0)
+        assert done.returncode == 2
+        assert b"--tile 0 takes" in done.stderr
+    assert not list(tmp_path.glob("*-x2*"))
+
+
+def test_wide_results_are_resized_in_fewer_rows():
+    usual, wide = (
+        ResizeStage(ArrayRows(np.zeros((40, width, 3), np.uint8)), 80, 8 * width, "bicubic", 255)
+        for width in (100, 20_000)
+    )
+    assert len(next(usual.strips())) == 80
+    assert len(next(wide.strips())) * 8 * 20_000 * 3 * 4 <= 2**25
 
 
 @pytest.mark.parametrize("model", ["bicubic", "edsr-light"])
@@ -403,6 +457,13 @@ def test_a_dry_run_says_how_long_it_will_take(upres, tmp_path):
     done = upres("in.png", "-s", 2, "--dry-run", "-m", "edsr-light")
     assert done.returncode == 0, done.stderr
     assert b" MiB for them, about " in done.stderr
+
+
+def test_a_kernels_time_is_estimated_too(upres, tmp_path):
+    Image.new("RGB", (6000, 4000)).save(tmp_path / "in.png")
+    done = upres("in.png", "-s", 4, "--dry-run", "-m", "bicubic", "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["estimated_seconds"] > 1
 
 
 @pytest.mark.parametrize(("size", "words"), [("much", "no size"), ("700M", "give at least 1G")])

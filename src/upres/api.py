@@ -25,6 +25,7 @@ from upres.imaging.streaming import StreamedPixels
 from upres.imaging.writer import check_target, write_file
 from upres.inference.device import DeviceName, Precision, choose
 from upres.inference.pipeline import Alpha, Pipeline, Progress, Steps
+from upres.inference.planning import check_max_memory
 from upres.inference.sizes import Goal, steps_to
 from upres.model import Model, load_published
 from upres.model import load as load_model
@@ -91,6 +92,7 @@ class Upscaler:
             raise UsageError(f"a tile of {self.tile!r}", "give a number of pixels, or None")
         if self.tile is not None and self.tile < 0:
             raise UsageError(f"a tile of {self.tile} pixels", "give 0, a positive number or auto")
+        check_max_memory(self.max_memory)
         self._path: Path | None = None
         if self.model.endswith(".safetensors"):
             self._path = Path(self.model)

@@ -14,7 +14,7 @@ from upres.errors import ResourceError
 from upres.imaging.color import LUMA
 from upres.inference.device import Target
 from upres.inference.executor import Executor, OnShare, PlainExecutor, whole
-from upres.inference.planning import SMALLEST_CORE, plan_tiles
+from upres.inference.planning import SMALLEST_CORE, plan_tiles, tile_budget
 from upres.inference.rows import Pixels, Rows
 from upres.inference.streamed import StreamedExecutor
 from upres.inference.tiling import Cut, Tile
@@ -22,10 +22,13 @@ from upres.networks import Network
 from upres.networks.chain import ChainNetwork
 
 
-def executor_for(network: Network, scale: int, target: Target) -> Executor:
+def executor_for(
+    network: Network, scale: int, target: Target, max_memory: int | None = None
+) -> Executor:
     """The fastest exact way to run a network on a device."""
     if target.device.type == "cpu" and isinstance(network, ChainNetwork):
-        return StreamedExecutor(network, scale, target.dtype)
+        budget, _ = tile_budget(target, max_memory)
+        return StreamedExecutor(network, scale, target.dtype, budget=budget)
     return PlainExecutor(network, scale, target.device, target.dtype)
 
 
@@ -59,7 +62,7 @@ class ModelStage:
         self.height, self.width = source.height * scale, source.width * scale
         self.channels = source.channels
         self.ensemble, self.levels = ensemble, levels
-        self.executor = executor or executor_for(network, scale, target)
+        self.executor = executor or executor_for(network, scale, target, max_memory)
         self.plan = plan_tiles(
             network,
             scale,
@@ -71,6 +74,7 @@ class ModelStage:
             bytes_per_pixel=self.executor.bytes_per_pixel()
             + 2 * source.channels * scale**2 * np.dtype(_dtype(levels)).itemsize
             + (4 * 3 * 4 * scale**2 if ensemble else 0),
+            fixed_bytes=self.executor.fixed_bytes,
             bytes_per_row=source.width
             * source.channels
             * (4 + 2 * scale**2 * np.dtype(_dtype(levels)).itemsize),

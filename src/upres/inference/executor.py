@@ -38,7 +38,11 @@ class Executor(Protocol):
         ...
 
     def bytes_per_pixel(self) -> float:
-        """Memory that a pixel of ``x`` costs at the peak, beyond a fixed sum and the result."""
+        """Memory that a pixel of ``x`` costs at the peak, beyond ``fixed_bytes`` and the result."""
+        ...
+
+    def fixed_bytes(self, height: int, width: int) -> float:
+        """Memory that an ``x`` of this size costs besides."""
         ...
 
 
@@ -74,6 +78,10 @@ class PlainExecutor:
     def bytes_per_pixel(self) -> float:
         """From the network's own count of numbers alive at the peak."""
         return self.values * self.dtype.itemsize * 1.25 + 3 * 4 * (1 + 2 * self.scale**2)
+
+    def fixed_bytes(self, height: int, width: int) -> float:
+        """None: everything grows with the tile."""
+        return 0.0
 
     def rows(self, x: Tensor, cut: Cut) -> Iterator[Tensor]:
         """See ``Executor``; all in one block."""

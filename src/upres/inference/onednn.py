@@ -65,10 +65,12 @@ class FusedConv:
         )
         return y
 
-    def add_to(self, other: Tensor, x: Tensor) -> None:
+    def add_to(self, other: Tensor, x: Tensor, *, relu: bool = False) -> None:
         """other += convolution(x), in place; the sum is made before it is rounded."""
         if self._ops is None:
             other += F.conv2d(x, self.weight, self.bias, padding=self.reach)
+            if relu:
+                F.relu_(other)
         else:
             self._ops._convolution_pointwise_(
                 other,
@@ -81,7 +83,7 @@ class FusedConv:
                 1,
                 "add",
                 1.0,
-                None,
+                "relu" if relu else None,
                 [],
                 None,
             )

@@ -73,7 +73,7 @@ class Steps:
         """The executor of one of the networks, made ready once for all pictures."""
         if index not in self._executors:
             network, scale = self.networks[index]
-            self._executors[index] = executor_for(network, scale, self.target)
+            self._executors[index] = executor_for(network, scale, self.target, self.max_memory)
         return self._executors[index]
 
 
@@ -99,6 +99,7 @@ class Pipeline:
     ranged: bool = False
     no_data: float | None = None
     models: list[ModelStage] = field(default_factory=list, init=False)
+    resizes: list[ResizeStage] = field(default_factory=list, init=False)
 
     def __post_init__(self) -> None:
         # Alpha in the result: none, one value everywhere, or rows that are computed beside.
@@ -164,11 +165,11 @@ class Pipeline:
     def _steps(self, source: Rows, size: tuple[int, int], *, kernel: bool) -> Stage:
         levels = _levels(self.source)
         if kernel:
-            return ResizeStage(source, *size, "bicubic", levels)
+            return self._resized(source, size, "bicubic")
         factor = prod(scale for _, scale in self.steps.networks)
         exact = (source.height * factor, source.width * factor) == size
         if not self.steps.networks:
-            return ResizeStage(source, *size, self.steps.kernel, levels)
+            return self._resized(source, size, self.steps.kernel)
         border = _BORDER if min(source.height, source.width) < _TINY else 0
         if border:
             source = Widened(source, border)
@@ -190,7 +191,12 @@ class Pipeline:
         made: Stage = NarrowedStage(model, border * factor) if border else model
         if exact:
             return made
-        return ResizeStage(StageRows(made), *size, self.steps.kernel, levels)
+        return self._resized(StageRows(made), size, self.steps.kernel)
+
+    def _resized(self, source: Rows, size: tuple[int, int], kernel: Kernel) -> Stage:
+        stage = ResizeStage(source, *size, kernel, _levels(self.source))
+        self.resizes.append(stage)
+        return stage
 
     @property
     def tiles(self) -> int:
@@ -203,8 +209,9 @@ class Pipeline:
         return max((m.plan.memory for m in self.models), default=0)
 
     def estimate(self) -> float:
-        """Seconds that the networks will take, from a small tile through each."""
-        total = 0.0
+        """Seconds that it will take, from a small tile through each network and a few rows through
+        each resize. Reading and writing are beside them."""
+        total = sum(stage.estimate() for stage in self.resizes)
         for model in self.models:
             x = torch.rand(1, 3, _PROBE, _PROBE, device=model.target.device)
             with torch.inference_mode():

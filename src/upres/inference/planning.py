@@ -1,5 +1,6 @@
 """Which tiles a picture is cut into on a device: geometry, and memory."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from upres.errors import UsageError
@@ -9,19 +10,22 @@ from upres.networks import Network
 from upres.networks.chain import ChainNetwork
 
 # The core of a tile where memory does not say otherwise, in input pixels. Streamed tiles keep
-# nothing but input and output, so they are large and the halo hardly counts.
+# few rows of activations, so they are large and the halo hardly counts.
 _STREAMED_CORE = 2048
 _CPU_CORE = 512
 _CUDA_CORE = 512
 SMALLEST_CORE = 32
 # What tiles may take at most, and the share of the free memory that is never exceeded.
-_CPU_BUDGET = 2**30
+_CPU_BUDGET = 2**31
 # What a band of tiles, from the left side to the right, may take of the host's memory: its input,
 # its result, and the copy that is written.
 _BAND_BUDGET = 2**29
 _LOWEST_BAND = 64
-# What a process takes before any picture: the interpreter, torch, a network, its buffers.
-_PROCESS = 800 * 2**20
+# What a process takes before any picture: the interpreter, torch, a network.
+_PROCESS = 400 * 2**20
+# The least that --max-memory may be, and what tiles and a band of them may take of what is left.
+LEAST_MEMORY = 2**30
+_TILES_SHARE, _BAND_SHARE = 1 / 2, 1 / 3
 _CPU_SHARE = 0.25
 _CUDA_SHARE = 0.6
 _CUDA_BATCH = 8
@@ -44,6 +48,32 @@ class TilePlan:
     note: str
 
 
+def check_max_memory(max_memory: int | None) -> None:
+    """See that a process can keep to it.
+
+    Raises:
+        UsageError: it is less than a process takes.
+    """
+    if max_memory is not None and max_memory < LEAST_MEMORY:
+        raise UsageError(
+            f"--max-memory {max_memory / 2**30:.2g} GiB is less than the program itself takes",
+            "give at least 1G",
+        )
+
+
+def tile_budget(target: Target, max_memory: int | None) -> tuple[float, str]:
+    """Bytes that tiles may take on the target, and why, for people."""
+    free = free_memory(target.device)
+    why = f"{free / 2**30:.1f} GiB are free"
+    if target.device.type == "cuda":
+        return _CUDA_SHARE * free, why
+    budget = min(_CPU_BUDGET, _CPU_SHARE * free)
+    if max_memory is not None and _TILES_SHARE * (max_memory - _PROCESS) < budget:
+        budget = _TILES_SHARE * (max_memory - _PROCESS)
+        why = f"of --max-memory {max_memory / 2**30:.2g} GiB"
+    return budget, why
+
+
 def plan_tiles(
     network: Network,
     scale: int,
@@ -52,6 +82,7 @@ def plan_tiles(
     tile: int | None,
     *,
     bytes_per_pixel: float,
+    fixed_bytes: Callable[[int, int], float] = lambda _height, _width: 0.0,
     bytes_per_row: float = 0.0,
     max_memory: int | None = None,
 ) -> TilePlan:
@@ -61,36 +92,38 @@ def plan_tiles(
     Args:
         size: height and width of the stage's input.
         tile: side of the core that the user asks for, 0 for no tiles, None to choose.
+        bytes_per_pixel, fixed_bytes: of a tile with its halo; see ``Executor``.
         bytes_per_row: of the host's memory, for each row of a band of tiles.
         max_memory: bytes that the process may take, or None.
 
     Raises:
-        UsageError: that is less than a process takes.
+        UsageError: the tiles that the user asks for take more than that.
     """
     halo = network.halo(scale)
     height, width = size
-    if tile is not None:
-        grid = Grid(height, width, tile, halo)
-        return TilePlan(grid, 1, int(_padded_pixels(grid) * bytes_per_pixel), "")
+
+    def needs(grid: Grid) -> float:
+        high, wide = _padded(grid)
+        return high * wide * bytes_per_pixel + fixed_bytes(high, wide)
+
     cuda = target.device.type == "cuda"
     streamed = target.device.type == "cpu" and isinstance(network, ChainNetwork)
     usual = _STREAMED_CORE if streamed else _CUDA_CORE if cuda else _CPU_CORE
-    free = free_memory(target.device)
-    budget = _CUDA_SHARE * free if cuda else min(_CPU_BUDGET, _CPU_SHARE * free)
-    band, why = float(_BAND_BUDGET), f"{free / 2**30:.1f} GiB are free"
+    budget, why = tile_budget(target, max_memory)
+    band = float(_BAND_BUDGET)
     if max_memory is not None:
-        left = max_memory - _PROCESS
-        if left < _PROCESS / 8:
+        band = min(band, _BAND_SHARE * (max_memory - _PROCESS))
+    if tile is not None:
+        grid = Grid(height, width, tile, halo)
+        if max_memory is not None and not cuda and needs(grid) > max_memory - _PROCESS:
             raise UsageError(
-                f"--max-memory {max_memory / 2**30:.2g} GiB is less than the program itself takes",
-                "give at least 1G",
+                f"--tile {tile} takes {needs(grid) / 2**30:.1f} GiB, more than --max-memory leaves",
+                "leave --tile away, or give a smaller one",
             )
-        if not cuda and left / 3 < budget:
-            budget, why = left / 3, f"of --max-memory {max_memory / 2**30:.2g} GiB"
-        band = min(band, left / 3)
+        return TilePlan(grid, *_batched(needs(grid), budget, cuda=cuda), "")
     core, note = usual, ""
     while core > SMALLEST_CORE:
-        if _padded_pixels(Grid(height, width, core, halo)) * bytes_per_pixel <= budget:
+        if needs(Grid(height, width, core, halo)) <= budget:
             break
         core //= 2
         if cuda or budget < _CPU_BUDGET:
@@ -99,14 +132,19 @@ def plan_tiles(
     while low > _LOWEST_BAND and (low + 2 * halo) * bytes_per_row > band:
         low //= 2
     grid = Grid(height, width, core, halo, low if low < core else 0)
-    pixels = _padded_pixels(grid)
-    batch = min(_CUDA_BATCH, max(1, int(budget // (pixels * bytes_per_pixel)))) if cuda else 1
-    return TilePlan(grid, batch, int(pixels * bytes_per_pixel) * batch, note)
+    return TilePlan(grid, *_batched(needs(grid), budget, cuda=cuda), note)
 
 
-def _padded_pixels(grid: Grid) -> int:
-    side = [
+def _batched(one: float, budget: float, *, cuda: bool) -> tuple[int, int]:
+    """How many tiles run at once, and the bytes they take."""
+    batch = min(_CUDA_BATCH, max(1, int(budget // one))) if cuda else 1
+    return batch, int(one) * batch
+
+
+def _padded(grid: Grid) -> tuple[int, int]:
+    """Height and width of the largest tile with its halo."""
+    high, wide = (
         min(length, max(b - a for a, b in spans) + 2 * grid.halo)
         for length, spans in ((grid.height, grid.rows), (grid.width, grid.columns))
-    ]
-    return side[0] * side[1]
+    )
+    return high, wide

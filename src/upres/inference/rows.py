@@ -4,6 +4,7 @@ Every stage reads the rows it needs, halo included, and yields rows from the top
 can follow one another, and none of them holds the whole picture.
 """
 
+import time
 from collections.abc import Iterator
 from typing import Any, Literal, Protocol
 
@@ -140,28 +141,43 @@ class ResizeStage:
         levels: 255 or 65535 to round to integers of that range; None keeps float32.
     """
 
-    _BLOCK = 128  # output rows at a time: small enough to stay in the caches
+    # Output rows at a time: few enough to stay in the caches, and of wide pictures fewer.
+    _ROWS, _BYTES = 128, 2**25
 
     def __init__(
         self, source: Rows, height: int, width: int, kernel: Kernel, levels: int | None
     ) -> None:
         self.source, self.height, self.width = source, height, width
         self.channels, self.levels = source.channels, levels
+        row = max(source.width, width) * self.channels * 4
+        self._block = max(8, min(self._ROWS, self._BYTES // row))
         self.vertical = Resampler(source.height, height, kernel)
         self.horizontal = Resampler(source.width, width, kernel)
 
+    def estimate(self) -> float:
+        """Seconds that it will take, from a few rows in the middle."""
+        top = self.height // 2
+        bottom = min(self.height, top + 8)
+        first, end = self.vertical.needs(top, bottom)
+        rows = np.zeros((end - first, self.source.width, self.channels), np.float32)
+        begun = time.perf_counter()
+        self._made(rows, first, top, bottom)
+        return (time.perf_counter() - begun) * self.height / (bottom - top)
+
     def start_of(self, row: int) -> int:
         """See ``Stage``."""
-        return row - row % self._BLOCK
+        return row - row % self._block
 
     def strips(self, start: int = 0) -> Iterator[Pixels]:
         """See ``Stage``."""
-        for top in range(self.start_of(start), self.height, self._BLOCK):
-            bottom = min(self.height, top + self._BLOCK)
+        for top in range(self.start_of(start), self.height, self._block):
+            bottom = min(self.height, top + self._block)
             first, end = self.vertical.needs(top, bottom)
-            rows = to_float(self.source.read(first, end))
-            tall = self.vertical.apply(rows, 0, top, bottom, offset=first)
-            yield quantise(self.horizontal.apply(tall, 1), self.levels)
+            yield self._made(to_float(self.source.read(first, end)), first, top, bottom)
+
+    def _made(self, rows: NDArray[np.float32], first: int, top: int, bottom: int) -> Pixels:
+        tall = self.vertical.apply(rows, 0, top, bottom, offset=first)
+        return quantise(self.horizontal.apply(tall, 1), self.levels)
 
 
 class OpaqueColours:

@@ -17,6 +17,7 @@ cannot know. That concerns exactly one low-resolution pixel along the picture's 
 the layers themselves are run, on strips four pixels wide.
 """
 
+import math
 from collections.abc import Iterator
 
 import torch
@@ -74,6 +75,7 @@ class StreamedExecutor:
     Args:
         network: EDSR or MDSR, on the CPU.
         dtype: float32 or bfloat16.
+        budget: bytes that a tile may take; a turn takes a twelfth of it at most.
         step_rows: rows that flow at a time; None chooses from the width.
     """
 
@@ -82,10 +84,13 @@ class StreamedExecutor:
         network: ChainNetwork,
         scale: int,
         dtype: torch.dtype,
+        *,
+        budget: float = math.inf,
         step_rows: int | None = None,
     ) -> None:
         chain = network.chain(scale)
         self.scale, self.dtype, self.step_rows = scale, dtype, step_rows
+        self.step_bytes = int(min(_STEP_BYTES, budget / 12))
         self.mean = chain.mean.float()
         self.head = FusedConv(chain.head, dtype)
         self.channels = self.head.outputs
@@ -95,10 +100,29 @@ class StreamedExecutor:
         self.rebuild = FusedConv(fold(chain.upsampler, chain.tail, scale), dtype)
         self.plain = PlainExecutor(network, scale, torch.device("cpu"), dtype)
         self.on_share: OnShare | None = None
+        # Each block holds back `reach` rows in the first turn, and moves its window up by as much
+        # in every turn.
+        reach = sum(b.reach for b in (*self.pre, *self.body))
+        self.lead, self.front = reach + 2 * _EDGE, 2 * reach
+
+    def row_bytes(self, width: int) -> int:
+        """Of one row of activations."""
+        return width * self.channels * self.dtype.itemsize
+
+    def rows_at_a_time(self, width: int) -> int:
+        """How many flow in every turn; in the first there are ``lead`` more."""
+        return self.step_rows or max(8, self.step_bytes // self.row_bytes(width) - 2 * _EDGE)
 
     def bytes_per_pixel(self) -> float:
-        """The input, in float32 and in the network's format; the layers' buffers do not grow."""
+        """The input, in float32 and in the network's format."""
         return 3 * (4 + 4 + self.dtype.itemsize)
+
+    def fixed_bytes(self, height: int, width: int) -> float:
+        """The layers' buffers, which grow with a tile's width and hardly with its height: the one
+        all work in, what each keeps, and at the peak as much again and four turns' rows."""
+        turn = min(height, self.rows_at_a_time(width) + self.lead)
+        kept = sum(2 * b.reach for b in (*self.pre, *self.body))
+        return (2 * (turn + self.front) + kept + 4 * turn) * self.row_bytes(width)
 
     def rows(self, x: Tensor, cut: Cut) -> Iterator[Tensor]:
         """See ``Executor``; a block for each turn."""
@@ -121,23 +145,24 @@ class _Flow:
         self.height, self.width = x.shape[2:]
         shifted = (x - executor.mean).to(executor.dtype)
         self.x = shifted.contiguous(memory_format=torch.channels_last)
-        row_bytes = self.width * executor.channels * executor.dtype.itemsize
-        self.rows = executor.step_rows or max(8, _STEP_BYTES // row_bytes - 2 * _EDGE)
+        self.rows, self.lead = executor.rows_at_a_time(self.width), executor.lead
+        self.front = executor.front
         blocks = [*executor.pre, *executor.body]
-        # Each block holds back `reach` rows in the first turn, and moves its window up by as much
-        # in every turn.
-        self.lead = sum(b.reach for b in blocks) + 2 * _EDGE
-        self.front = 2 * sum(b.reach for b in blocks)
         largest = min(self.height, self.rows + self.lead) + self.front
         # N x rows x w x C: a range of rows is contiguous.
-        self.buffer = torch.empty(
-            1, largest, self.width, executor.channels, dtype=executor.dtype
-        ).permute(0, 3, 1, 2)
-        self.kept: list[Tensor | None] = [None] * len(blocks)
+        self.buffer = self._empty(largest)
+        # Made beforehand: small pieces between large ones that come and go would leave holes in
+        # the heap that are a little too small, once a block.
+        self.kept = [self._empty(2 * b.reach) for b in blocks]
+        self.place: Tensor | None = None
         self.kept_body: Tensor | None = None
         self.kept_features: Tensor | None = None
         self.skip: Tensor | None = None
         self.done = 0  # rows of the tile whose features were turned into output
+
+    def _empty(self, rows: int) -> Tensor:
+        shape = (1, rows, self.width, self.e.channels)
+        return torch.empty(shape, dtype=self.e.dtype).permute(0, 3, 1, 2)
 
     def run(self) -> Iterator[Tensor]:
         start = 0
@@ -162,18 +187,31 @@ class _Flow:
             if i == len(self.e.pre):
                 self._remember_skip(self._window(top, count))
             kept = self.kept[i]
-            if kept is not None:
+            if not first:
                 top, count = top - kept.shape[2], count + kept.shape[2]
                 self._window(top, kept.shape[2]).copy_(kept)
             window = self._window(top, count)
-            self.kept[i] = None if last else window[:, :, count - 2 * block.reach :].clone()
-            block.second.add_to(window, block.first(window, relu=True))
+            if not last:
+                kept.copy_(window[:, :, count - 2 * block.reach :])
+            block.second.add_to(window, self._activated(block, window, grows=last and not first))
             # Rows within reach of an end that is not the picture's saw zeros instead of pixels.
             if not first:
                 top, count = top + block.reach, count - block.reach
             if not last:
                 count -= block.reach
         return self._leave(self._window(top, count), first=first, last=last)
+
+    def _activated(self, block: _Block, window: Tensor, *, grows: bool) -> Tensor:
+        """The first half of a block. In a tile's last turn each block's window is larger than the
+        one before, and the heap would find no hole for it where that has been: one place, made
+        before, is used for all."""
+        if not grows:
+            return block.first(window, relu=True)
+        if self.place is None:
+            self.place = self._empty(self.rows + self.lead)
+        result = self.place[:, :, : window.shape[2]].zero_()
+        block.first.add_to(result, window, relu=True)
+        return result
 
     def _window(self, top: int, count: int) -> Tensor:
         return self.buffer[:, :, top : top + count]
@@ -189,7 +227,7 @@ class _Flow:
         self.kept_body = None if last else joined[:, :, count - 2 :].clone()
         assert self.skip is not None
         features = self.skip[:, :, :count].clone()
-        self.skip = self.skip[:, :, count - 2 :]
+        self.skip = self.skip[:, :, count - 2 :].clone()
         self.e.body_out.add_to(features, joined)
         features = features[:, :, 0 if first else 1 : count if last else count - 1]
 
