@@ -10,7 +10,10 @@ import torch
 from PIL import Image
 
 import upres
+from upres.inference import pipeline
 from upres.inference.device import cpu_has_bfloat16
+from upres.weights.manifest import load_manifest
+from upres.weights.store import local_path
 
 
 @pytest.fixture(scope="module")
@@ -123,11 +126,46 @@ def test_impossible_settings_are_refused_at_once():
         ({"device": "gpu"}, "no device is called 'gpu'; known are auto, cpu, cuda"),
         ({"tile": "auto"}, "a tile of 'auto'"),
         ({"scale": "4"}, "a scale of '4'"),
+        ({"fast": True}, "fast and model bicubic"),
     ],
 )
 def test_words_that_mean_nothing_are_refused_by_name(options, words):
     with pytest.raises(upres.UsageError, match=words):
         upres.load("bicubic", **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "words"),
+    [
+        ({"scale": "4"}, upres.UsageError, "a scale of '4'"),
+        ({"quality": 500}, upres.UsageError, "a quality of 500; give 1 to 100"),
+        ({"quality": 0}, upres.UsageError, "a quality of 0"),
+        ({"source": "."}, upres.InputError, "folder"),
+    ],
+)
+def test_files_are_not_begun_with_impossible_settings(tmp_path, pixels, options, error, words):
+    Image.fromarray(pixels).save(tmp_path / "in.jpg")
+    with pytest.raises(error, match=words):
+        upres.upscale_file(**{"source": tmp_path / "in.jpg"} | options)
+    assert [p.name for p in tmp_path.iterdir()] == ["in.jpg"]
+
+
+def test_numpys_numbers_and_paths_do_as_well(pixels):
+    path = local_path(load_manifest().family("edsr-light")[0])
+    a = upres.load(path, scale=np.float32(2), tile=np.int64(64), device="cpu")
+    b = upres.load(str(path), scale=2, tile=64, device="cpu")
+    np.testing.assert_array_equal(a.upscale(pixels), b.upscale(pixels))
+
+
+def test_channels_last_tensors_are_refused_by_their_own_shape(doubled):
+    with pytest.raises(upres.InputError, match=r"tensor of shape \(48, 64, 3\).*C x H x W"):
+        doubled.upscale(torch.zeros(48, 64, 3))
+
+
+def test_a_result_larger_than_memory_is_refused(doubled, pixels, monkeypatch):
+    monkeypatch.setattr(pipeline, "free_memory", lambda _: 1000)
+    with pytest.raises(upres.ResourceError, match="the result needs"):
+        doubled.upscale(pixels)
 
 
 def test_a_device_that_is_not_there_is_refused():

@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -224,6 +225,23 @@ def test_pipes(upres, small):
     assert lines(to_file.stdout) == ["x.webp"]
     assert opened(small.parent / "x.webp").format == "WEBP"
     assert_fails(upres("-"), 3, "standard input is empty")
+
+
+def test_standard_input_is_upscaled_alone(upres, small):
+    done = upres(small.name, "-", "-s", 2, data=small.read_bytes())
+    assert_fails(done, 2, "standard input among several pictures; upscale it alone")
+    assert done.stdout == b""
+
+
+def test_named_pipes_among_several_files(upres, tmp_path, small):
+    os.mkfifo(tmp_path / "b.png")
+    contents = small.read_bytes()
+    writer = threading.Thread(target=(tmp_path / "b.png").write_bytes, args=(contents,))
+    writer.start()
+    done = upres(small.name, "b.png", "-s", 2, "-m", "bicubic")
+    writer.join()
+    assert done.returncode == 0, done.stderr
+    assert opened(tmp_path / "b-x2.png").size == opened(tmp_path / "small-x2.png").size
 
 
 def test_several_files_globs_and_folders(upres, tmp_path, small):

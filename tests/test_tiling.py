@@ -33,10 +33,13 @@ def test_every_pixel_is_in_one_core_and_every_halo_is_there(height, width, core,
 
 
 @given(SIZES, SIZES, st.integers(1, 130))
-def test_tiles_are_equal_to_within_a_pixel(height, width, core):
-    for spans in (Grid(height, width, core, 0).rows, Grid(height, width, core, 0).columns):
-        sizes = {b - a for a, b in spans}
-        assert max(sizes) - min(sizes) <= 1
+def test_tiles_are_few_and_equal_but_for_the_last(height, width, core):
+    grid = Grid(height, width, core, 0)
+    for length, spans in ((height, grid.rows), (width, grid.columns)):
+        *most, last = [b - a for a, b in spans]
+        assert len(set(most)) <= 1
+        assert all(last <= size for size in most)
+        assert len(spans) == -(-length // core)
 
 
 def test_overhead_counts_the_halos():

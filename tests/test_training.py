@@ -26,9 +26,11 @@ from upres.data.folders import find_pictures
 from upres.errors import InputError, OutputError, ResourceError, UsageError, WeightsError
 from upres.imaging.metrics import Protocol, mod_crop, psnr
 from upres.imaging.resize import imresize
+from upres.inference.device import all_of_float32
 from upres.model import load
 from upres.networks import ARCHITECTURES, EDSR, MDSR, SRCNN, SRResNet
 from upres.training import checkpoint, session, trainer
+from upres.training import learner as learning
 from upres.training.learner import LOSSES, Learner
 from upres.training.muon import Muon, orthogonalised
 from upres.training.order import Order
@@ -489,8 +491,11 @@ def test_an_interrupted_run_ends_as_an_uninterrupted_one(order, tmp_path, at, ki
     assert old["position"]["step"] == new["position"]["step"] == 12
 
 
-def test_float32_is_all_of_float32(order):
-    learner = Learner(EDSR(2, blocks=1, channels=4), load_recipe("edsr-paper"), torch.device("cpu"))
+def test_float32_is_all_of_float32(monkeypatch):
+    cpu = torch.device("cpu")
+    learner = Learner(EDSR(2, blocks=1, channels=4), load_recipe("edsr-paper"), cpu)
+    # What it does on CUDA alone.
+    monkeypatch.setattr(learning, "all_of_float32", lambda _: all_of_float32(torch.device("cuda")))
     seen = []
     convolutions = torch.backends.cudnn.conv
     for way in ("register_forward_hook", "register_full_backward_hook"):

@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+import os
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -88,10 +89,15 @@ class Upscaler:
             known, name = get_args(names), getattr(self, what)
             if name not in known:
                 raise UsageError(f"no {what} is called {name!r}", f"known are {', '.join(known)}")
-        if self.tile is not None and not isinstance(self.tile, int):
+        if self.fast and self.model != "auto":
+            raise UsageError(
+                f"fast and model {self.model}", "give one; fast chooses among those of 'auto'"
+            )
+        if self.tile is not None and not isinstance(self.tile, int | np.integer):
             raise UsageError(f"a tile of {self.tile!r}", "give a number of pixels, or None")
         if self.tile is not None and self.tile < 0:
             raise UsageError(f"a tile of {self.tile} pixels", "give 0, a positive number or auto")
+        self.tile = None if self.tile is None else int(self.tile)  # numpy's would spread
         check_max_memory(self.max_memory)
         self._path: Path | None = None
         if self.model.endswith(".safetensors"):
@@ -290,11 +296,12 @@ class Upscaler:
         if (
             x.ndim not in (3, 4)
             or 0 in x.shape
+            or x.shape[-3] > 4
             or not (x.dtype == torch.uint8 or x.is_floating_point())
         ):
             raise InputError(
                 f"a tensor of shape {tuple(x.shape)} and type {x.dtype}",
-                "give C x H x W or N x C x H x W, uint8 or floats in 0..1",
+                "give C x H x W or N x C x H x W (C from 1 to 4), uint8 or floats in 0..1",
             )
         host = x.detach().cpu()
         host = host.float() if x.is_floating_point() else host
@@ -348,7 +355,7 @@ def fingerprint(pixels: NDArray[Any]) -> bytes:
 
 
 def load(
-    model: str = "auto",
+    model: str | Path = "auto",
     *,
     scale: float = 4,
     device: DeviceName = "auto",
@@ -362,20 +369,26 @@ def load(
     See ``Upscaler`` for the arguments and errors. The network is loaded at once where the scale
     alone says which one it is.
     """
-    if not isinstance(scale, int | float):
-        raise UsageError(f"a scale of {scale!r}", "give a number, such as 4 or 2.5")
-    goal = Goal(scale=scale)
-    goal.size(10**6, 10**6)  # refuses an impossible factor now rather than later
-    upscaler = Upscaler(model, goal, device, precision, tile, ensemble, fast)
+    goal = _goal(scale)
+    upscaler = Upscaler(os.fspath(model), goal, device, precision, tile, ensemble, fast)
     upscaler._steps_for(upscaler._chain(float(scale)), deep=False)
     return upscaler
+
+
+def _goal(scale: float) -> Goal:
+    """An impossible factor is refused now rather than later."""
+    if not isinstance(scale, int | float | np.number):
+        raise UsageError(f"a scale of {scale!r}", "give a number, such as 4 or 2.5")
+    goal = Goal(scale=float(scale))
+    goal.size(10**6, 10**6)
+    return goal
 
 
 def upscale_file(
     source: str | Path,
     output: str | Path | None = None,
     *,
-    model: str = "auto",
+    model: str | Path = "auto",
     scale: float = 4,
     device: DeviceName = "auto",
     precision: Precision = "auto",
@@ -398,11 +411,14 @@ def upscale_file(
         InputError, OutputError, WeightsError, UsageError, ResourceError: see ``upres.errors``.
     """
     path = Path(source)
-    target = Path(output) if output else path.with_stem(f"{path.stem}-x{scale:g}")
-    asked = format_of(target) if output else None
+    _goal(scale)
+    if quality is not None and not 1 <= quality <= 100:
+        raise UsageError(f"a quality of {quality}", "give 1 to 100")
+    asked = format_of(Path(output)) if output else None
     frames = asked is None or holds_frames(asked)
     picture = read_picture(path, max_pixels=max_pixels, frames=frames)
     kind = asked or picture.format
+    target = Path(output) if output else path.with_stem(f"{path.stem}-x{scale:g}")
     check_target(target, overwrite=overwrite, source=path)
     upscaler = load(model, scale=scale, device=device, precision=precision, fast=fast)
     check_size(kind, *upscaler.goal.size(picture.width, picture.height))

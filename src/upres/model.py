@@ -30,6 +30,8 @@ from upres.weights.header import facts_metadata, read_facts
 from upres.weights.manifest import WeightsEntry
 from upres.weights.store import home
 
+_OTHER_FILE = "train or convert it again, or use another file"
+
 
 @dataclass(frozen=True)
 class Model:
@@ -107,15 +109,17 @@ def build(facts: ModelFacts) -> Model:
         {"scales": facts.scales} if architecture.shares_scales else {"scale": facts.scales[0]}
     )
     try:
-        network = architecture(**served, **dict(facts.numbers))
+        network = architecture(**served, **dict(facts.numbers)).float()
     except (TypeError, ValueError, IndexError, RuntimeError) as error:
         raise WeightsError(
-            f"{facts.name}: {facts.architecture} cannot be built from its numbers ({error})"
+            f"{facts.name}: {facts.architecture} cannot be built from its numbers ({error})",
+            _OTHER_FILE,
         ) from error
     if network.colour != facts.colour or network.scales != facts.scales:
         raise WeightsError(
             f"{facts.name}: the facts say {facts.colour} x{facts.scales}, "
-            f"the architecture {network.colour} x{network.scales}"
+            f"the architecture {network.colour} x{network.scales}",
+            _OTHER_FILE,
         )
     return Model(network.eval().requires_grad_(requires_grad=False), facts)
 
@@ -178,9 +182,11 @@ def fill(network: Network, state: dict[str, Tensor], where: str) -> None:
         k for k, v in expected.items() if v.shape != state[k].shape or not _alike(v, state[k])
     ]
     if wrong:
-        raise WeightsError(f"{where} does not fit {type(network).__name__}: {wrong[0]} differs")
+        raise WeightsError(
+            f"{where} does not fit {type(network).__name__}: {wrong[0]} differs", _OTHER_FILE
+        )
     if not all(torch.isfinite(v).all() for v in state.values() if v.is_floating_point()):
-        raise WeightsError(f"{where} holds numbers that are not finite")
+        raise WeightsError(f"{where} holds numbers that are not finite", _OTHER_FILE)
     network.load_state_dict({k: v.to(expected[k].dtype) for k, v in state.items()}, strict=True)
 
 
@@ -206,9 +212,10 @@ class _LumaOnly(Network):
                 [65.481, 128.553, 24.966],
                 [-37.797, -74.203, 112.0],
                 [112.0, -93.786, -18.214],
-            ]
+            ],
+            dtype=torch.float32,
         )
-        offset = torch.tensor([16.0, 128.0, 128.0]).view(1, 3, 1, 1)
+        offset = torch.tensor([16.0, 128.0, 128.0], dtype=torch.float32).view(1, 3, 1, 1)
         self.register_buffer("to_ycc", (to_ycc / 255.0).view(3, 3, 1, 1), persistent=False)
         self.register_buffer(
             "to_rgb", torch.linalg.inv(to_ycc / 255.0).view(3, 3, 1, 1), persistent=False

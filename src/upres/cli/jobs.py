@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,7 +45,8 @@ class Job:
         """What the picture is read from."""
         if self.data is not None:
             return self.data
-        return sys.stdin.buffer.read() if self.source is None else self.source
+        assert self.source is not None  # standard input is read when a run begins
+        return self.source
 
     @property
     def name(self) -> str:

@@ -68,10 +68,11 @@ def run(
     """
     options.check()
     settings = replace(settings, key=options.fingerprint(profile=settings.convert_profile))
+    # Pipes are read here, in the main thread, where an interrupt ends it, and once.
+    if watch is None:
+        jobs = [replace(job, data=_piped(job)) for job in jobs]
     if alone:
         try:
-            # Pipes are read here, in the main thread, where an interrupt ends it.
-            jobs = [replace(jobs[0], data=_piped(jobs[0]))]
             _check_early(jobs[0], settings)
         except UpresError as error:
             _report_failure(jobs[0], error, output)
@@ -85,7 +86,8 @@ def run(
         def reading(job: Job) -> "Picture":
             if watch is not None:
                 watch.reads(job)
-            return _read(job, settings, decoder)
+            with _memory_errors(job):
+                return _read(job, settings, decoder)
 
         for job, failure in _outcomes(jobs, upscaler, settings, output, progress, reading, watch):
             if watch is not None:
@@ -152,13 +154,18 @@ def _outcomes(
                     continue
                 if writing is not None:
                     yield writing[0], _outcome(writing[1])
-                writing = (job, writers.submit(encode))
+                writing = (job, writers.submit(_written, job, encode))
                 del picture, encode  # or they would live through the next picture's computation
             if writing is not None:
                 yield writing[0], _outcome(writing[1])
         except BaseException:
             readers.shutdown(wait=False, cancel_futures=True)
             raise
+
+
+def _written(job: Job, encode: Callable[[], None]) -> None:
+    with _memory_errors(job):
+        encode()
 
 
 @contextmanager
@@ -292,10 +299,11 @@ def _compute(
     }
     out_bytes = wide * high * picture.channels * picture.pixels.dtype.itemsize
     out_bytes *= max(1, frames)
-    streams = out_bytes >= settings.streams_from and kind in ("PNG", "TIFF") and not frames
+    by_rows = kind in ("PNG", "TIFF") and not frames and target is not None
+    streams = by_rows and out_bytes >= settings.streams_from
     if target is not None and (room := check_disk(target, kind, out_bytes)):
         facts["notes"].append(room)
-    _check_memory(job, pipeline, 0 if streams and target is not None else out_bytes)
+    _check_memory(job, pipeline, 0 if streams else out_bytes, by_rows=by_rows)
     if settings.dry_run or out_bytes >= _LONG:
         facts["estimated_seconds"] = round(max(1, frames) * pipeline.estimate(), 1)
     if settings.dry_run:
@@ -333,11 +341,12 @@ def _minutes(seconds: float) -> str:
     return f"{seconds / 3600:.1f} hours"
 
 
-def _check_memory(job: Job, pipeline: Any, result: int) -> None:
+def _check_memory(job: Job, pipeline: Any, result: int, *, by_rows: bool) -> None:
     """Linux hands out memory that it does not have and then kills; so count first.
 
     Args:
         result: bytes of the result that are in memory at once.
+        by_rows: it could be written row by row instead.
     """
     import torch
 
@@ -351,5 +360,7 @@ def _check_memory(job: Job, pipeline: Any, result: int) -> None:
         raise ResourceError(
             f"{job.name}: the result needs {needed / 2**30:.1f} GiB of memory, "
             f"{free / 2**30:.1f} GiB are free",
-            "write .tif or .png, which need not be in memory, or choose a smaller result",
+            "give --max-memory 1G, so that it is written row by row"
+            if by_rows and result
+            else "write .tif or .png, which need not be in memory, or choose a smaller result",
         )

@@ -111,6 +111,8 @@ def _jobs(files: list[str], output: str | None, label: str | None) -> list[Job]:
     from upres.imaging.formats import format_of
 
     names = [name for file in files for name in _expanded(file)]
+    if STREAM in names and len(names) > 1:
+        raise UsageError("standard input among several pictures", "upscale it alone")
     # os.path, since pathlib's is_dir() raises on names that are too long.
     folder = Path(output) if output and os.path.isdir(output) else None  # noqa: PTH112
     if output and output.endswith(("/", os.sep)) and folder is None:
@@ -135,8 +137,6 @@ def _jobs(files: list[str], output: str | None, label: str | None) -> list[Job]:
             target = beside if label is None else beside.with_stem(f"{beside.stem}-{label}")
             jobs.append(Job(source, target, named_by_size=label is None))
     refuse_collisions(jobs, os.path.realpath, "upscale them apart")
-    if sum(job.target is None for job in jobs) > 1:
-        raise UsageError("standard output takes one picture", "give -o a folder that exists")
     return jobs
 
 

@@ -1,6 +1,7 @@
 """Device, number format and memory, each with the reason why it was chosen."""
 
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -68,6 +69,12 @@ def choose(device: DeviceName, precision: Precision, *, deep: bool) -> Target:
         raise UsageError(
             f"{precision} is not computed natively on this CPU", f"use --precision {others}"
         )
+    if kind == "cuda" and precision == "bf16":
+        with torch.cuda.device(chosen):
+            if not torch.cuda.is_bf16_supported(including_emulation=False):
+                raise UsageError(
+                    "bf16 is not computed natively on this GPU", "use --precision fp16 or fp32"
+                )
     if precision != "auto":
         return Target(chosen, _DTYPES[precision], f"{why}; {precision} as asked")
     if deep:
@@ -87,24 +94,43 @@ def _device(name: DeviceName) -> tuple[torch.device, str]:
             "'upres doctor' says what is; --device auto picks the best",
         )
     if name != "auto":
-        return torch.device(name), f"{name} as asked"
+        return _numbered(name), f"{name} as asked"
     for kind, available in there.items():
         if available:
-            return torch.device(kind), f"{kind} is available"
+            return _numbered(kind), f"{kind} is available"
     return torch.device("cpu"), "no accelerator"
 
 
+def _numbered(kind: str) -> torch.device:
+    """The current one of several, which another thread may not know."""
+    return torch.device(kind, torch.cuda.current_device()) if kind == "cuda" else torch.device(kind)
+
+
+# How many computations need all of float32 now, and what was set before the first.
+_whole, _before, _lock = 0, "", threading.Lock()
+
+
 @contextmanager
-def all_of_float32() -> Iterator[None]:
+def all_of_float32(device: torch.device) -> Iterator[None]:
     """cuDNN computes float32 with TF32, 10 of its 23 bits, unless told otherwise; who asks for
-    fp32 means all of them."""
+    fp32 means all of them. The setting is the process's: the last of several threads that are
+    in here sets it back."""
+    global _whole, _before
+    if device.type != "cuda":
+        yield
+        return
     convolutions = torch.backends.cudnn.conv  # type: ignore[attr-defined]
-    before = convolutions.fp32_precision
-    convolutions.fp32_precision = "ieee"
+    with _lock:
+        if _whole == 0:
+            _before, convolutions.fp32_precision = convolutions.fp32_precision, "ieee"
+        _whole += 1
     try:
         yield
     finally:
-        convolutions.fp32_precision = before
+        with _lock:
+            _whole -= 1
+            if _whole == 0:
+                convolutions.fp32_precision = _before
 
 
 def free_memory(device: torch.device) -> int:

@@ -3,6 +3,7 @@
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -26,10 +27,18 @@ def executor_for(
     network: Network, scale: int, target: Target, max_memory: int | None = None
 ) -> Executor:
     """The fastest exact way to run a network on a device."""
-    if target.device.type == "cpu" and isinstance(network, ChainNetwork):
-        budget, _ = tile_budget(target, max_memory)
-        return StreamedExecutor(network, scale, target.dtype, budget=budget)
-    return PlainExecutor(network, scale, target.device, target.dtype)
+    with torch.autocast(target.device.type, enabled=False):
+        if target.device.type == "cpu" and isinstance(network, ChainNetwork):
+            budget, _ = tile_budget(target, max_memory)
+            return StreamedExecutor(network, scale, target.dtype, budget=budget)
+        return PlainExecutor(network, scale, target.device, target.dtype)
+
+
+@contextmanager
+def _own_modes(device: torch.device) -> Iterator[None]:
+    """What the caller may have switched on is not ours: gradients, other number formats."""
+    with torch.inference_mode(), torch.autocast(device.type, enabled=False):
+        yield
 
 
 class ModelStage:
@@ -81,6 +90,8 @@ class ModelStage:
             max_memory=max_memory,
         )
         self.largest: int | None = None  # pixels of a padded tile that once did not fit
+        self._refused = ""  # what the allocator said then
+        self._luma = torch.tensor(LUMA, dtype=torch.float32, device=target.device).view(1, 3, 1, 1)
         self._exact: Executor | None = None  # the same in float32, made when first needed
         self.on_note: Callable[[str], None] = _warn
         self.on_share: OnShare | None = None  # told which part of a tile was computed
@@ -139,12 +150,13 @@ class ModelStage:
         if self.largest is not None and pixels[..., 0].size >= self.largest:
             return lambda: self._halves(pixels, cut, executor)
         try:
-            with torch.inference_mode():
+            with _own_modes(self.target.device):
                 return self._compute(pixels, cut, executor)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
             self.largest = pixels[..., 0].size
+            self._refused = str(error).partition("\n")[0] or type(error).__name__
         if self.target.device.type == "cuda":
             torch.cuda.empty_cache()
         return lambda: self._halves(pixels, cut, executor)
@@ -159,7 +171,7 @@ class ModelStage:
         if max(height, width) <= SMALLEST_CORE:
             raise ResourceError(
                 f"a tile of {width} x {height} pixels does not fit into the memory of "
-                f"{self.target.device.type}",
+                f"{self.target.device.type} ({self._refused})",
                 "free some, or use a smaller model or --device cpu",
             )
         halo = self.plan.grid.halo
@@ -202,19 +214,19 @@ class ModelStage:
         x = self._to_device(pixels)
         gray = x.shape[1] == 1
         x = x.expand(-1, 3, -1, -1) if gray else x
-        weights = torch.tensor(LUMA, device=x.device).view(1, 3, 1, 1)
         blocks = [_ensemble(executor, x, cut)] if self.ensemble else executor.rows(x, cut)
-        finite, rounded = torch.tensor(data=True, device=x.device), []
+        # Made by a kernel: a copy from the host would wait for the batch before.
+        finite, rounded = torch.ones((), dtype=torch.bool, device=x.device), []
         for block in blocks:
-            y = (block * weights).sum(1, keepdim=True) if gray else block
+            y = (block * self._luma).sum(1, keepdim=True) if gray else block
             # One number that is not finite makes the sum so.
             finite = finite & torch.isfinite(y.sum())
             rounded.append(self._round(y))
         return rounded[0] if len(rounded) == 1 else torch.cat(rounded, 1), finite
 
     def _to_device(self, pixels: Pixels) -> Tensor:
-        # torch has few operators for uint16; float32 holds all its values.
-        values = pixels.astype(np.float32) if pixels.dtype == np.uint16 else pixels
+        # torch has few operators for uint16, whose values float32 holds all, and MPS no float64.
+        values = pixels if pixels.dtype == np.uint8 else pixels.astype(np.float32, copy=False)
         host = torch.from_numpy(np.ascontiguousarray(values))
         cuda = self.target.device.type == "cuda"
         if cuda:
@@ -295,11 +307,23 @@ def _ensemble(executor: Executor, x: Tensor, cut: Cut) -> Tensor:
     return total.div_(8)
 
 
+# What the allocators of CPUs, Apple's, Windows and the libraries beneath torch say, as plain
+# RuntimeErrors. The last two may mean something else; then smaller tiles do not help, and the words
+# are repeated.
+_ALLOCATORS_SAY = (
+    "can't allocate",
+    "out of memory",
+    "not enough memory",
+    "bad_alloc",
+    "ALLOC_FAILED",
+    "could not create a primitive",
+    "unable to find an engine to execute this computation",
+)
+
+
 def is_out_of_memory(error: Exception) -> bool:
     """Whether an allocator's own error says that memory is full."""
-    text = str(error)  # the CPU's and Apple's allocators raise plain RuntimeErrors
-    return (
-        isinstance(error, torch.OutOfMemoryError | MemoryError)
-        or "can't allocate" in text
-        or "out of memory" in text
+    text = str(error)
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(
+        words in text for words in _ALLOCATORS_SAY
     )

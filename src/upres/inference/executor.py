@@ -88,7 +88,7 @@ class PlainExecutor:
         x = x.contiguous(memory_format=torch.channels_last)
         inner = Cut(*(max(0, side - self.reach) for side in vars(cut).values()))
         rest = Cut(*(min(side, self.reach) for side in vars(cut).values()))
-        with all_of_float32():
+        with all_of_float32(x.device):
             features = crop(self.network.features(x, self.scale), inner)
             if x.device.type == "mps":
                 # torch's convolutions there took a part of a channels-last tensor for all of it

@@ -10,11 +10,11 @@ from typing import Literal
 import numpy as np
 import torch
 
-from upres.errors import UsageError
+from upres.errors import ResourceError, UsageError
 from upres.imaging.picture import collect
 from upres.imaging.resize import Kernel
 from upres.imaging.streaming import StreamedPixels
-from upres.inference.device import Target
+from upres.inference.device import Target, free_memory
 from upres.inference.engine import ModelStage, executor_for
 from upres.inference.executor import Executor, whole
 from upres.inference.ranges import Ranged
@@ -274,8 +274,20 @@ class Pipeline:
     def run(
         self, progress: Progress | None = None, on_note: Callable[[str], None] | None = None
     ) -> Pixels:
-        """The whole result, H x W x C in the type of the source; see ``strips``."""
+        """The whole result, H x W x C in the type of the source; see ``strips``.
+
+        Raises:
+            ResourceError: it would not fit into memory.
+        """
         shape = (*self.size, self.source.shape[2])
+        # Systems hand out memory that they do not have and then kill; so count first.
+        needed, free = prod(shape) * self.source.dtype.itemsize, free_memory(torch.device("cpu"))
+        if needed > free:
+            raise ResourceError(
+                f"the result needs {needed / 2**30:.1f} GiB of memory, "
+                f"{free / 2**30:.1f} GiB are free",
+                "enlarge it in parts, or with the command, which need not hold it",
+            )
         return collect(self.strips(progress, on_note), shape, self.source.dtype)
 
 

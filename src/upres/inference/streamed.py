@@ -45,15 +45,15 @@ def fold(upsampler: Upsampler, tail: nn.Conv2d, scale: int) -> nn.Conv2d:
     """
     size, outputs = 5, tail.out_channels * scale * scale
     centre = scale * (size // 2)
-    wanted = torch.eye(outputs).view(outputs, tail.out_channels, scale, scale)
+    wanted = torch.eye(outputs, dtype=torch.float32).view(outputs, tail.out_channels, scale, scale)
     y = F.pad(wanted, [centre] * 4)
     y = F.conv_transpose2d(y, tail.weight.float(), padding=1)
     for module, factor in reversed(list(zip(upsampler, upsampler.factors, strict=True))):
         assert isinstance(module, nn.Conv2d)
         y = F.pixel_unshuffle(y, factor)
         y = F.conv_transpose2d(y, module.weight.float(), padding=1)
-    folded = nn.Conv2d(tail.in_channels, outputs, size, padding=size // 2)
-    zeros = torch.zeros(1, tail.in_channels, size, size)
+    folded = nn.Conv2d(tail.in_channels, outputs, size, padding=size // 2, dtype=torch.float32)
+    zeros = torch.zeros(1, tail.in_channels, size, size, dtype=torch.float32)
     bias = tail(upsampler(zeros))[0, :, centre : centre + scale, centre : centre + scale]
     folded.weight.data = y
     folded.bias = nn.Parameter(bias.reshape(-1))

@@ -55,12 +55,12 @@ class Grid:
 
     @property
     def rows(self) -> list[tuple[int, int]]:
-        """Bands of rows from the top down, equal to within one."""
+        """Bands of rows from the top down."""
         return _spans(self.height, self.low or self.core)
 
     @property
     def columns(self) -> list[tuple[int, int]]:
-        """Spans of columns from the left, equal to within one."""
+        """Spans of columns from the left."""
         return _spans(self.width, self.core)
 
     def __len__(self) -> int:
@@ -86,6 +86,7 @@ class Grid:
 
 
 def _spans(length: int, core: int) -> list[tuple[int, int]]:
+    """As few as possible, and equal, so that they can be batched; the last may be shorter."""
     count = -(-length // core) if core else 1
-    edges = [i * length // count for i in range(count + 1)]
-    return list(pairwise(edges))
+    side = -(-length // count)
+    return list(pairwise([*range(0, length, side), length]))

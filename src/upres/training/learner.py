@@ -89,7 +89,8 @@ class Learner:
         total = torch.zeros((), device=self.device)
         chunks = zip(low.chunk(parts), high.chunk(parts), strict=True)
         for number, (some, truth) in enumerate(chunks, 1):
-            with self._shared_only_at_end(last=number == parts), all_of_float32():
+            whole = all_of_float32(self.device)
+            with self._shared_only_at_end(last=number == parts), whole:
                 with torch.autocast(
                     self.device.type,
                     self.dtype,

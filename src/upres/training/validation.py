@@ -109,7 +109,7 @@ def enlarge(
     x = x.contiguous(memory_format=torch.channels_last)
     network = model.as_rgb().to(device).eval()
     halved = torch.autocast(device.type, dtype, enabled=dtype != torch.float32)
-    with torch.no_grad(), halved, all_of_float32():
+    with torch.no_grad(), halved, all_of_float32(device):
         y = network(x, scale).float()
     picture = y[0].clamp(0, 1).mul(255).round().byte().permute(1, 2, 0)
     return np.asarray(picture.cpu().numpy())
