@@ -157,6 +157,14 @@ def test_the_first_failure_can_end_it(upres, folder, tmp_path):
     assert b"in/a.png failed; the rest was not tried" in done.stderr
 
 
+def test_what_was_made_before_the_first_failure_counts(upres, folder, tmp_path):
+    (folder / "b" / "d.png").write_bytes(b"nothing")
+    run = ("batch", "in", "-o", "out", *FAST, "--fail-fast", "--json")
+    assert counts(upres(*run), "done", "failed") == (2, 1)
+    assert len(contents(tmp_path / "out")) == 2
+    assert counts(upres(*run), "done", "unchanged", "failed_before") == (0, 2, 1)
+
+
 def test_patterns_choose(upres, folder, tmp_path):
     done = upres("batch", "in", "-o", "one", *FAST, "--include", "*.png", "--exclude", "b/*")
     assert done.returncode == 0, done.stderr

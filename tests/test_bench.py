@@ -285,6 +285,9 @@ def test_pictures_too_small_to_measure_are_refused(tmp_path, photo):
     truth = Truth("a", save(tmp_path / "a.png", photo[:14, :40]))
     with pytest.raises(InputError, match="10 pixels are left after shaving, SSIM needs 11"):
         example(truth, 2, Settings())
+    Image.new("RGB", (1, 500)).save(tmp_path / "line.png")
+    with pytest.raises(InputError, match="0 pixels are left after shaving"):
+        example(Truth("line", tmp_path / "line.png"), 2, Settings())
 
 
 # Statistics and tables
@@ -400,6 +403,7 @@ def test_bench_json_is_one_document(upres, small_set):
     found = json.loads(done.stdout)
     assert "JPEG 60" in found["protocol"]
     assert len(found["rows"]) == 2
+    assert done.stdout.count(b"\n") == 1
 
 
 def test_bench_keeps_going_when_asked(upres, small_set):

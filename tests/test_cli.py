@@ -103,7 +103,7 @@ def test_sizes_and_default_names(upres, small, tmp_path, options, size, name):
         (["-s", "9"], ["--scale 9"]),
         (["-s", "nan"], ["--scale nan"]),
         (["--width", "20"], ["--width 20", "48 x 40"]),
-        (["--width", "-5"], ["--width -5", "positive"]),
+        (["--width", "-5"], ["--width", "'-5' is no whole number of at least 1"]),
         (["--width", "99", "-s", "2"], ["--scale and --width exclude each other"]),
         (["--tile", "many"], ["--tile"]),
         (["--device", "abacus"], ["--device"]),
@@ -225,6 +225,84 @@ def test_pipes(upres, small):
     assert lines(to_file.stdout) == ["x.webp"]
     assert opened(small.parent / "x.webp").format == "WEBP"
     assert_fails(upres("-"), 3, "standard input is empty")
+
+
+def test_the_first_of_several_pages_is_said_to_be_all_that_is_kept(upres, tmp_path, photo):
+    pages = [Image.fromarray(photo[:20, i : i + 30]) for i in range(3)]
+    pages[0].save(tmp_path / "pages.tif", save_all=True, append_images=pages[1:])
+    done = upres("pages.tif", "-o", "one.jpg", "-s", 2, "-m", "bicubic", "--json")
+    assert json.loads(done.stdout)["notes"] == ["only the first of 3 pages is kept"]
+    assert upres("pages.tif", "-o", "all.tif", "-s", 2, "-m", "bicubic").returncode == 0
+    with Image.open(tmp_path / "all.tif") as kept:
+        assert kept.n_frames == 3
+
+
+def test_a_name_that_lies_is_said(upres, tmp_path, small):
+    Image.open(small).convert("RGB").save(tmp_path / "lies.png", "JPEG")
+    done = upres("lies.png", "-s", 2, "-m", "bicubic")
+    assert b"by its name the result is not JPEG" in done.stderr
+    assert opened(tmp_path / "lies-x2.png").format == "JPEG"
+
+
+def test_errors_of_several_pictures_name_them(upres, tmp_path):
+    for name, size in (("wide.png", (500, 1)), ("usual.png", (60, 60))):
+        Image.new("RGB", size).save(tmp_path / name)
+    done = upres("wide.png", "usual.png", "--long-side", 100, "-m", "bicubic")
+    assert done.returncode == 7
+    assert lines(done.stderr)[0].startswith("upres: wide.png: --long-side 100")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["batch", ""], 2, "the folder's name is empty"),
+        (["batch", "/", "--include", "zzz"], 4, "/ has no place beside it; give a folder with -o"),
+        (["batch", ".", "-o", "-"], 2, "do not go to standard output"),
+        (["upscale", ""], 3, "the name of a picture is empty"),
+        ([""], 2, "no such file or command: ''"),
+        (["x.png", "--threads", "200000"], 2, "'200000' is no whole number from 1 to 1024"),
+        (["x.png", "-q", "0"], 2, "'0' is no whole number from 1 to 100"),
+        (["x.png", "--width", "3.5"], 2, "'3.5' is no whole number of at least 1"),
+        (["x.png", "-s", "two"], 2, "'two' is no number such as 2 or 2.5"),
+        (["models", "show", "bicubic"], 5, "bicubic is computed, it has no weights"),
+        (["bench", "set5", "--data-dir", "nowhere"], 3, "nowhere is not a folder"),
+        (["train", "-d", ".", "-o", "."], 4, ". is the folder of the pictures"),
+        (["train", "-d", ".", "--look-every", "nan"], 2, "--look-every must be over 0, not nan"),
+    ],
+)
+def test_what_means_nothing_is_one_clear_line(upres, tmp_path, arguments, code, words):
+    (tmp_path / "x.png").touch()
+    assert_fails(upres(*arguments), code, words)
+    assert [p.name for p in tmp_path.iterdir()] == ["x.png"]
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_closed_streams_are_nowhere(tmp_path, small, closed):
+    for name, code in ((small.name, 0), ("none.png", 3)):
+        command = f"exec {sys.executable} -m upres {name} -s 2 -m bicubic --overwrite {closed}"
+        done = subprocess.run(
+            ["bash", "-c", command], cwd=tmp_path, capture_output=True, check=False
+        )
+        assert done.returncode == code
+        assert b"Traceback" not in done.stderr
+    assert opened(tmp_path / f"{small.stem}-x2.png").size == (96, 80)
+
+
+def test_an_interrupt_during_imports_is_one_line(tmp_path):
+    (tmp_path / "sitecustomize.py").write_text(
+        "import signal, sys\n"
+        "class Finder:\n"
+        "    def find_spec(self, name, *_):\n"
+        "        if name == 'upres.cli.batch':\n"
+        "            signal.raise_signal(signal.SIGINT)\n"
+        "sys.meta_path.insert(0, Finder())\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "upres", "--help"],
+        env=os.environ | {"PYTHONPATH": str(tmp_path)}, capture_output=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 130
+    assert lines(done.stderr) == ["upres: interrupted; nothing half-written was left"]
 
 
 def test_standard_input_is_upscaled_alone(upres, small):
@@ -369,7 +447,9 @@ def test_a_result_larger_than_memory_is_refused_first(upres, tmp_path):
     assert_fails(done, 6, "GiB")
 
 
-@pytest.mark.parametrize(("kill", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("kill", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+)
 def test_an_interrupt_leaves_nothing_half_written(start, tmp_path, photo, kill, code):
     picture = io.BytesIO()
     Image.fromarray(np.tile(photo, (4, 4, 1))).save(picture, "PNG")

@@ -185,6 +185,10 @@ def test_compare_refuses_in_one_line(upres, small, tmp_path):
     (tmp_path / "x.html").touch()
     assert upres("compare", small, "-o", "x.html").returncode == 4
     assert upres("compare", "none.png").returncode == 3
+    Image.fromarray(np.zeros((20, 20), np.float32)).save(tmp_path / "f.tif")
+    done = upres("compare", "f.tif")
+    assert done.returncode == 3
+    assert b"floating-point values, which a page cannot show" in done.stderr
 
 
 def test_a_page_of_many_pictures_stays_small(photo):

@@ -633,3 +633,13 @@ def test_an_archive_with_something_else_is_refused(tmp_path, photo):
 def test_neither_folder_nor_set(tmp_path):
     with pytest.raises(InputError, match=r"neither a folder nor a known set.*DIV2K"):
         training_pictures("DIV3K", tmp_path, note=silent, progress=silent)
+
+
+def test_what_runs_left_is_no_training_data(pictures):
+    before = find_pictures(pictures)
+    run = pictures / "runs" / "mine"
+    (run / "validation").mkdir(parents=True)
+    (run / "metrics.jsonl").touch()
+    for place in (run / "curve.png", run / "validation" / "0000001.png"):
+        Image.new("RGB", (64, 64)).save(place)
+    assert find_pictures(pictures) == before

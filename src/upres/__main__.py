@@ -1,6 +1,18 @@
-"""``python -m upres``."""
+"""``python -m upres``, and the console script."""
 
-from upres.cli.app import main
+import sys
+
+
+def main() -> None:
+    """The command line; an interrupt while it is still being imported ends it like any other."""
+    try:
+        from upres.cli.app import main as run
+
+        run()
+    except KeyboardInterrupt:
+        sys.stderr.write("upres: interrupted; nothing half-written was left\n")
+        sys.exit(130)
+
 
 if __name__ == "__main__":
     main()

@@ -115,6 +115,13 @@ def example(truth: Truth, scale: int, settings: Settings) -> Example:
             little is left to be measured.
     """
     high = mod_crop(read_rgb(truth.path), scale)
+    left = min(high.shape[:2]) - 2 * settings.protocol(scale).shave
+    if left < 11:
+        raise InputError(
+            f"{truth.path} is too small: {max(0, left)} pixels are left after shaving, SSIM needs "
+            "11",
+            "leave it out, or shave less with --shave",
+        )
     if truth.low is None:
         low = imresize(high, 1 / scale)
     else:
@@ -126,12 +133,6 @@ def example(truth: Truth, scale: int, settings: Settings) -> Example:
                 f"{truth.path} with {high.shape[1]} x {high.shape[0]}",
                 "check the scale, and which files belong together",
             )
-    left = min(high.shape[:2]) - 2 * settings.protocol(scale).shave
-    if left < 11:
-        raise InputError(
-            f"{truth.path} is too small: {left} pixels are left after shaving, SSIM needs 11",
-            "leave it out, or shave less with --shave",
-        )
     # The picture's name decides its noise: the same for all models, in every run.
     random = np.random.default_rng(seed_of(os.fsencode(truth.name)))
     degraded = settings.degradation.apply(low, 1, random)

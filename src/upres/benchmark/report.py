@@ -131,8 +131,12 @@ def pictures(report: Report) -> tuple[list[str], list[list[str]]]:
     return head, rows
 
 
-def as_json(report: Report) -> str:
-    """``{"protocol": ..., "rows": [{"model", "set", "scale", "psnr", "ssim", "images"}]}``."""
+def as_json(report: Report, indent: int | None = 1) -> str:
+    """``{"protocol": ..., "rows": [{"model", "set", "scale", "psnr", "ssim", "images"}]}``.
+
+    Args:
+        indent: spaces a level; None makes one line.
+    """
     rows: list[dict[str, Any]] = [
         {
             "model": row.model,
@@ -155,7 +159,7 @@ def as_json(report: Report) -> str:
         "gains": [asdict(gain) for gain in report.gains],
         "failures": list(report.failures),
     }
-    return json.dumps(whole, indent=1) + "\n"
+    return json.dumps(whole, indent=indent) + "\n"
 
 
 def as_csv(report: Report) -> str:

@@ -1,9 +1,11 @@
 """Wiring: commands, help texts, signals. Nothing here is heavy to import."""
 
 import io
+import os
 import signal
 import sys
 import warnings
+from contextlib import suppress
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -23,7 +25,7 @@ Examples:
   upres upscale --help               all options
 
 Exit codes: 0 done, 1 our bug, 2 usage, 3 input, 4 output, 5 weights or download,
-6 memory or disk, 7 part of a batch failed, 8 verification failed, 130 and 143 interrupted.
+6 memory or disk, 7 part of a batch failed, 8 verification failed, 129, 130, 143 interrupted.
 """
 
 app = typer.Typer(
@@ -64,14 +66,31 @@ app.command(cls=UpresCommand)(doctor.doctor)
 
 
 def _terminated(signum: int, frame: Any) -> NoReturn:
-    del signum, frame
-    complain("terminated; nothing half-written was left")
-    sys.exit(143)
+    del frame
+    with suppress(OSError):  # a closed terminal takes no words
+        complain("terminated; nothing half-written was left")
+    sys.exit(128 + signum)
+
+
+def _open_streams() -> None:
+    """What the shell closed (``<&-``) reads as empty and writes to nowhere. Otherwise the next file
+    to be opened would get the number of a standard stream."""
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(number, mode, encoding="utf-8", closefd=False))  # noqa: SIM115
 
 
 def main() -> None:
     """The console script."""
+    _open_streams()
     signal.signal(signal.SIGTERM, _terminated)
+    # A closed terminal, unless nohup asked to outlive it.
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, _terminated)
     # File names need not be UTF-8; they are printed as the bytes that they are.
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(encoding=sys.getfilesystemencoding(), errors="surrogateescape")

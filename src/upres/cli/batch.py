@@ -14,7 +14,7 @@ from upres.cli.jobs import Job, ModelOptions, Settings, refuse_collisions
 from upres.cli.journal import Journal
 from upres.cli.output import Output
 from upres.cli.run import run
-from upres.errors import BatchError, InputError, OutputError, UpresError
+from upres.errors import BatchError, InputError, OutputError, UpresError, UsageError
 
 EXAMPLES = """
 Examples:
@@ -132,6 +132,8 @@ def batch(
         max_memory,
     )
     chosen.check()
+    if output == Path("-"):
+        raise UsageError("a folder's results do not go to standard output", "give -o a folder")
     speak = Output(json=json, quiet=quiet)
     target = output or _sibling(folder, chosen.label or "upscaled")
     sources, others = _pictures(
@@ -273,6 +275,8 @@ def _places(job: Job) -> tuple[Path, Path]:
 
 def _sibling(folder: Path, label: str) -> Path:
     named = folder if folder.name not in ("", "..") else folder.resolve()
+    if not named.name:
+        raise OutputError(f"{named} has no place beside it", "give a folder with -o")
     return named.with_name(f"{named.name}-{label}")
 
 

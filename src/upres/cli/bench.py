@@ -8,7 +8,7 @@ import typer
 
 from upres.cli import options
 from upres.cli.output import Output
-from upres.errors import BatchError, OutputError, UsageError
+from upres.errors import BatchError, InputError, OutputError, UsageError
 
 if TYPE_CHECKING:
     from upres.benchmark.report import Report
@@ -166,6 +166,8 @@ def bench(
         )
     for path in report or ():
         _check_report(path, overwrite=overwrite)
+    if data_dir is not None and not data_dir.is_dir():
+        raise InputError(f"{data_dir} is not a folder", "give --data-dir one with copies of sets")
     if threads is not None:
         import torch
 
@@ -230,7 +232,7 @@ def _measure(
         write_file(path, text.encode("utf-8", "surrogateescape"), overwrite=overwrite)
         output.note(f"written: {path}")
     if output.json:
-        output.text(reports.as_json(found))
+        output.text(reports.as_json(found, indent=None))
     elif found.rows:
         _show(found, output, by_picture=by_picture or len(found.models) <= 2)
     for failure in found.failures:

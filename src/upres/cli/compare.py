@@ -7,7 +7,7 @@ import typer
 
 from upres.cli import options
 from upres.cli.output import Output
-from upres.errors import OutputError
+from upres.errors import InputError, OutputError
 
 EXAMPLES = """
 Examples:
@@ -56,6 +56,11 @@ def compare(
         raise OutputError(f"{target} is not a page", "name a .html file")
     check_target(target, overwrite=overwrite, source=file)
     picture = read_picture(file, max_pixels=max_pixels)
+    if picture.pixels.dtype.kind == "f":
+        raise InputError(
+            f"{file} holds floating-point values, which a page cannot show",
+            "convert it to 8 or 16 bits first",
+        )
     speak = Output(quiet=quiet)
     if threads is not None:
         import torch

@@ -6,6 +6,7 @@ a tenth of a second.
 
 import difflib
 import os
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +19,7 @@ from upres.cli.output import ReaderGone, complain
 from upres.errors import UpresError
 
 DEFAULT = "upscale"
+_TYPE = re.compile(r"(?<=[A-Z]) <[\w\[\]]+>$")
 _ORDER = (
     *("Arguments", "Data", "Folder", "Recipe", "Size", "Model"),
     *("Execution", "Output", "Options"),
@@ -37,7 +39,8 @@ class _PlainHelp:
                 continue
             usual = "Arguments" if param.param_type_name == "argument" else "Options"
             title = getattr(param, "rich_help_panel", None) or usual
-            panels.setdefault(title, []).append((record[0].replace(" <list[str]>", ""), record[1]))
+            # The metavar says what it is; Python's name for its type does not.
+            panels.setdefault(title, []).append((_TYPE.sub("", record[0]), record[1]))
         for title, rows in sorted(panels.items(), key=lambda item: _ORDER.index(item[0])):
             with formatter.section(title):
                 formatter.write_dl(rows)
@@ -66,8 +69,8 @@ class UpresGroup(_PlainHelp, TyperGroup):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """See typer."""
-        if not args and not ctx.resilient_parsing:
-            args = [self.alone]
+        if not ctx.resilient_parsing and (not args or args[0] == "--json"):
+            args = [self.alone, *args]
         return super().parse_args(ctx, args)
 
 
@@ -100,9 +103,8 @@ class RootGroup(UpresGroup):
         if looks_like_path or any(c in word for c in "*?[") or os.path.lexists(word):
             return
         near = difflib.get_close_matches(word, self.list_commands(ctx), n=1)
-        ctx.fail(
-            f"no such file or command: {word}" + (f"; did you mean {near[0]}?" if near else "")
-        )
+        meant = f"; did you mean {near[0]}?" if near else ""
+        ctx.fail(f"no such file or command: {word or repr(word)}{meant}")
 
     def shell_complete(self, ctx: Any, incomplete: str) -> list[Any]:
         """Complete the options of the default command as well."""

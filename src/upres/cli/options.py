@@ -1,6 +1,7 @@
 """Options that several commands share."""
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -27,6 +28,40 @@ def _colour(text: str | tuple[int, int, int]) -> tuple[int, int, int]:
     except ValueError:
         raise typer.BadParameter(f"{text!r} is no colour such as white or #ff8800") from None
     return red, green, blue
+
+
+def _named(text: str) -> Path:
+    # Path("") is the current folder, which nobody means who gives an empty variable.
+    if not text:
+        raise typer.BadParameter("the folder's name is empty")
+    return Path(text)
+
+
+def _whole(least: int, most: int) -> Callable[[str | int], int]:
+    """A parser of whole numbers."""
+
+    def parse(text: str | int) -> int:
+        try:
+            number = int(text)
+        except ValueError:
+            number = least - 1
+        if not least <= number <= most:
+            upto = f" from {least} to {most}" if most < 2**62 else f" of at least {least}"
+            raise typer.BadParameter(f"{str(text)!r} is no whole number{upto}")
+        return number
+
+    return parse
+
+
+def _number(text: str | float) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise typer.BadParameter(f"{str(text)!r} is no number such as 2 or 2.5") from None
+
+
+# More threads than this no machine has, and their stacks would fill memory.
+_MOST_THREADS = 1024
 
 
 def _bytes(text: str) -> int:
@@ -58,28 +93,28 @@ def _model_names(incomplete: str) -> list[str]:
 _SIZE, _MODEL, _RUN, _OUT = "Size", "Model", "Execution", "Output"
 
 Scale = Annotated[
-    float | None,
+    Any,
     typer.Option(
         "--scale",
         "-s",
+        parser=_number,
         metavar="FACTOR",
         help="Factor over 1 and up to 8.  [default: 4]",
         rich_help_panel=_SIZE,
     ),
 ]
-Width = Annotated[
-    int | None, typer.Option(metavar="N", help="Result's width in pixels.", rich_help_panel=_SIZE)
-]
-Height = Annotated[
-    int | None, typer.Option(metavar="N", help="Result's height in pixels.", rich_help_panel=_SIZE)
-]
-LongSide = Annotated[
-    int | None,
-    typer.Option(metavar="N", help="Result's longer side in pixels.", rich_help_panel=_SIZE),
-]
+_PIXELS: Any = {"parser": _whole(1, 2**62), "metavar": "N", "rich_help_panel": _SIZE}
+Width = Annotated[Any, typer.Option(help="Result's width in pixels.", **_PIXELS)]
+Height = Annotated[Any, typer.Option(help="Result's height in pixels.", **_PIXELS)]
+LongSide = Annotated[Any, typer.Option(help="Result's longer side in pixels.", **_PIXELS)]
 Megapixels = Annotated[
-    float | None,
-    typer.Option(metavar="X", help="Result's area in millions of pixels.", rich_help_panel=_SIZE),
+    Any,
+    typer.Option(
+        parser=_number,
+        metavar="X",
+        help="Result's area in millions of pixels.",
+        rich_help_panel=_SIZE,
+    ),
 ]
 ModelName = Annotated[
     str,
@@ -126,14 +161,22 @@ Tile = Annotated[
     ),
 ]
 Threads = Annotated[
-    int | None,
+    Any,
     typer.Option(
-        min=1, metavar="N", help="CPU threads.  [default: all cores]", rich_help_panel=_RUN
+        parser=_whole(1, _MOST_THREADS),
+        metavar="N",
+        help="CPU threads.  [default: all cores]",
+        rich_help_panel=_RUN,
     ),
 ]
 MaxPixels = Annotated[
-    int,
-    typer.Option(min=1, metavar="N", help="Refuse larger inputs.", rich_help_panel=_RUN),
+    Any,
+    typer.Option(
+        parser=_whole(1, 2**62),
+        metavar="N",
+        help="Refuse larger inputs.",
+        rich_help_panel=_RUN,
+    ),
 ]
 MaxMemory = Annotated[
     Any,
@@ -145,13 +188,12 @@ MaxMemory = Annotated[
     ),
 ]
 Quality = Annotated[
-    int | None,
+    Any,
     typer.Option(
         "--quality",
         "-q",
+        parser=_whole(1, 100),
         metavar="1-100",
-        min=1,
-        max=100,
         help="For JPEG, WebP and AVIF; 100 makes WebP lossless.  [default: 95]",
         rich_help_panel=_OUT,
     ),
@@ -211,4 +253,4 @@ Json = Annotated[
 Quiet = Annotated[
     bool, typer.Option("--quiet", help="Only errors on stderr.", rich_help_panel=_OUT)
 ]
-Folder = Annotated[Path, typer.Argument(metavar="DIR", help="Folder with pictures.")]
+Folder = Annotated[Path, typer.Argument(parser=_named, metavar="DIR", help="Folder with pictures.")]

@@ -82,7 +82,8 @@ class Output:
     def note(self, text: str) -> None:
         """Something people want to know."""
         if not self.quiet:
-            sys.stderr.write(f"{text}\n")
+            # A file's name may hold a line break.
+            sys.stderr.write(f"{text.replace(chr(10), ' ')}\n")
             sys.stderr.flush()
 
     def error(self, error: UpresError) -> None:

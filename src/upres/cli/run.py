@@ -98,11 +98,18 @@ def run(
             _report_failure(job, failure, output)
             if alone:
                 raise failure
-            output.error(failure)
+            output.error(_named(job, failure))
             if settings.fail_fast:
                 raise BatchError(f"{job.name} failed", "the rest was not tried")
     if failed:
         raise BatchError(f"{failed} of {len(jobs)} pictures failed", "each is named above")
+
+
+def _named(job: Job, error: UpresError) -> UpresError:
+    """The error with the name of the picture, of which there are several."""
+    if job.name in error.problem:
+        return error
+    return type(error)(f"{job.name}: {error.problem}", error.next_step)
 
 
 def _decoder(stack: ExitStack, watch: Watch | None) -> "Decoder | None":
@@ -150,6 +157,10 @@ def _outcomes(
                 except UpresError as error:
                     if following is not None and reading in (None, current):
                         reading = readers.submit(read, following)
+                    # First what was made before: a failure may end the run.
+                    if writing is not None:
+                        yield writing[0], _outcome(writing[1])
+                        writing = None
                     yield job, error
                     continue
                 if writing is not None:
@@ -268,7 +279,7 @@ def _compute(
     advanced: Callable[[float, int], None],
 ) -> Callable[[], None]:
     """Everything up to the pixels; returns what is left to do: encode, write, report."""
-    from upres.imaging.formats import check_size
+    from upres.imaging.formats import check_size, format_of
     from upres.imaging.holding import check_frames
     from upres.imaging.writer import check_disk
 
@@ -301,6 +312,8 @@ def _compute(
     out_bytes *= max(1, frames)
     by_rows = kind in ("PNG", "TIFF") and not frames and target is not None
     streams = by_rows and out_bytes >= settings.streams_from
+    if job.kind is None and target is not None and format_of(target) != kind:
+        facts["notes"].append(f"by its name the result is not {kind}, as the input is inside")
     if target is not None and (room := check_disk(target, kind, out_bytes)):
         facts["notes"].append(room)
     _check_memory(job, pipeline, 0 if streams else out_bytes, by_rows=by_rows)

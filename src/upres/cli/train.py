@@ -10,7 +10,7 @@ import typer
 from upres.cli import options
 from upres.cli.output import Output
 from upres.cli.trainview import train_view
-from upres.errors import UsageError
+from upres.errors import OutputError, UsageError
 
 EXAMPLES = """
 Examples:
@@ -169,6 +169,10 @@ def train(
         raise UsageError(f"--minutes must be over 0, not {minutes:g}", "for example --minutes 30")
     if resume and overwrite:
         raise UsageError("--resume and --overwrite exclude each other", "give one of them")
+    if not look_every > 0:
+        raise UsageError(f"--look-every must be over 0, not {look_every:g}", "for example 5")
+    if output is not None and any(os.path.realpath(d) == os.path.realpath(output) for d in data):
+        raise OutputError(f"{output} is the folder of the pictures", "choose another with -o")
     changes = dict(parse_change(text) for text in change or ())
     named = {"steps": steps, "optimiser.rate": rate, "data.batch": batch, "data.patch": patch}
     changes |= {key: value for key, value in named.items() if value is not None}

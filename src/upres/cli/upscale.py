@@ -124,6 +124,8 @@ def _jobs(files: list[str], output: str | None, label: str | None) -> list[Job]:
     jobs = []
     for name in names:
         source = None if name == STREAM else Path(name)
+        if not name:
+            raise InputError("the name of a picture is empty", "check what it comes from")
         if source is not None and not source.name:
             raise InputError(f"{name} is a folder", f"use 'upres batch {name}'")
         if output == STREAM or (source is None and output is None):

@@ -43,7 +43,8 @@ def find_pictures(folder: Path) -> PictureFolder:
 
     Three layouts are known: DIV2K's (``DIV2K_train_HR/0001.png``,
     ``DIV2K_train_LR_bicubic/X2/0001x2.png``, and the same with ``valid``); ``HR/`` with
-    ``LR_bicubic/X2/`` beside it; and any tree of pictures. Hidden files are left out.
+    ``LR_bicubic/X2/`` beside it; and any tree of pictures. Hidden files are left out, and what
+    training runs left in folders of theirs.
 
     Raises:
         InputError: no folder, or nothing in it.
@@ -101,10 +102,12 @@ def _place(path: Path, folder: Path) -> str:
 
 
 def _tree(folder: Path) -> list[Path]:
+    runs = {path.parent for path in folder.rglob("metrics.jsonl")}
     return sorted(
         path
         for path in folder.rglob("*")
         if path.suffix.lower() in SUFFIXES
         and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+        and runs.isdisjoint(path.parents)
         and path.is_file()
     )

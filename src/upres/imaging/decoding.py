@@ -86,6 +86,10 @@ def decode(
     """
     notes: list[str] = []
     form = "JPEG" if image.format == "MPO" else str(image.format)
+    there = len(frames_of(image))
+    if len(frames) < there:
+        what = "pages" if image.format == "TIFF" else "frames"
+        notes.append(f"only the first of {there} {what} is kept")
     if image.format == "MPO" and getattr(image, "n_frames", 1) > 1:
         notes.append(f"only the first of {image.n_frames} pictures is read")  # type: ignore[attr-defined]
     bits, loop = containers.bit_depth(image), image.info.get("loop")

@@ -150,7 +150,8 @@ def load_recipe(
         text = (files("upres.training") / "recipes" / f"{name}.toml").read_text(encoding="utf-8")
     else:
         raise UsageError(
-            f"no recipe is called {name!r}", f"there are {', '.join(shipped())}, or give a file"
+            f"no recipe is called {name!r}",
+            f"there are {', '.join(shipped())}, or give a .toml file",
         )
     try:
         raw = tomllib.loads(text)

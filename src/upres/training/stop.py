@@ -19,7 +19,8 @@ class Stopping(Protocol):
 
 
 class Stop:
-    """Turns Ctrl-C and SIGTERM into a request to save and end; a second one ends at once.
+    """Turns Ctrl-C, SIGTERM and a closed terminal into a request to save and end; a second one
+    ends at once.
 
     Attributes:
         signal: which one came, or None.
@@ -34,7 +35,10 @@ class Stop:
     @contextmanager
     def listening(self) -> Iterator[None]:
         """See ``Stopping``; signals wait for the step that is being made."""
-        before = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
+        known = [getattr(signal, name, None) for name in ("SIGINT", "SIGTERM", "SIGHUP")]
+        before = {s: signal.getsignal(s) for s in known if s is not None}
+        # nohup asked to outlive the terminal.
+        before = {s: handler for s, handler in before.items() if handler != signal.SIG_IGN}
 
         def asked(number: int, frame: Any) -> None:
             del frame

@@ -81,7 +81,12 @@ class Manifest:
         """
         found = tuple(e for e in self.entries if name in (e.facts.name, e.name))
         if not found:
-            raise WeightsError(f"no model is called {name!r}", "'upres models' lists them")
+            if name in ("bicubic", "lanczos"):
+                raise WeightsError(f"{name} is computed, it has no weights", "name another model")
+            raise WeightsError(
+                f"no model is called {name!r}",
+                "'upres models' lists them; names of files end in .safetensors",
+            )
         return found
 
 
