@@ -27,7 +27,7 @@ def check_target(
     """
     # os.path, since pathlib's exists() raises on names that are too long.
     if source and os.path.exists(path) and os.path.samefile(path, source):  # noqa: PTH110, PTH121
-        raise OutputError(f"{path} is the picture itself", "choose another name with -o")
+        raise OutputError(f"{path} is the picture itself", "choose another name")
     try:
         os.lstat(path)
         exists = True
@@ -39,13 +39,13 @@ def check_target(
     if exists and path.is_dir():
         raise OutputError(f"{path} is a folder", "name a file in it")
     if exists and not overwrite:
-        raise OutputError(f"{path} exists", "choose another name with -o, or --overwrite it")
+        raise OutputError(f"{path} exists", "choose another name, or overwrite it (--overwrite)")
     if folder_comes and not path.parent.exists():
         return
     if not path.parent.is_dir():
         raise OutputError(f"{path.parent} is not a folder", "create it first")
     if not os.access(path.parent, os.W_OK | os.X_OK):
-        raise OutputError(f"{path.parent} is not writable", "write elsewhere with -o")
+        raise OutputError(f"{path.parent} is not writable", "write elsewhere")
 
 
 def write_file(path: Path, data: bytes, *, overwrite: bool) -> None:
@@ -124,7 +124,7 @@ def check_disk(path: Path, kind: str, nbytes: int) -> str | None:
     if free < least:
         raise ResourceError(
             f"{path} takes at least {least / 1e9:.1f} GB, {free / 1e9:.1f} GB are free there",
-            "free some, or write elsewhere with -o",
+            "free some, or write elsewhere",
         )
     if kind not in FORMATS or FORMATS[kind].lossy or free > nbytes:
         return None
@@ -139,4 +139,4 @@ _SMALLEST = {"PNG": 0.2, "TIFF": 0.2, "GIF": 0.05, "JPEG": 0.01, "WEBP": 0.005, 
 def _os_error(path: Path, error: OSError) -> OutputError | ResourceError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return ResourceError(f"{path} does not fit on the disk ({error.strerror})", "free some")
-    return OutputError(f"{path} cannot be written ({error.strerror})", "write elsewhere with -o")
+    return OutputError(f"{path} cannot be written ({error.strerror})", "write elsewhere")
