@@ -352,8 +352,8 @@ def test_bench_prints_pictures_means_and_protocol(upres, small_set):
     out, said = done.stdout.decode(), done.stderr.decode()
     assert "Y channel (BT.601), scale pixels shaved" in said
     assert "mine x2 gray" in out
-    assert [line.split()[0] for line in out.splitlines() if line.startswith("edsr-light")]
-    rows = [line.split() for line in out.splitlines() if line.startswith("mine x2  edsr-light")]
+    assert [line.split()[0] for line in out.splitlines() if line.startswith("edsr-baseline")]
+    rows = [line.split() for line in out.splitlines() if line.startswith("mine x2  edsr-baseline")]
     assert float(rows[0][3]) > 30
 
 

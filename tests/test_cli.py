@@ -347,8 +347,11 @@ def test_json_is_one_object_a_line(upres, tmp_path, small):
     assert (failed["event"], failed["input"], failed["exit_code"]) == ("failed", "bad.png", 3)
     assert done_event["event"] == "done"
     assert done_event["output_size"] == [96, 80]
-    assert done_event["model"] == "edsr-light"
+    assert done_event["model"] == "edsr-baseline"
     assert done_event["seconds"] > 0
+    for more, model in ((["-s", 2, "--fast"], "edsr-light"), (["-s", 4], "edsr-light")):
+        done = upres("small.png", *more, "--json", "--overwrite")
+        assert json.loads(done.stdout)["model"] == model
 
 
 def test_a_dry_run_says_what_it_would_do_and_does_nothing(upres, small, tmp_path):
@@ -369,7 +372,7 @@ def test_a_model_file_of_ours_is_a_model(upres, small, tmp_path):
     (entry,) = manifest.load_manifest().family("edsr-light-x2")
     shutil.copy(fetch(entry), tmp_path / "mine.safetensors")
     assert upres("small.png", "-s", 2, "-m", "mine.safetensors", "-o", "a.png").returncode == 0
-    assert upres("small.png", "-s", 2, "-o", "b.png").returncode == 0
+    assert upres("small.png", "-s", 2, "--fast", "-o", "b.png").returncode == 0
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
     twice = upres("small.png", "-s", 4, "-m", "mine.safetensors", "--json")
     assert json.loads(twice.stdout)["scales"] == [2, 2]

@@ -149,11 +149,11 @@ def test_what_is_shown_is_what_was_measured(browser, made):
     tab = Tab(browser, made)
     tables = tab.page.locator("table")
     assert tables.count() == 2
-    assert "edsr-light" in tables.nth(0).inner_text()
+    assert "edsr-baseline" in tables.nth(0).inner_text()
     assert tab.page.locator("td.best").count() == 1
     tag = tab.page.inner_text("#right-tag")
     detail = tables.nth(1).inner_text()
-    assert tag.startswith("edsr-light")
+    assert tag.startswith("edsr-baseline")
     assert " dB / 0." in tag
     assert "+" in detail
     assert tab.page.locator("#plots svg").count() == 2
