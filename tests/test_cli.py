@@ -305,6 +305,11 @@ def test_an_interrupt_during_imports_is_one_line(tmp_path):
     assert lines(done.stderr) == ["upres: interrupted; nothing half-written was left"]
 
 
+def test_options_of_what_a_group_means_alone(upres):
+    assert upres("models", "--json").stdout == upres("models", "list", "--json").stdout
+    assert_fails(upres("--json"), 2, "Missing argument 'FILE'")
+
+
 def test_standard_input_is_upscaled_alone(upres, small):
     done = upres(small.name, "-", "-s", 2, data=small.read_bytes())
     assert_fails(done, 2, "standard input among several pictures; upscale it alone")

@@ -118,8 +118,8 @@ def example(truth: Truth, scale: int, settings: Settings) -> Example:
     left = min(high.shape[:2]) - 2 * settings.protocol(scale).shave
     if left < 11:
         raise InputError(
-            f"{truth.path} is too small: {max(0, left)} pixels are left after shaving, SSIM needs "
-            "11",
+            f"{truth.path} is too small: {max(0, left)} pixels are left after shaving, "
+            "SSIM needs 11",
             "leave it out, or shave less with --shave",
         )
     if truth.low is None:

@@ -96,8 +96,4 @@ def main() -> None:
         sys.stdout.reconfigure(encoding=sys.getfilesystemencoding(), errors="surrogateescape")
     # Decoders warn of what does not concern the pixels; what does is an error of ours.
     warnings.filterwarnings("ignore", module="PIL")
-    try:
-        app(prog_name="upres")
-    except KeyboardInterrupt:
-        complain("interrupted; nothing half-written was left")
-        sys.exit(130)
+    app(prog_name="upres")

@@ -69,9 +69,17 @@ class UpresGroup(_PlainHelp, TyperGroup):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """See typer."""
-        if not ctx.resilient_parsing and (not args or args[0] == "--json"):
+        if not ctx.resilient_parsing and (not args or self._is_for_alone(ctx, args[0])):
             args = [self.alone, *args]
         return super().parse_args(ctx, args)
+
+    def _is_for_alone(self, ctx: Any, word: str) -> bool:
+        """Whether it is an option that the command meant takes, and not the group."""
+        meant = self.get_command(ctx, self.alone) is not None
+        return meant and word.startswith("-") and word not in self._own_options(ctx)
+
+    def _own_options(self, ctx: Any) -> set[str]:
+        return {o for p in self.get_params(ctx) for o in getattr(p, "opts", ())}
 
 
 class RootGroup(UpresGroup):
@@ -90,8 +98,11 @@ class RootGroup(UpresGroup):
         return super().parse_args(ctx, self._with_default(ctx, list(args)))
 
     def _with_default(self, ctx: Any, args: list[str]) -> list[str]:
-        own = {o for p in self.get_params(ctx) for o in getattr(p, "opts", ())}
-        if not args or args[0] in own or self.get_command(ctx, args[0]) is not None:
+        if (
+            not args
+            or args[0] in self._own_options(ctx)
+            or self.get_command(ctx, args[0]) is not None
+        ):
             return args
         if not ctx.resilient_parsing:
             self._check_word(ctx, args[0])

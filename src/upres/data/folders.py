@@ -102,10 +102,11 @@ def _place(path: Path, folder: Path) -> str:
 
 
 def _tree(folder: Path) -> list[Path]:
-    runs = {path.parent for path in folder.rglob("metrics.jsonl")}
+    paths = list(folder.rglob("*"))
+    runs = {path.parent for path in paths if path.name == "metrics.jsonl"}
     return sorted(
         path
-        for path in folder.rglob("*")
+        for path in paths
         if path.suffix.lower() in SUFFIXES
         and not any(part.startswith(".") for part in path.relative_to(folder).parts)
         and runs.isdisjoint(path.parents)

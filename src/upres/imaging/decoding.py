@@ -101,7 +101,7 @@ def decode(
     # PNG may carry EXIF and XMP after the pixels. So look on both sides of loading.
     exif = filefacts.exif(image)
     kind = _KINDS.get(image.mode, "RGB")
-    if form == "TIFF" and len(frames_of(image)) < getattr(image, "n_frames", 1):
+    if form == "TIFF" and there < getattr(image, "n_frames", 1):
         notes.append("smaller copies and masks of pages are left out")
     tags = getattr(image, "tag_v2", {})
     turned = orientation(exif, filefacts.xmp(image))

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from upres.errors import OutputError, ResourceError
+from upres.errors import OutputError, ResourceError, is_disk_full
 from upres.imaging.formats import FORMATS
 
 
@@ -137,6 +137,6 @@ _SMALLEST = {"PNG": 0.2, "TIFF": 0.2, "GIF": 0.05, "JPEG": 0.01, "WEBP": 0.005, 
 
 
 def _os_error(path: Path, error: OSError) -> OutputError | ResourceError:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+    if is_disk_full(error) or error.errno == errno.EFBIG:
         return ResourceError(f"{path} does not fit on the disk ({error.strerror})", "free some")
     return OutputError(f"{path} cannot be written ({error.strerror})", "write elsewhere")

@@ -66,7 +66,8 @@ class FusedConv:
         return y
 
     def add_to(self, other: Tensor, x: Tensor, *, relu: bool = False) -> None:
-        """other += convolution(x), in place; the sum is made before it is rounded."""
+        """other += convolution(x), in place, then its positive part with ``relu``; the sum is made
+        before it is rounded."""
         if self._ops is None:
             other += F.conv2d(x, self.weight, self.bias, padding=self.reach)
             if relu:
