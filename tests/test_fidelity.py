@@ -5,6 +5,7 @@ docs/fidelity.md is made from what these tests find: ``python -m tests.test_fide
 
 import io
 import struct
+import zlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,11 +18,13 @@ from PIL import Image, ImageCms, ImageOps
 
 from upres.api import Upscaler
 from upres.errors import InputError
+from upres.imaging.avif import put_code_points
 from upres.imaging.encoder import Encoding, encode
 from upres.imaging.fidelity import compare
 from upres.imaging.georeference import GeoReference
 from upres.imaging.picture import Picture
 from upres.imaging.png import write_png
+from upres.imaging.profiles import srgb_profile, to_srgb
 from upres.imaging.reader import read_facts, read_picture
 from upres.inference.sizes import Goal
 
@@ -75,6 +78,18 @@ def cmyk_profile():
 
 
 XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><r tiff:Orientation="1" dc:title="x"/></x:xmpmeta>'
+MORE_XMP = tuple(
+    b"http://ns.adobe.com/xmp/extension/\0" + b"0123456789ABCDEF" * 2 + place + b"<x:more/>"
+    for place in (b"\0\0\0\x12\0\0\0\0", b"\0\0\0\x12\0\0\0\x09")
+)
+# BT.2020 and PQ, of RGB.
+PQ = (9, 16, 0, 1)
+TEXTS = (
+    (b"tEXt", b"Title\0a title"),
+    (b"tEXt", b"Title\0and another"),
+    (b"iTXt", b"Author\0\0\0de\0Urheber\0" + "Ünï ☃".encode()),
+    (b"zTXt", b"Long\0\0" + zlib.compress(b"words " * 100)),
+)
 IPTC = b"\x1c\x02\x05\x00\x05Title\x1c\x02\x50\x00\x04Name"
 
 
@@ -499,10 +514,12 @@ HELD = {
     "profile": {"JPEG", "PNG", "WEBP", "TIFF", "AVIF"},
     "EXIF": {"JPEG", "PNG", "WEBP", "TIFF", "AVIF"},
     "XMP": {"JPEG", "PNG", "WEBP", "TIFF", "AVIF"},
+    "extended XMP": {"JPEG"},
     "IPTC": {"JPEG", "PNG", "TIFF"},
     "resolution": {"JPEG", "PNG", "TIFF", "BMP"},
     "texts": {"PNG"},
     "gamma": {"PNG"},
+    "cICP": {"PNG", "AVIF"},
     "comment": {"JPEG", "PNG", "GIF"},
 }
 SAID = {
@@ -515,7 +532,7 @@ SAID = {
 
 def full_jpeg():
     """A file with everything that a JPEG holds."""
-    from upres.imaging.encoder import _photoshop_segment
+    from upres.imaging.encoder import _photoshop_segment, _segment
 
     buffer = io.BytesIO()
     image = Image.fromarray(pixels(KINDS["RGB"]))
@@ -528,7 +545,7 @@ def full_jpeg():
         xmp=XMP,
         dpi=(300, 150),
         comment=b"hello",
-        extra=_photoshop_segment(IPTC),
+        extra=b"".join(_segment(0xE1, part) for part in MORE_XMP) + _photoshop_segment(IPTC),
     )
     return buffer.getvalue()
 
@@ -536,8 +553,9 @@ def full_jpeg():
 def full_png():
     """A file with everything that a PNG holds, without a profile so that gamma counts."""
     made = pixels(KINDS["RGB"])
-    texts = (("Title", "a title"), ("Author", "Ünï ☃"))
-    about = Picture(made, "PNG", iptc=IPTC, texts=texts, gamma=1 / 1.8, intent=1, dpi=(300, 150))
+    about = Picture(
+        made, "PNG", iptc=IPTC, texts=TEXTS, gamma=1 / 1.8, intent=1, cicp=PQ, dpi=(300, 150)
+    )
     buffer = io.BytesIO()
     write_png(buffer, about, SIZE[1], SIZE[0], [made], exif(), XMP)
     return buffer.getvalue()
@@ -582,10 +600,12 @@ def test_the_sources_hold_what_they_should(origin):
     assert picture.dpi == pytest.approx((300, 150), abs=0.02)
     assert (picture.icc is None) == (origin == "PNG")
     if origin == "PNG":
-        assert picture.texts == (("Title", "a title"), ("Author", "Ünï ☃"))
+        assert picture.texts == TEXTS
+        assert picture.cicp == PQ
         assert (picture.gamma, picture.intent) == (pytest.approx(1 / 1.8, abs=1e-5), 1)
     if origin == "JPEG":
         assert picture.comment == b"hello"
+        assert picture.xmp_more == MORE_XMP
 
 
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "TIFF", "AVIF"])
@@ -663,8 +683,6 @@ def test_stripping_leaves_colours_and_size_alone():
 
 
 def test_conversion_to_srgb_is_what_littlecms_makes_of_it():
-    from upres.imaging.profiles import to_srgb
-
     made = pixels(KINDS["RGB"])
     done = to_srgb(Picture(made, "PNG", icc=ADOBE))
     expected = ImageCms.profileToProfile(
@@ -811,6 +829,42 @@ def test_an_apng_for_programs_without_animations_keeps_its_animation():
     picture = read_picture(buffer.getvalue())
     assert len(picture.frames) == 3
     assert any("still picture" in note for note in picture.notes)
+
+
+def wide_avif(**options):
+    """A file of 8 bits that says BT.2020 and PQ."""
+    buffer = io.BytesIO()
+    Image.fromarray(pixels(KINDS["RGB"])).save(buffer, "AVIF", subsampling="4:4:4", **options)
+    put_code_points(buffer, PQ)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("form", ["AVIF", "PNG"])
+def test_what_colours_mean_in_an_avif_is_kept(form):
+    more = [Image.new("RGB", (SIZE[1], SIZE[0]))]
+    for options in ({}, {"save_all": True, "append_images": more}):
+        picture = read_picture(wide_avif(**options))
+        assert picture.cicp == PQ
+        out, notes = encode(picture, form)
+        assert not notes
+        assert read_facts(out).cicp == PQ
+
+
+def test_what_colours_mean_is_not_lost_without_a_word():
+    picture = read_picture(wide_avif())
+    for form in ("JPEG", "WEBP", "TIFF"):
+        assert encode(picture, form)[1] == [
+            f"what the colours mean (cICP) cannot be kept in this {form}"
+        ]
+    deep = replace(picture, pixels=picture.pixels.astype(np.uint16) * 257, bits=10)
+    assert any("cICP" in note for note in encode(deep, "AVIF")[1])
+    assert any("cICP" in note for note in to_srgb(picture).notes)
+    buffer = io.BytesIO()
+    Image.fromarray(picture.pixels).save(buffer, "AVIF")
+    assert read_picture(buffer.getvalue()).cicp is None  # sRGB
+    assert read_picture(wide_avif(icc_profile=P3)).cicp is None  # the profile says it
+    both = to_srgb(replace(picture, icc=P3))
+    assert (both.icc, both.cicp) == (srgb_profile(), None)
 
 
 # The command

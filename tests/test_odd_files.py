@@ -12,6 +12,7 @@ from PIL import Image, ImageCms, PngImagePlugin
 
 from upres.errors import InputError
 from upres.imaging.encoder import encode
+from upres.imaging.fidelity import compare
 from upres.imaging.picture import Frame, Picture
 from upres.imaging.reader import read_facts, read_picture
 from upres.imaging.streaming import open_streamed
@@ -218,7 +219,7 @@ def test_iptc_in_32_bit_numbers(order):
 
 def test_words_behind_the_pixels_are_read_without_the_pixels(monkeypatch):
     data = png((RAMP // 256).astype(np.uint8), 2, after=chunk(b"tEXt", b"Title\0behind"))
-    assert read_picture(data).texts == (("Title", "behind"),)
+    assert read_picture(data).texts == ((b"tEXt", b"Title\0behind"),)
     wide = PngImagePlugin.PngImageFile.load
 
     def load(self):
@@ -226,7 +227,32 @@ def test_words_behind_the_pixels_are_read_without_the_pixels(monkeypatch):
         return wide(self)
 
     monkeypatch.setattr(PngImagePlugin.PngImageFile, "load", load)
-    assert read_facts(data).texts == (("Title", "behind"),)
+    assert read_facts(data).texts == ((b"tEXt", b"Title\0behind"),)
+
+
+def test_parts_of_files_that_nobody_carries_are_named():
+    pixels = (RAMP // 256).astype(np.uint8)
+    hints = chunk(b"iDOT", b"\0" * 28), chunk(b"tIME", b"\x07\xea\1\1\0\0\0")
+    assert read_picture(png(pixels, 2, *hints)).notes == ()
+    data = png(pixels, 2, *hints, chunk(b"caBX", b"signed"), after=chunk(b"prVt", b"own"))
+    said = ("PNG chunks caBX, prVt are not carried over",)
+    assert read_picture(data).notes == read_facts(data).notes == said
+    extra = b"".join(
+        b"\xff" + bytes([marker]) + struct.pack(">H", 2 + len(body)) + body
+        for marker, body in ((0xE2, b"urn:own:gains\0\1"), (0xEB, b"JP\0\1"), (0xEC, b"Ducky\0"))
+    )
+    data = saved(Image.fromarray(pixels), "JPEG", extra=extra, icc_profile=SRGB, exif=Image.Exif())
+    said = ("JPEG segments APP11, APP2 (urn:own:gains) are not carried over",)
+    assert read_picture(data).notes == read_facts(data).notes == said
+
+
+def test_damaged_texts_of_a_png_are_carried_too():
+    pixels = (RAMP // 256).astype(np.uint8)
+    texts = ((b"zTXt", b"Comment\0\0no zlib"), (b"tEXt", b"nothing"), (b"iTXt", b"Comment\0"))
+    picture = read_picture(png(pixels, 2, *(chunk(*text) for text in texts)))
+    made, _ = encode(picture, "PNG")
+    assert read_picture(made).texts == picture.texts == texts
+    assert {item.state for item in compare(picture, read_facts(made))} == {"kept"}
 
 
 def test_exif_in_the_text_of_a_png():
@@ -264,7 +290,8 @@ def test_a_comment_in_latin_1_is_read():
     image = Image.fromarray((RAMP // 256).astype(np.uint8))
     picture = read_picture(saved(image, "JPEG", comment="Grüße".encode("latin-1")))
     made, _ = encode(picture, "PNG")
-    assert read_picture(made).texts == (("Comment", "Grüße"),)
+    with Image.open(io.BytesIO(made)) as image:
+        assert image.text == {"Comment": "Grüße"}
 
 
 def test_a_resolution_that_jpeg_cannot_count_is_said():

@@ -1,6 +1,9 @@
-"""AVIF of 10 and 12 bits, by libvips: Pillow writes 8."""
+"""AVIF: what Pillow does not write, 10 and 12 bits (libvips does) and code points."""
 
 import io
+import re
+import struct
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,6 +45,20 @@ def encode_deep(
         subsample_mode="off",
     )
     return _put_in(data, exif) if exif else data
+
+
+def put_code_points(file: BinaryIO, cicp: tuple[int, ...]) -> None:
+    """Say what the colours mean in a file that Pillow wrote, which says sRGB.
+
+    Args:
+        file: readable, writable and seekable; its matrix stays, since the pixels were coded by it.
+        cicp: as ``Picture`` has it.
+    """
+    file.seek(0)
+    for stated in re.finditer(b"colrnclx", file.read().partition(b"mdat")[0]):
+        file.seek(stated.end())
+        file.write(struct.pack(">HH", *cicp[:2]))
+    file.seek(0, io.SEEK_END)
 
 
 # libvips writes EXIF anew, with a resolution that nobody measured and without what it does not

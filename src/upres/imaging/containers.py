@@ -13,6 +13,7 @@ from PIL.ExifTags import Base as Tag
 from upres.imaging.png import packed
 
 _LARGEST_TEXT = 2**26  # bytes of a chunk; Pillow's own limit on texts is the same
+_PIXELS = (b"IHDR", b"IDAT", b"IEND", b"fcTL", b"fdAT")
 
 Tags = TiffImagePlugin.ImageFileDirectory_v2
 
@@ -24,21 +25,30 @@ def reopened(source: Path | bytes | io.BytesIO) -> BinaryIO:
     return io.BytesIO(source if isinstance(source, bytes) else source.getvalue())
 
 
-def png_without_pixels(source: Path | bytes) -> Image.Image:
-    """A PNG of one pixel that says in words what the file says, before and behind its pixels.
+def png_chunks(source: Path | bytes) -> list[tuple[bytes, bytes]]:
+    """Types and contents of a PNG's chunks before and behind its pixels."""
+    found = []
+    with reopened(source) as file:
+        file.seek(8)
+        while len(head := file.read(8)) == 8:
+            size, kind = int.from_bytes(head[:4], "big"), head[4:]
+            if kind in _PIXELS or size > _LARGEST_TEXT:
+                file.seek(size, 1)
+            else:
+                found.append((kind, file.read(size)))
+            file.seek(4, 1)  # its checksum
+    return found
+
+
+def png_without_pixels(chunks: list[tuple[bytes, bytes]]) -> Image.Image:
+    """A PNG of one pixel that says in words what these chunks say.
 
     Of the file itself Pillow would decode all pixels to see what stands behind them.
     """
     header = struct.pack(">IIBBBBB", 1, 1, 8, 0, 0, 0, 0)
+    words = (b"tEXt", b"zTXt", b"iTXt", b"eXIf")
     parts = [b"\x89PNG\r\n\x1a\n", packed(b"IHDR", header)]
-    with reopened(source) as file:
-        file.seek(8)
-        while len(head := file.read(8)) == 8:
-            size = int.from_bytes(head[:4], "big") + 4  # and a checksum
-            if head[4:] in (b"tEXt", b"zTXt", b"iTXt", b"eXIf") and size < _LARGEST_TEXT:
-                parts.append(head + file.read(size))
-            else:
-                file.seek(size, 1)
+    parts += [packed(*chunk) for chunk in chunks if chunk[0] in words]
     parts += [packed(b"IDAT", zlib.compress(b"\0\0")), packed(b"IEND", b"")]
     return Image.open(io.BytesIO(b"".join(parts)), formats=["PNG"])
 
@@ -92,6 +102,13 @@ def bit_depth(image: Image.Image) -> int:
         flags = _peek(image, 3, found[0])[2] if found else 0
         return 12 if flags & 0x20 else 10 if flags & 0x40 else 8
     return 8
+
+
+def code_points(image: Image.Image) -> tuple[int, int] | None:
+    """Colour primaries and transfer function that an AVIF states (ISO/IEC 14496-12, 12.1.5)."""
+    found = _box(image, b"meta", b"iprp", b"ipco", b"colr")
+    body = _peek(image, 8, found[0]) if found else b""
+    return struct.unpack(">HH", body[4:]) if body[:4] == b"nclx" and len(body) == 8 else None
 
 
 def _box(image: Image.Image, *path: bytes) -> tuple[int, int] | None:

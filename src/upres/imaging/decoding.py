@@ -111,6 +111,10 @@ def decode(
         place = read_georeference(tags, image.width, image.height)
     if note := filefacts.left_out(tags, georeferenced=place is not None):
         notes.append(note)
+    chunks = containers.png_chunks(source) if form == "PNG" else []
+    cicp = filefacts.cicp(image, chunks)
+    if note := filefacts.left_out_parts(image, chunks):
+        notes.append(note)
     if filefacts.extra_channels(tags):
         notes.append(filefacts.EXTRA)
     deep = bits > 8 and form in _DEEP and not image.mode.startswith("I;16")
@@ -125,7 +129,7 @@ def decode(
         if bits > 8 and not image.mode.startswith("I;16"):
             notes.append("more than 8 bits a channel are read as 8")
         still, icc = _frames(image, name, frames, icc, notes, bits)
-    words = containers.png_without_pixels(source) if form == "PNG" and not pixels else image
+    words = containers.png_without_pixels(chunks) if form == "PNG" and not pixels else image
     exif, xmp = exif or filefacts.exif(words), filefacts.xmp(words)
     channels = still[0].pixels.shape[2]
     if pixels and icc and not fits(icc, channels):
@@ -145,12 +149,14 @@ def decode(
         icc=icc,
         exif=exif,
         xmp=xmp,
+        xmp_more=filefacts.extended_xmp(image),
         iptc=filefacts.iptc(words),
-        texts=filefacts.texts(words),
+        texts=filefacts.texts(chunks),
         comment=filefacts.comment(image),
         gamma=image.info.get("gamma") if form == "PNG" else None,
         intent=image.info.get("srgb") if form == "PNG" else None,
         chromaticities=image.info.get("chromaticity") if form == "PNG" else None,
+        cicp=cicp,
         dpi=filefacts.resolution(dpi, turned=turned >= 5),
         place=place,
         lossless=lossless,

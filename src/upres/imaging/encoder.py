@@ -113,6 +113,7 @@ def save_rows(
             else:
                 parameters = _parameters(about, kind, width, height, encoding.quality)
                 _image(whole, kind).save(file, kind, **parameters)
+                _put_code_points(file, about, kind)
     return [*notes, *fit.notes]
 
 
@@ -149,6 +150,7 @@ def save_frames(file: BinaryIO, picture: Picture, kind: str, encoding: Encoding)
             **_timing(picture, kind),
             **parameters,
         )
+        _put_code_points(file, picture, kind)
         if kind == "PNG":
             assert isinstance(file, io.BytesIO)
             exif, xmp = updated_exif(picture.exif, width, height), updated_xmp(picture.xmp)
@@ -311,13 +313,24 @@ def _parameters(
     for name, (key, value) in values.items():
         if value and holds(about, kind, name):
             parameters[key] = value
-    if about.iptc and kind == "JPEG" and holds(about, kind, "IPTC"):
-        parameters["extra"] = _photoshop_segment(about.iptc)
+    if kind == "JPEG":
+        extra = [_segment(0xE1, part) for part in about.xmp_more]
+        if about.iptc and holds(about, kind, "IPTC"):
+            extra.append(_photoshop_segment(about.iptc))
+        parameters["extra"] = b"".join(extra)
     return parameters
+
+
+def _put_code_points(file: BinaryIO, about: Picture, kind: str) -> None:
+    if kind == "AVIF" and about.cicp:
+        avif.put_code_points(file, about.cicp)
 
 
 def _photoshop_segment(iptc: bytes) -> bytes:
     """A JPEG's segment APP13 with one resource, number 0x0404 (Adobe Photoshop's file format)."""
     resource = b"8BIM\x04\x04\0\0" + struct.pack(">I", len(iptc)) + iptc + b"\0" * (len(iptc) % 2)
-    body = b"Photoshop 3.0\0" + resource
-    return b"\xff\xed" + struct.pack(">H", len(body) + 2) + body
+    return _segment(0xED, b"Photoshop 3.0\0" + resource)
+
+
+def _segment(marker: int, body: bytes) -> bytes:
+    return b"\xff" + bytes([marker]) + struct.pack(">H", len(body) + 2) + body

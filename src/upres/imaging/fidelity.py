@@ -8,6 +8,7 @@ from PIL import Image, ImageCms
 
 from upres.imaging.metadata import comment_text, updated_xmp
 from upres.imaging.picture import Picture
+from upres.imaging.png import keyword_of, text_of
 
 State = Literal["kept", "changed", "lost", "added"]
 # Rounding to whole dots an inch, or to dots a metre.
@@ -48,14 +49,18 @@ def compare(source: Picture, written: Picture) -> list[Item]:
         ("profile", source.icc, written.icc, _profile(source.icc), _profile(written.icc)),
         ("EXIF", _exif(source.exif), _exif(written.exif), *_sizes(source.exif, written.exif)),
         ("XMP", updated_xmp(source.xmp), written.xmp, *_sizes(source.xmp, written.xmp)),
+        (
+            "extended XMP",
+            source.xmp_more,
+            written.xmp_more,
+            *_sizes(b"".join(source.xmp_more), b"".join(written.xmp_more)),
+        ),
         ("IPTC", source.iptc, written.iptc, *_sizes(source.iptc, written.iptc)),
         ("resolution", *_resolutions(source, written)),
         ("place", *_places(source, written)),
         ("gamma", *_both(_gamma, source, written)),
-        (
-            "texts",
-            *_both(_texts, source, written),
-        ),
+        ("cICP", *_both(lambda p: " ".join(map(str, p.cicp or ())), source, written)),
+        ("texts", _wordings(source), _wordings(written), _texts(source), _texts(written)),
         ("comment", *_both(_comment, source, written)),
         ("frames", *_both(lambda p: str(len(p.frames)) if p.frames else "", source, written)),
         ("duration", *_both(_seconds, source, written)),
@@ -146,15 +151,22 @@ def _gamma(picture: Picture) -> str:
     return ", ".join(words)
 
 
+# PNG keeps a comment among its texts.
+_COMMENT = "Comment"
+
+
+def _wordings(picture: Picture) -> list[tuple[bytes, bytes]]:
+    return [chunk for chunk in picture.texts if keyword_of(chunk) != _COMMENT]
+
+
 def _texts(picture: Picture) -> str:
-    return ", ".join(keyword for keyword, _ in picture.texts if keyword != "Comment")
+    return ", ".join(keyword_of(chunk) for chunk in _wordings(picture))
 
 
 def _comment(picture: Picture) -> str:
-    # PNG keeps a comment among its texts.
     if picture.comment:
         return comment_text(picture.comment)[:40]
-    return dict(picture.texts).get("Comment", "")[:40]
+    return next((text_of(c)[:40] for c in picture.texts if keyword_of(c) == _COMMENT), "")
 
 
 def _seconds(picture: Picture) -> str:

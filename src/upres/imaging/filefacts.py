@@ -1,11 +1,12 @@
 """What an open file says about itself besides its pixels, as Pillow shows it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from PIL import Image, TiffTags
 from PIL.ExifTags import Base as Tag
 
+from upres.imaging import containers
 from upres.imaging.georeference import TAGS as GEOTIFF
 from upres.imaging.metadata import EXIF_HEAD
 
@@ -35,6 +36,27 @@ _CARRIED = TIFF_KEPT | {
 _PHOTOSHOP_IPTC = 0x0404
 _PNG_IPTC = "Raw profile type iptc"
 _PNG_EXIF = ("Raw profile type exif", "Raw profile type APP1")
+_PNG_TEXTS = (b"tEXt", b"zTXt", b"iTXt")
+# Of a PNG's chunks those that are read; then those that only advise on showing or decoding the old
+# pixels (iDOT is in all screenshots of one maker).
+_PNG_CARRIED = {
+    *_PNG_TEXTS,
+    *(b"PLTE", b"tRNS", b"gAMA", b"cHRM", b"sRGB", b"iCCP", b"cICP", b"pHYs", b"eXIf", b"acTL"),
+    *(b"bKGD", b"hIST", b"sBIT", b"sPLT", b"tIME", b"iDOT"),
+}
+_XMP_MORE = b"http://ns.adobe.com/xmp/extension/\0"
+# How the segments of a JPEG begin that are read, or that tell of the old pixels only.
+_JPEG_CARRIED = {
+    "APP0": (b"JFIF\0", b"JFXX\0"),
+    "APP1": (b"Exif\0", b"http://ns.adobe.com/xap/1.0/\0", _XMP_MORE),
+    "APP2": (b"ICC_PROFILE\0", b"MPF\0"),
+    "APP12": (b"Ducky",),
+    "APP13": (b"Photoshop 3.0\0",),
+    "APP14": (b"Adobe",),
+}
+# Of ITU-T H.273: BT.709 or unspecified, which is what files without such words have; the transfer
+# functions are those of video, which everything shows as sRGB, and sRGB itself.
+_USUAL_PRIMARIES, _USUAL_TRANSFER = (1, 2), (1, 2, 6, 13, 14, 15)
 
 
 def jpeg_quality(image: Image.Image) -> int | None:
@@ -163,11 +185,53 @@ def iptc_bytes(raw: Any) -> bytes | None:
     return raw if isinstance(raw, bytes) and raw else None
 
 
-def texts(image: Image.Image) -> tuple[tuple[str, str], ...]:
-    """PNG's keywords and texts, without those that hold other metadata."""
-    found = getattr(image, "text", {}) if image.format == "PNG" else {}
-    other = {"XML:com.adobe.xmp", *_PNG_EXIF, _PNG_IPTC}
-    return tuple((str(k), str(v)) for k, v in found.items() if k not in other)
+def texts(chunks: Sequence[tuple[bytes, bytes]]) -> tuple[tuple[bytes, bytes], ...]:
+    """PNG's chunks of text, without those that hold other metadata."""
+    other = {key.encode() for key in ("XML:com.adobe.xmp", *_PNG_EXIF, _PNG_IPTC)}
+    return tuple(
+        (kind, data)
+        for kind, data in chunks
+        if kind in _PNG_TEXTS and data.partition(b"\0")[0] not in other
+    )
+
+
+def extended_xmp(image: Image.Image) -> tuple[bytes, ...]:
+    """A JPEG's segments of XMP beyond the first 64 kB (XMP, part 3, 1.1.3.1)."""
+    segments = getattr(image, "applist", [])
+    return tuple(data for name, data in segments if name == "APP1" and data.startswith(_XMP_MORE))
+
+
+def cicp(image: Image.Image, chunks: Sequence[tuple[bytes, bytes]]) -> tuple[int, ...] | None:
+    """What the colours mean; see ``Picture.cicp``."""
+    if image.format == "PNG":
+        found = [data for kind, data in chunks if kind == b"cICP" and len(data) == 4]
+        return tuple(found[0]) if found else None
+    stated = containers.code_points(image) if image.format == "AVIF" else None
+    if stated is None or "icc_profile" in image.info:
+        return None
+    primaries, transfer = stated
+    usual = primaries in _USUAL_PRIMARIES and transfer in _USUAL_TRANSFER
+    return None if usual else (primaries, transfer, 0, 1)
+
+
+def left_out_parts(image: Image.Image, chunks: Sequence[tuple[bytes, bytes]]) -> str | None:
+    """Parts of a PNG or JPEG that no writer here takes."""
+    kinds = {kind.decode("latin-1") for kind, _ in chunks if kind not in _PNG_CARRIED}
+    segments = {
+        _segment(name, data)
+        for name, data in getattr(image, "applist", [])
+        if name != "COM" and not data.startswith(_JPEG_CARRIED.get(name, ()))
+    }
+    if not kinds and not segments:
+        return None
+    parts, named = ("PNG chunks", kinds) if kinds else ("JPEG segments", segments)
+    return f"{parts} {', '.join(sorted(named))} are not carried over"
+
+
+def _segment(name: str, data: bytes) -> str:
+    """The number of a JPEG's segment, and the name that it begins with, if it is one."""
+    own = data[:40].partition(b"\0")[0].decode("latin-1")
+    return f"{name} ({own})" if len(own) > 2 and own.isascii() and own.isprintable() else name
 
 
 def comment(image: Image.Image) -> bytes | None:

@@ -15,9 +15,11 @@ _HELD = {
     "the colour profile": {"JPEG", "PNG", "WEBP", "TIFF", "AVIF"},
     "EXIF": {"JPEG", "PNG", "WEBP", "TIFF", "AVIF"},
     "XMP": {"JPEG", "PNG", "WEBP", "TIFF", "AVIF"},
+    "extended XMP": {"JPEG"},
     "IPTC": {"JPEG", "PNG", "TIFF"},
     "the resolution": {"JPEG", "PNG", "TIFF", "BMP"},
     "gamma": {"PNG"},
+    "what the colours mean (cICP)": {"PNG", "AVIF"},
     "texts": {"PNG"},
     "the comment": {"JPEG", "PNG", "GIF"},
     "the place (GeoTIFF)": {"TIFF"},
@@ -58,10 +60,12 @@ def has(picture: Picture) -> dict[str, bool]:
         "the colour profile": picture.icc is not None,
         "EXIF": picture.exif is not None,
         "XMP": picture.xmp is not None,
+        "extended XMP": bool(picture.xmp_more),
         "IPTC": picture.iptc is not None,
         "the resolution": picture.dpi is not None,
         "gamma": picture.icc is None
         and any(x is not None for x in (picture.gamma, picture.intent, picture.chromaticities)),
+        "what the colours mean (cICP)": picture.cicp is not None,
         "texts": bool(picture.texts),
         "the comment": picture.comment is not None,
         "the place (GeoTIFF)": picture.place is not None,
@@ -76,6 +80,8 @@ def holds(about: Picture, kind: str, name: str) -> bool:
         return False  # these take it apart
     if kind == "JPEG" and name == "the resolution":
         return max(about.dpi or (0, 0)) <= 0xFFFF
+    if kind == "AVIF" and name == "what the colours mean (cICP)":
+        return bool(about.pixels.dtype == np.uint8)  # libvips writes the others, and no such words
     if kind == "JPEG" or (kind == "AVIF" and name == "EXIF" and about.pixels.dtype != np.uint8):
         block = {"EXIF": about.exif, "XMP": about.xmp, "IPTC": about.iptc}.get(name)
         return len(block or b"") < _SEGMENT

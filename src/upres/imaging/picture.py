@@ -68,11 +68,15 @@ class Picture:
         exif: the EXIF block with its original orientation and dimensions, or None.
         xmp: the XMP packet, or None.
         iptc: IPTC-IIM records, or None.
-        texts: PNG's keywords and texts.
+        xmp_more: a JPEG's segments of XMP beyond its first 64 kB, as they stand in the file.
+        texts: PNG's chunks of text, types and contents, as they stand in the file.
         comment: of a JPEG or GIF, or None.
         gamma: PNG's, of the file (about 1/2.2), or None.
         intent: PNG's word that colours are sRGB, with a rendering intent of 0 to 3, or None.
         chromaticities: PNG's x and y of white, red, green and blue, or None.
+        cicp: what colours mean as ITU-T H.273 numbers it (primaries, transfer, matrix, full range),
+            where PNG's chunk cICP or an AVIF's nclx says so; of RGB, so the matrix is 0. None also
+            for an AVIF in sRGB or with a profile.
         dpi: horizontal and vertical resolution, or None.
         place: where on the Earth a GeoTIFF lies, or None.
         jpeg_quality: about which quality (1 to 100) a JPEG was saved at, else None.
@@ -91,11 +95,13 @@ class Picture:
     exif: bytes | None = None
     xmp: bytes | None = None
     iptc: bytes | None = None
-    texts: tuple[tuple[str, str], ...] = ()
+    xmp_more: tuple[bytes, ...] = ()
+    texts: tuple[tuple[bytes, bytes], ...] = ()
     comment: bytes | None = None
     gamma: float | None = None
     intent: int | None = None
     chromaticities: tuple[float, ...] | None = None
+    cicp: tuple[int, ...] | None = None
     dpi: tuple[float, float] | None = None
     place: GeoReference | None = None
     jpeg_quality: int | None = None
@@ -139,4 +145,6 @@ class Picture:
 
         An orientation that was already applied needs no tag.
         """
-        return replace(self, exif=None, xmp=None, iptc=None, texts=(), comment=None, place=None)
+        return replace(
+            self, exif=None, xmp=None, xmp_more=(), iptc=None, texts=(), comment=None, place=None
+        )

@@ -4,6 +4,7 @@ Pillow writes no 16-bit colour, and whole pictures only.
 """
 
 import struct
+import zlib
 from collections.abc import Iterable, Iterator
 from typing import Any, BinaryIO
 
@@ -17,6 +18,7 @@ from upres.imaging.picture import Picture
 _COLOUR_TYPES = {1: 0, 2: 4, 3: 2, 4: 6}
 _LEVEL = 6
 _PIECE = 2**20  # bytes of a chunk of pixels
+_SHOWN = 2**16  # bytes of a text
 
 
 def write_png(
@@ -71,6 +73,8 @@ def with_chunks(data: bytes, about: Picture, exif: bytes | None, xmp: bytes | No
 
 def chunks(about: Picture, exif: bytes | None, xmp: bytes | None) -> Iterator[tuple[bytes, bytes]]:
     """Types and contents of the chunks that stand between the header and the pixels."""
+    if about.cicp:
+        yield b"cICP", bytes(about.cicp)
     if about.icc:
         yield b"iCCP", b"icc\0\0" + zlib_ng.compress(about.icc)
     else:
@@ -91,14 +95,38 @@ def chunks(about: Picture, exif: bytes | None, xmp: bytes | None) -> Iterator[tu
         # The convention of ImageMagick and ExifTool: there is no chunk for it.
         text = f"\niptc\n{len(about.iptc):8}\n{about.iptc.hex()}\n"
         yield b"zTXt", b"Raw profile type iptc\0\0" + zlib_ng.compress(text.encode())
-    texts = list(about.texts)
+    yield from about.texts
     if about.comment:
-        texts.append(("Comment", comment_text(about.comment)))
-    for keyword, text in texts:
-        try:
-            yield b"tEXt", keyword.encode("latin-1") + b"\0" + text.encode("latin-1")
-        except UnicodeEncodeError:
-            yield b"iTXt", keyword.encode("latin-1", "replace") + b"\0\0\0\0\0" + text.encode()
+        yield text_chunk("Comment", comment_text(about.comment))
+
+
+def text_chunk(keyword: str, text: str) -> tuple[bytes, bytes]:
+    """Type and content of a chunk that holds a text, in Latin-1 where that has its letters."""
+    try:
+        return b"tEXt", keyword.encode("latin-1") + b"\0" + text.encode("latin-1")
+    except UnicodeEncodeError:
+        return b"iTXt", keyword.encode("latin-1", "replace") + b"\0\0\0\0\0" + text.encode()
+
+
+def keyword_of(chunk: tuple[bytes, bytes]) -> str:
+    """What a chunk of text is about."""
+    return chunk[1].partition(b"\0")[0].decode("latin-1")
+
+
+def text_of(chunk: tuple[bytes, bytes]) -> str:
+    """What a chunk of text says (PNG, 11.3.3), at most its first 64 kB; "" if it is damaged."""
+    kind, (_, _, body) = chunk[0], chunk[1].partition(b"\0")
+    compressed = kind == b"zTXt"
+    if compressed:
+        body = body[1:]  # behind the method, of which there is one
+    elif kind == b"iTXt":
+        compressed = body[:1] == b"\1"
+        body = body[2:].split(b"\0", 2)[-1]  # behind a language, and the keyword in it
+    try:
+        text = zlib.decompressobj().decompress(body, _SHOWN) if compressed else body[:_SHOWN]
+    except zlib.error:
+        return ""
+    return text.decode("utf-8" if kind == b"iTXt" else "latin-1", "replace")
 
 
 def packed(kind: bytes, data: bytes) -> bytes:

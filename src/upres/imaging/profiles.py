@@ -23,12 +23,16 @@ def fits(icc: bytes, channels: int) -> bool:
 def to_srgb(picture: Picture) -> Picture:
     """The same colours in the sRGB profile, relative colorimetric; gray becomes colour.
 
-    Without a profile the pixels are taken to be sRGB already; floats are left as they are. Both
-    are said.
+    Without a profile the pixels are taken to be sRGB already; floats, and colours that cICP tells,
+    are left as they are. All of it is said.
 
     Raises:
         InputError: the profile cannot be used.
     """
+    if picture.icc is None and picture.cicp is not None:
+        return replace(
+            picture, notes=(*picture.notes, "colours are told by cICP, which is not converted")
+        )
     if picture.icc is None:
         return replace(picture, notes=(*picture.notes, "no profile: colours are taken as sRGB"))
     if picture.pixels.dtype == np.float32:
@@ -60,5 +64,6 @@ def to_srgb(picture: Picture) -> Picture:
         pixels=converted(picture.pixels),
         frames=tuple(replace(f, pixels=converted(f.pixels)) for f in picture.frames),
         icc=srgb_profile(),
+        cicp=None,
         notes=(*picture.notes, "colours are converted to sRGB"),
     )
