@@ -49,6 +49,62 @@ def png(pixels, colour, *chunks, after=b""):
     ) + chunk(b"IEND", b"")
 
 
+# Numbers of other types, and channels that lie apart
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("kind", ["int8", "int16", "int32", "uint32", "int64", "uint64", "float64"])
+def test_numbers_of_other_types_become_floats_and_that_is_said(kind, channels):
+    low = -100 if np.dtype(kind).kind != "u" else 0
+    made = np.arange(20 * 30 * channels).reshape(20, 30, channels) % 200 + low
+    data = tiff(made.astype(kind), photometric="rgb" if channels == 3 else "minisblack")
+    picture = read_picture(data)
+    np.testing.assert_array_equal(picture.pixels, made.astype(np.float32), strict=True)
+    assert picture.notes == (f"pixels of the type {kind} become float32",)
+    facts = read_facts(data)
+    assert (facts.pixels.dtype, facts.channels) == (np.float32, channels)
+    out, notes = encode(picture, "TIFF")
+    assert not notes
+    np.testing.assert_array_equal(read_picture(out).pixels, picture.pixels)
+
+
+@pytest.mark.parametrize("tile", [None, (16, 16)])
+@pytest.mark.parametrize("compression", [None, "deflate"])
+@pytest.mark.parametrize("kind", ["uint8", "uint16", "int16", "float32", "float64"])
+@pytest.mark.parametrize(
+    ("photometric", "channels", "kept"),
+    [("minisblack", 2, 1), ("minisblack", 5, 1), ("rgb", 3, 3), ("rgb", 4, 3), ("rgb", 5, 3)],
+)
+def test_channels_that_lie_apart(photometric, channels, kept, kind, compression, tile):
+    made = np.random.default_rng(0).integers(0, 120, (channels, 20, 30)).astype(kind)
+    options = {"planarconfig": "separate", "compression": compression, "tile": tile}
+    more = ["unspecified"] * (channels - kept)
+    data = tiff(made, photometric=photometric, extrasamples=more, **options)
+    picture = read_picture(data)
+    np.testing.assert_array_equal(picture.pixels, np.moveaxis(made[:kept], 0, -1))
+    assert any("neither colour nor" in note for note in picture.notes) == (channels > kept)
+
+
+def test_transparency_that_lies_apart(tmp_path):
+    made = np.random.default_rng(0).integers(0, 65536, (2, 200, 300)).astype(np.uint16)
+    options = {"planarconfig": "separate", "extrasamples": ["unassalpha"]}
+    data = tiff(made, photometric="minisblack", **options)
+    np.testing.assert_array_equal(read_picture(data).pixels, np.moveaxis(made, 0, -1))
+    path = tmp_path / "apart.tif"
+    path.write_bytes(data)
+    assert open_streamed(path, at_least=0) is None
+    options["extrasamples"] = ["assocalpha"]
+    with pytest.raises(InputError, match="rare kind"):
+        read_picture(tiff(made, photometric="minisblack", **options))
+
+
+def test_white_is_zero_in_channels_that_lie_apart():
+    made = np.random.default_rng(0).integers(0, 65536, (2, 20, 30)).astype(np.uint16)
+    options = {"planarconfig": "separate", "extrasamples": ["unspecified"]}
+    picture = read_picture(tiff(made, photometric="miniswhite", **options))
+    np.testing.assert_array_equal(picture.pixels[..., 0], 65535 - made[0])
+
+
 # Depth
 
 

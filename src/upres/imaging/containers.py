@@ -79,6 +79,17 @@ def is_page(tags: Mapping[int, Any]) -> bool:
     return not int(tags.get(Tag.NewSubfileType, 0)) & 0b101
 
 
+def is_signed(tags: Mapping[int, Any]) -> bool:
+    """Whether a TIFF's numbers may be below zero (TIFF 6.0, SampleFormat)."""
+    formats = tags.get(Tag.SampleFormat, (1,))
+    return bool(formats) and formats[0] == 2
+
+
+def is_planar(tags: Mapping[int, Any]) -> bool:
+    """Whether each channel of a TIFF lies by itself (TIFF 6.0, PlanarConfiguration)."""
+    return int(tags.get(Tag.PlanarConfiguration, 1)) == 2 and tags.get(Tag.SamplesPerPixel, 1) > 1
+
+
 def bit_depth(image: Image.Image) -> int:
     """Bits a channel in the file, where Pillow might reduce them without a word."""
     if image.format == "PNG":

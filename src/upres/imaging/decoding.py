@@ -22,6 +22,7 @@ from upres.imaging.turning import upright
 _TIMED = ("GIF", "PNG", "WEBP", "AVIF")
 _ANIMATED = (*_TIMED, "TIFF")
 _DEEP = ("PNG", "TIFF", "AVIF", "JPEG2000")
+_CONVERTED = ("CMYK", "Lab")
 _COLOURLESS = ("bilevel", "gray")
 _KINDS: dict[str, Kind] = {
     "1": "bilevel",
@@ -33,6 +34,7 @@ _KINDS: dict[str, Kind] = {
     "I;16": "gray",
     "I;16B": "gray",
     "I;16L": "gray",
+    "I": "gray",
     "F": "gray",
     "CMYK": "CMYK",
     "LAB": "Lab",
@@ -117,11 +119,15 @@ def decode(
         notes.append(note)
     if filefacts.extra_channels(tags):
         notes.append(filefacts.EXTRA)
-    deep = bits > 8 and form in _DEEP and not image.mode.startswith("I;16")
+    signed = containers.is_signed(tags)
+    deep = (bits > 8 or signed) and form in _DEEP and not image.mode.startswith("I;16")
+    # Pillow takes channels that lie apart for rows of one, unless they are colours.
+    deep |= _KINDS.get(image.mode) in _COLOURLESS and containers.is_planar(tags)
     deep &= form == "TIFF" or len(frames) == 1  # libvips has no frames of an animation
     still: list[Frame] = []
     if not pixels:
-        empty = np.empty((0, 0, _channels(image)), np.float32 if bits == 32 else np.uint8)
+        dtype = np.float32 if bits >= 32 or signed else np.uint8
+        empty = np.empty((0, 0, _channels(image)), dtype)
         still = [Frame(empty, _duration(image, i), _disposal(image)) for i in frames]
     elif deep:
         still, kind, icc = _deep_frames(image, source, name, frames, icc, notes, bits)
@@ -259,19 +265,21 @@ def _deep_frames(
     found: list[Frame] = []
     kind: Kind = "RGB"
     for index in frames:
-        page, turned, extra = None, 1, 0
+        page, tags, turned, extra = None, None, 1, 0
         if tiff:
             image.seek(index)
             page, turned = index, orientation(filefacts.exif(image), filefacts.xmp(image))
-            extra = filefacts.extra_channels(image.tag_v2)  # type: ignore[attr-defined]
+            tags = image.tag_v2  # type: ignore[attr-defined]
+            extra = filefacts.extra_channels(tags)
         try:
-            pixels, kind, note = read_deep(source, name, page=page, extra=extra)
+            pixels, kind, note = read_deep(source, name, page=page, tags=tags, extra=extra)
         except InputError:
             if image.mode in ("RGB", "RGBA", "CMYK", "LAB"):
                 return [], kind, icc
             raise
         if note:
             notes.append(note)
+        if kind in _CONVERTED:
             icc = srgb_profile()
         found.append(Frame(upright(pixels, turned)))
     return found, kind, icc

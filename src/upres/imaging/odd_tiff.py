@@ -9,7 +9,7 @@ from PIL import Image
 from PIL.ExifTags import Base as Tag
 
 from upres.imaging import filefacts
-from upres.imaging.containers import Tags, reopened
+from upres.imaging.containers import Tags, is_signed, reopened
 from upres.imaging.deep import read_deep
 from upres.imaging.georeference import read_georeference
 from upres.imaging.metadata import orientation
@@ -44,13 +44,15 @@ def decode_odd_tiff(
         notes.append(filefacts.EXTRA)
     if pages > 1:
         notes.append(f"only the first of {pages} pages is read")
-    made: NDArray[Any] = np.empty((0, 0, channels), np.float32 if bits >= 32 else np.uint16)
+    floats = bits >= 32 or is_signed(tags)
+    made: NDArray[Any] = np.empty((0, 0, channels), np.float32 if floats else np.uint16)
     kind: Kind = "gray" if channels <= 2 else "RGB"
     icc = tags.get(Tag.InterColorProfile)
     if pixels:
-        made, kind, note = read_deep(source, name, page=0, extra=extra)
+        made, kind, note = read_deep(source, name, page=0, tags=tags, extra=extra)
         if note:
             notes.append(note)
+        if kind in ("CMYK", "Lab"):
             icc = srgb_profile()
     dpi, unit = None, tags.get(Tag.ResolutionUnit)
     if Tag.XResolution in tags and Tag.YResolution in tags and unit != 1:

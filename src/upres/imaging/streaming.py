@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from upres.errors import InputError
+from upres.imaging.containers import tiff_directories
+from upres.imaging.deep import libvips_reads
 from upres.imaging.picture import Picture
 from upres.imaging.profiles import fits
 from upres.imaging.reader import read_facts
@@ -109,6 +111,10 @@ def open_streamed(path: Path, *, at_least: int) -> Picture | None:
     plain = facts.kind in ("gray", "RGB") and facts.bits in (8, 16)
     if facts.format not in _FORMATS or not plain or facts.turned != 1 or facts.frames:
         return None
+    if facts.format == "TIFF":
+        with path.open("rb") as file:
+            if not libvips_reads(next(tiff_directories(file))):
+                return None
     try:
         image = pyvips.Image.new_from_file(str(path), access="sequential")
     except pyvips.Error:
