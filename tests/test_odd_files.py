@@ -2,6 +2,8 @@
 
 import io
 import struct
+import subprocess
+import sys
 import zlib
 
 import imagecodecs
@@ -94,8 +96,67 @@ def test_transparency_that_lies_apart(tmp_path):
     path.write_bytes(data)
     assert open_streamed(path, at_least=0) is None
     options["extrasamples"] = ["assocalpha"]
-    with pytest.raises(InputError, match="rare kind"):
+    with pytest.raises(InputError, match="rare way"):
         read_picture(tiff(made, photometric="minisblack", **options))
+
+
+@pytest.mark.parametrize("tile", [None, (16, 16)])
+@pytest.mark.parametrize("compression", ["deflate", "lzw", "packbits", "zstd", "lzma", "lerc"])
+@pytest.mark.parametrize("kind", ["uint8", "uint16", "int16", "float32"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_compressions(channels, kind, compression, tile):
+    """libvips knows fewer than Pillow and tifffile, and makes black tiles of the others."""
+    made = np.random.default_rng(0).integers(0, 120, (20, 30, channels)).astype(kind)
+    space = "rgb" if channels == 3 else "minisblack"
+    options = {"photometric": space, "compression": compression, "tile": tile}
+    for big in (False, True):
+        data = tiff(made, bigtiff=big, **options)
+        np.testing.assert_array_equal(read_picture(data).pixels, made)
+
+
+def test_a_compression_is_not_streamed_that_libvips_does_not_know(tmp_path):
+    made = np.random.default_rng(0).integers(0, 120, (20, 30, 3)).astype(np.uint8)
+    path = tmp_path / "in.tif"
+    path.write_bytes(tiff(made, compression="zstd", tile=(16, 16)))
+    assert open_streamed(path, at_least=0) is None
+    path.write_bytes(tiff(made, compression="lzw", tile=(16, 16)))
+    assert open_streamed(path, at_least=0) is not None
+
+
+def test_a_compression_without_its_decoder_is_said(tmp_path):
+    path = tmp_path / "in.tif"
+    path.write_bytes(
+        tiff(np.zeros((20, 30), np.int16), photometric="minisblack", compression=50000)
+    )
+    code = (
+        "import sys; sys.modules['imagecodecs'] = None\n"
+        "from pathlib import Path; from upres.imaging.reader import read_picture\n"
+        "read_picture(Path('in.tif'))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, check=False
+    )
+    assert b"InputError: in.tif is compressed in a way" in done.stderr
+    assert b"upres[codecs]" in done.stderr
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("bits", [2, 4, 6, 10, 12, 14])
+def test_depths(bits, channels):
+    made = np.arange(20 * 30 * channels).reshape(20, 30, channels) % 2**bits
+    space = "rgb" if channels == 3 else "minisblack"
+    kind = np.uint8 if bits < 8 else np.uint16
+    data = tiff(made.astype(kind), photometric=space, bitspersample=bits)
+    pixels = read_picture(data).pixels
+    assert pixels.dtype == kind
+    expected = made / (2**bits - 1) * np.iinfo(kind).max
+    assert np.abs(pixels - expected).max() <= 0.5
+
+
+def test_a_big_tiff_with_the_highest_byte_first_is_refused_by_name():
+    data = tiff(np.zeros((20, 30, 3), np.uint8), bigtiff=True, byteorder=">")
+    with pytest.raises(InputError, match="highest byte first"):
+        read_picture(data)
 
 
 def test_white_is_zero_in_channels_that_lie_apart():

@@ -15,6 +15,7 @@ from upres.imaging.png import packed
 _LARGEST_TEXT = 2**26  # bytes of a chunk; Pillow's own limit on texts is the same
 _PIXELS = (b"IHDR", b"IDAT", b"IEND", b"fcTL", b"fdAT")
 
+BIG_TIFF = 43  # in the header, where others have 42
 Tags = TiffImagePlugin.ImageFileDirectory_v2
 
 
@@ -61,7 +62,7 @@ def tiff_directories(file: BinaryIO) -> Iterator[Tags]:
     """
     file.seek(0)
     head = file.read(8)
-    if head[2:3] == b"\x2b" or head[3:4] == b"\x2b":  # BigTIFF
+    if head[2] == BIG_TIFF:
         head += file.read(8)
     offset, seen = TiffImagePlugin.ImageFileDirectory_v2(ifh=head).next, {0}
     while offset not in seen:

@@ -1,5 +1,5 @@
-"""Pixels that Pillow reduces to 8 bits or does not know, by libvips, and what neither reads right,
-64 bits and channels that lie apart, by tifffile."""
+"""Pixels that Pillow reduces to 8 bits or does not know, by libvips; what neither reads right, 64
+bits, channels that lie apart and rarer compressions of TIFF, by tifffile."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +16,8 @@ from upres.imaging.vips import reason, vips
 
 # Of TIFF 6.0, PhotometricInterpretation, and ExtraSamples for colours multiplied by alpha.
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _MULTIPLIED = 0, 1, 2, 1
+# None, LZW, JPEG, deflate (two numbers), PackBits.
+_COMPRESSIONS = (1, 5, 7, 8, 32946, 32773)
 _GRAYS = (_WHITE_IS_ZERO, _BLACK_IS_ZERO)
 # What libvips calls the types of numbers that are computed in floats.
 _TO_FLOATS = ("char", "short", "int", "uint", "float", "double")
@@ -87,13 +89,14 @@ def read_deep(
 def libvips_reads(tags: Mapping[int, Any]) -> bool:
     """Whether a TIFF is of those that libvips reads, and reads right.
 
-    It refuses 64 bits and tiles of channels that lie apart, and mixes up rows of channels that lie
-    apart and are no colours.
+    It refuses other depths and tiles of channels that lie apart, mixes up rows of channels that
+    lie apart and are no colours, and makes black tiles of compressions that it does not know.
     """
     apart = is_planar(tags) and (
         tags.get(Tag.PhotometricInterpretation) in _GRAYS or Tag.TileWidth in tags
     )
-    return not apart and max(tags.get(Tag.BitsPerSample, (8,))) <= 32
+    usual = tags.get(Tag.Compression, 1) in _COMPRESSIONS
+    return usual and not apart and max(tags.get(Tag.BitsPerSample, (8,))) in (8, 16, 32)
 
 
 def _by_tifffile(
@@ -106,17 +109,18 @@ def _by_tifffile(
         photometric, bits = int(found.photometric), found.bitspersample
         if photometric not in (*_GRAYS, _RGB) or found.extrasamples[:1] == (_MULTIPLIED,):
             raise InputError(
-                f"{name} has 64 bits or channels that lie apart, of a rare kind",
-                "convert it to gray or RGB of at most 32 bits",
+                f"{name} has {bits} bits, compressed or laid out in a rare way, and colours that "
+                "are not read so",
+                "convert it to gray or RGB, compressed with deflate",
             )
         try:
             pixels = found.asarray()
-        except ValueError as error:
-            if "imagecodecs" not in str(error):
+        except (ValueError, ImportError) as error:
+            if isinstance(error, ValueError) and "imagecodecs" not in str(error):
                 raise
             raise InputError(
                 f"{name} is compressed in a way that tifffile alone does not read",
-                "pip install 'upres[jpeg2000]', or compress it with deflate",
+                "pip install 'upres[codecs]', or compress it with deflate",
             ) from error
     if found.axes[0] == "S":  # each channel by itself
         pixels = np.moveaxis(pixels, 0, -1)
@@ -129,6 +133,9 @@ def _by_tifffile(
         note, pixels = _floats(pixels)
     if pixels.dtype == np.uint16 and bits < 16:
         pixels = to_16_bits(pixels, bits)
+    if pixels.dtype == np.uint8 and bits < 8:
+        top = 2**bits - 1
+        pixels = ((pixels.astype(np.uint16) * 255 + top // 2) // top).astype(np.uint8)
     if photometric == _WHITE_IS_ZERO and pixels.dtype.kind == "u":
         pixels = np.iinfo(pixels.dtype).max - pixels
     return pixels, _kind(pixels), note

@@ -9,7 +9,7 @@ from PIL import Image
 from PIL.ExifTags import Base as Tag
 
 from upres.imaging import filefacts
-from upres.imaging.containers import Tags, is_signed, reopened
+from upres.imaging.containers import BIG_TIFF, Tags, is_signed, reopened
 from upres.imaging.deep import read_deep
 from upres.imaging.georeference import read_georeference
 from upres.imaging.metadata import orientation
@@ -78,6 +78,12 @@ def decode_odd_tiff(
 def _exif_of(source: Path | bytes) -> bytes | None:
     """EXIF as a block from a TIFF that Pillow does not open."""
     with reopened(source) as file:
-        tags = Image.Exif()
-        tags.load_from_fp(file)
+        head, tags = file.read(16), Image.Exif()
+        if head[2] == BIG_TIFF:
+            # Pillow would look for a small one's first directory.
+            tags.bigtiff, tags.endian = True, "<"
+            tags.load_from_fp(file, int.from_bytes(head[8:], "little"))
+        else:
+            file.seek(0)
+            tags.load_from_fp(file)
         return filefacts.exif_block(tags)

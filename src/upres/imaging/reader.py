@@ -46,7 +46,7 @@ DEFAULT_MAX_PIXELS = 10**9
 _DENSEST = 20_000
 _HARMLESS = 50 * 10**6
 _LIMIT_LIFTED = threading.Lock()
-_TIFF_HEADS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_TIFF_HEADS = (b"II*\0", b"MM\0*", b"II+\0")
 
 
 def read_picture(
@@ -184,6 +184,7 @@ def _check(source: Path | bytes, name: str) -> Path | io.BytesIO:
     if isinstance(source, bytes):
         if not source:
             raise InputError(f"{name} is empty", "pipe a picture into it")
+        _check_head(source[:4], name)
         return io.BytesIO(source)
     try:
         mode = source.stat().st_mode
@@ -192,11 +193,21 @@ def _check(source: Path | bytes, name: str) -> Path | io.BytesIO:
         if not stat.S_ISREG(mode):  # opening a pipe could wait for ever
             raise InputError(f"{name} is neither a file nor a folder", "give it alone, or as -")
         with source.open("rb") as file:
-            if not file.read(1):
-                raise InputError(f"{name} is empty", "get it again from its source")
+            head = file.read(4)
+        if not head:
+            raise InputError(f"{name} is empty", "get it again from its source")
+        _check_head(head, name)
     except FileNotFoundError:
         raise InputError(f"{name} does not exist", "check the path") from None
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise InputError(f"{name!r} cannot be opened ({reason})", "check the path") from None
     return source
+
+
+def _check_head(head: bytes, name: str) -> None:
+    if head == b"MM\0+":
+        raise InputError(
+            f"{name} is a BigTIFF with the highest byte first, which is not read",
+            "convert it, for example with tiffcp -8 -L",
+        )
