@@ -159,6 +159,20 @@ def test_a_big_tiff_with_the_highest_byte_first_is_refused_by_name():
         read_picture(data)
 
 
+@pytest.mark.parametrize("bits", [1, 2, 4, 8])
+def test_a_transparent_gray_of_a_png_of_few_bits(bits):
+    values = np.arange(20 * 32).reshape(20, 32) % 2**bits
+    wide = np.unpackbits(values.astype(np.uint8)[..., None], axis=2)[..., 8 - bits :]
+    rows = np.packbits(wide.reshape(20, -1), axis=1)
+    data = zlib.compress(b"".join(b"\0" + row.tobytes() for row in rows))
+    head = struct.pack(">IIBBBBB", 32, 20, bits, 0, 0, 0, 0)
+    parts = chunk(b"IHDR", head), chunk(b"tRNS", b"\0\1"), chunk(b"IDAT", data), chunk(b"IEND", b"")
+    made = b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+    pixels = read_picture(made).pixels
+    np.testing.assert_array_equal(pixels[..., 0], values * (255 // (2**bits - 1)))
+    np.testing.assert_array_equal(pixels[..., 1], np.where(values == 1, 0, 255))
+
+
 def test_white_is_zero_in_channels_that_lie_apart():
     made = np.random.default_rng(0).integers(0, 65536, (2, 20, 30)).astype(np.uint16)
     options = {"planarconfig": "separate", "extrasamples": ["unspecified"]}

@@ -196,6 +196,10 @@ def _frames(
 ) -> tuple[list[Frame], bytes | None]:
     """All frames of 8 bits, and of 16 in gray; those of an animation alike."""
     found, profile = [], icc
+    clear = image.info.get("transparency")
+    if image.format == "PNG" and image.mode == "L" and bits in (2, 4) and isinstance(clear, int):
+        # Pillow stretches the pixels to 8 bits, but not the value that is transparent.
+        image.info["transparency"] = clear * 255 // (2**bits - 1)
     # An APNG may begin with a picture for programs that know no animations.
     first = 1 if len(frames) > 1 and image.info.get("default_image") else 0
     if first:
