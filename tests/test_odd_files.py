@@ -95,9 +95,28 @@ def test_transparency_that_lies_apart(tmp_path):
     path = tmp_path / "apart.tif"
     path.write_bytes(data)
     assert open_streamed(path, at_least=0) is None
-    options["extrasamples"] = ["assocalpha"]
-    with pytest.raises(InputError, match="rare way"):
-        read_picture(tiff(made, photometric="minisblack", **options))
+
+
+@pytest.mark.parametrize("planar", ["contig", "separate"])
+@pytest.mark.parametrize("kind", ["uint8", "uint16", "float32"])
+@pytest.mark.parametrize("colours", [1, 3])
+def test_colours_that_were_multiplied_by_transparency(colours, kind, planar):
+    top = {"uint8": 255, "uint16": 65535, "float32": 1}[kind]
+    alpha = np.linspace(1, top, 20 * 30).reshape(20, 30, 1).astype(kind)
+    alpha[0] = 0
+    multiplied = (alpha * np.linspace(0, 1, 30)[None, :, None].repeat(colours, 2)).astype(kind)
+    made = np.concatenate([multiplied, alpha], axis=2)
+    data = tiff(
+        made if planar == "contig" else np.moveaxis(made, -1, 0),
+        photometric="rgb" if colours == 3 else "minisblack",
+        planarconfig=planar,
+        extrasamples=["assocalpha"],
+    )
+    pixels = read_picture(data).pixels
+    np.testing.assert_array_equal(pixels[..., -1:], alpha)
+    expected = multiplied[1:] / alpha[1:] * top
+    tolerance = 1.01 if top > 1 else 1e-6
+    np.testing.assert_allclose(pixels[1:, :, :-1], expected, rtol=0, atol=tolerance)
 
 
 @pytest.mark.parametrize("tile", [None, (16, 16)])

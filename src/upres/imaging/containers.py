@@ -91,6 +91,11 @@ def is_planar(tags: Mapping[int, Any]) -> bool:
     return int(tags.get(Tag.PlanarConfiguration, 1)) == 2 and tags.get(Tag.SamplesPerPixel, 1) > 1
 
 
+def is_multiplied(tags: Mapping[int, Any]) -> bool:
+    """Whether the colours of a TIFF are multiplied by its alpha (TIFF 6.0, ExtraSamples)."""
+    return tuple(tags.get(Tag.ExtraSamples, ()))[:1] == (1,)
+
+
 def bit_depth(image: Image.Image) -> int:
     """Bits a channel in the file, where Pillow might reduce them without a word."""
     if image.format == "PNG":

@@ -121,8 +121,9 @@ def decode(
         notes.append(filefacts.EXTRA)
     signed = containers.is_signed(tags)
     deep = (bits > 8 or signed) and form in _DEEP and not image.mode.startswith("I;16")
-    # Pillow takes channels that lie apart for rows of one, unless they are colours.
-    deep |= _KINDS.get(image.mode) in _COLOURLESS and containers.is_planar(tags)
+    # Pillow takes channels that lie apart for rows of one, unless they are plain colours.
+    plain = _KINDS.get(image.mode) not in _COLOURLESS and not containers.is_multiplied(tags)
+    deep |= containers.is_planar(tags) and not plain
     deep &= form == "TIFF" or len(frames) == 1  # libvips has no frames of an animation
     still: list[Frame] = []
     if not pixels:

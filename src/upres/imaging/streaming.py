@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from upres.errors import InputError
 from upres.imaging.containers import tiff_directories
-from upres.imaging.deep import libvips_reads
 from upres.imaging.picture import Picture
 from upres.imaging.profiles import fits
+from upres.imaging.rare_tiff import libvips_reads
 from upres.imaging.reader import read_facts
 from upres.imaging.vips import reason, vips
 

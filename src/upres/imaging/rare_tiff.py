@@ -1,0 +1,98 @@
+"""TIFF files that neither Pillow nor libvips reads right, by tifffile: 64 bits, odd depths,
+channels that lie apart, rarer compressions."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL.ExifTags import Base as Tag
+
+from upres.errors import InputError
+from upres.imaging.containers import is_multiplied, is_planar, reopened
+from upres.imaging.picture import to_16_bits
+
+# TIFF 6.0: PhotometricInterpretation; Compression: none, LZW, JPEG, deflate (twice), PackBits.
+_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB = 0, 1, 2
+_GRAYS = (_WHITE_IS_ZERO, _BLACK_IS_ZERO)
+_COMPRESSIONS = (1, 5, 7, 8, 32946, 32773)
+
+
+def libvips_reads(tags: Mapping[int, Any]) -> bool:
+    """Whether a TIFF is of those that libvips reads, and reads right.
+
+    It refuses other depths and tiles of channels that lie apart, mixes up rows of channels that
+    lie apart and are no colours, makes black tiles of compressions that it does not know, and
+    takes the alpha of gray floats to be out of 255.
+    """
+    bits = max(tags.get(Tag.BitsPerSample, (8,)))
+    gray = tags.get(Tag.PhotometricInterpretation) in _GRAYS
+    apart = is_planar(tags) and (gray or Tag.TileWidth in tags)
+    faint = gray and bits == 32 and is_multiplied(tags)
+    usual = tags.get(Tag.Compression, 1) in _COMPRESSIONS and bits in (8, 16, 32)
+    return usual and not apart and not faint
+
+
+def read_rare(source: Path | bytes, name: str, page: int, extra: int) -> NDArray[Any]:
+    """Decode a page; colours that were multiplied by alpha are divided by it.
+
+    Args:
+        extra: how many of its last channels are left out.
+
+    Returns:
+        H x W x C, in the type of the file, over all its range if the file has fewer bits.
+
+    Raises:
+        InputError: it is not gray or RGB, or compressed in a way that needs another package.
+    """
+    import tifffile
+
+    with reopened(source) as file, tifffile.TiffFile(file) as tiff:
+        found: Any = tiff.pages[page]
+        multiplied = found.extrasamples[:1] == (tifffile.EXTRASAMPLE.ASSOCALPHA,)
+        photometric, bits = int(found.photometric), int(found.bitspersample)
+        if photometric not in (*_GRAYS, _RGB):
+            raise InputError(
+                f"{name} has {bits} bits, compressed or laid out in a rare way, and colours that "
+                "are not read so",
+                "convert it to gray or RGB, compressed with deflate",
+            )
+        try:
+            pixels: NDArray[Any] = found.asarray()
+        except (ValueError, ImportError) as error:
+            if isinstance(error, ValueError) and "imagecodecs" not in str(error):
+                raise
+            raise InputError(
+                f"{name} is compressed in a way that tifffile alone does not read",
+                "pip install 'upres[codecs]', or compress it with deflate",
+            ) from error
+    if found.axes[0] == "S":  # each channel by itself
+        pixels = np.moveaxis(pixels, 0, -1)
+    pixels = pixels.reshape(*pixels.shape[:2], -1)
+    pixels = np.ascontiguousarray(pixels[..., : pixels.shape[2] - extra])
+    if pixels.dtype == np.uint16 and bits < 16:
+        pixels = to_16_bits(pixels, bits)
+    if pixels.dtype == np.uint8 and bits < 8:
+        top = 2**bits - 1
+        pixels = ((pixels.astype(np.uint16) * 255 + top // 2) // top).astype(np.uint8)
+    if multiplied and pixels.shape[2] in (2, 4):
+        pixels = _divided(pixels)
+    if photometric == _WHITE_IS_ZERO and pixels.dtype.kind == "u":
+        pixels[..., 0] = np.iinfo(pixels.dtype).max - pixels[..., 0]
+    return pixels
+
+
+def _divided(pixels: NDArray[Any]) -> NDArray[Any]:
+    """Colours as they are where nothing is transparent."""
+    whole = pixels.dtype.kind in "iu"
+    top = np.iinfo(pixels.dtype).max if whole else 1
+    alpha = pixels[..., -1:].astype(np.float64)
+    colours = np.divide(
+        pixels[..., :-1] * float(top),
+        alpha,
+        where=alpha > 0,
+        out=np.zeros((*pixels.shape[:2], pixels.shape[2] - 1)),
+    )
+    colours = np.rint(colours).clip(0, top) if whole else colours
+    return np.concatenate([colours.astype(pixels.dtype), pixels[..., -1:]], axis=2)
