@@ -39,7 +39,7 @@ from upres.training.recipe import build_recipe, load_recipe, parse_change, shipp
 from upres.training.schedule import rate_factor
 from upres.training.session import run_order
 from upres.training.validation import make_pairs
-from upres.training.warmstart import mean_of, warm_start
+from upres.training.warmstart import add_difference, mean_of, warm_start
 from upres.weights.header import read_facts, read_training
 from upres.weights.manifest import load_manifest
 from upres.weights.store import local_path
@@ -361,6 +361,49 @@ def test_of_several_files_the_mean_is_begun_with(order, tmp_path):
     for name in made:
         assert torch.allclose(made[name], (one[name] + other[name]) / 2, atol=1e-6)
     assert not torch.equal(one["head.weight"], other["head.weight"])
+
+
+@pytest.mark.parametrize("scale", [2, 3, 4])
+def test_a_wide_network_goes_the_way_of_the_narrow_one_that_it_grew_from(scale):
+    """Where it is nothing but the narrow one, it then gives the narrow one's pictures."""
+    torch.manual_seed(0)
+    narrow, after = EDSR(2, blocks=2, channels=4), EDSR(scale, blocks=2, channels=4)
+    wide, higher = EDSR(2, blocks=2, channels=6), EDSR(scale, blocks=2, channels=6)
+    wide.load_state_dict(warm_start(wide, narrow.state_dict(), grow=True).state)
+    state = warm_start(higher, wide.state_dict(), grow=False).state
+    before = warm_start(EDSR(scale, blocks=2, channels=4), narrow.state_dict(), grow=False).state
+    add_difference(state, after.state_dict(), before)
+    higher.load_state_dict(state)
+    x = torch.rand(1, 3, 9, 8)
+    assert torch.allclose(higher(x, scale), after(x, scale), atol=1e-5)
+
+
+def test_a_difference_that_does_not_fit_is_refused():
+    state, other = EDSR(2, blocks=1, channels=4).state_dict(), EDSR(2, blocks=1, channels=8)
+    with pytest.raises(WeightsError, match="as wide or narrower"):
+        add_difference(state, other.state_dict(), other.state_dict())
+    deeper = EDSR(2, blocks=2, channels=4).state_dict()
+    with pytest.raises(WeightsError, match=r"body\.1\..* differs"):
+        add_difference(state, deeper, deeper)
+
+
+def test_a_difference_is_added_to_what_is_begun_with(order, tmp_path):
+    still = {"optimiser.rate": 1e-12, "optimiser.average": 0.0, "steps": 1}
+    for seed in (0, 1, 2):
+        run_order(order(str(seed), seed=seed, changes=still), View(), never)
+    one, more, less = (str(tmp_path / str(seed) / "model.safetensors") for seed in (0, 1, 2))
+    view = View()
+    run_order(order(init=f"{one}, +{more}, -{less}", changes=still), view, never)
+    assert any(f"{one} and what led from {less} to {more}: " in note for note in view.notes)
+    one, more, less, made = (weights(tmp_path / name) for name in ("0", "1", "2", "run"))
+    for name in made:
+        assert torch.allclose(made[name], one[name] + more[name] - less[name], atol=1e-6)
+
+
+@pytest.mark.parametrize("init", ["", "+a,-b", "a,+b", "a,-b", "a,+b,-c,-d"])
+def test_a_sum_without_a_side_is_refused(order, init):
+    with pytest.raises(UsageError, match="is nothing to begin with"):
+        run_order(order(init=init or ","), View(), never)
 
 
 def test_strangers_have_no_mean():

@@ -88,7 +88,8 @@ def train(
         str | None,
         typer.Option(
             metavar="FILE|NAME|none",
-            help="Weights to begin with; of A,B the mean.  [default: as the recipe says]",
+            help="Weights to begin with; A,B is their mean, A,+B,-C is A and what led from C to B."
+            "  [default: as the recipe says]",
             rich_help_panel=_RECIPE,
         ),
     ] = None,

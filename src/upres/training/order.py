@@ -32,8 +32,8 @@ class Order:
         cache: for prepared pictures.
         minutes: how long each run is, or None to make the recipe's steps.
         seed: of patches and new weights.
-        init: a weights file or a model's name, or several with commas between, whose mean is
-            taken; "none" for nothing; None for what the recipe says.
+        init: a weights file or a model's name; "A,B" for the mean of several, "A,+B,-C" for A
+            and the difference of B and C; "none" for nothing; None for what the recipe says.
         resume, overwrite: what to do with a folder that holds a run.
         device: where to train.
         threads: for decoding.

@@ -18,7 +18,8 @@ class NetworkRecipe:
     numbers: keyword arguments of that class, other than its scales.
     scales: what the recipe is for when ``--scale`` does not say; an architecture that serves
         several scales with one set of weights learns them together, any other one by one.
-    start: weights to begin from when ``--init`` does not say, by their name in weights.toml.
+    start: weights to begin from when ``--init`` does not say, by their names in weights.toml and
+        in the same way.
     grow: whether narrower weights are embedded in this network so that it begins by giving the
         same pictures.
     """

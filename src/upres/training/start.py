@@ -1,5 +1,6 @@
 """What a run begins with: a new network, and the weights that it takes over."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -8,7 +9,7 @@ from upres.errors import UsageError
 from upres.model import Model, build, load, load_published
 from upres.networks import ARCHITECTURES
 from upres.training.order import Order, Plan
-from upres.training.warmstart import mean_of, warm_start
+from upres.training.warmstart import add_difference, mean_of, warm_start
 from upres.version import __version__
 from upres.weights.facts import ModelFacts
 from upres.weights.known import known_models
@@ -27,7 +28,7 @@ def begin(order: Order, plan: Plan, first: Path | None) -> tuple[Model, str]:
         WeightsError: they do not fit, or cannot be read.
     """
     recipe = plan.recipe
-    start = order.init if order.init is not None else str(first or recipe.network.start)
+    start = order.init if order.init is not None else recipe.network.start
     architecture = ARCHITECTURES[recipe.network.architecture]
     facts = ModelFacts.from_mapping(
         {
@@ -43,21 +44,61 @@ def begin(order: Order, plan: Plan, first: Path | None) -> tuple[Model, str]:
     )
     torch.manual_seed(order.seed)
     model = build(facts)
-    if start in ("", "none"):
+    if order.init is None and first is not None:
+        sum_ = _Sum((str(first),), (), ())
+    elif start in ("", "none"):
         return model, f"nothing (seed {order.seed})"
-    names = start.split(",")
-    sources = [_weights(name.strip()) for name in names]
-    for name, source in zip(names, sources, strict=True):
+    else:
+        sum_ = _Sum.read(start)
+    sources = {name: _weights(name) for name in (*sum_.plain, *sum_.plus, *sum_.minus)}
+    for name, source in sources.items():
         if source.facts.architecture != facts.architecture:
             raise UsageError(
                 f"{name} is {source.facts.architecture}, the recipe trains {facts.architecture}",
                 "give --init a file of the same architecture, or --init none",
             )
-    state = mean_of([source.network.state_dict() for source in sources])
+    state = mean_of([sources[name].network.state_dict() for name in sum_.plain])
     warm = warm_start(model.network, state, grow=recipe.network.grow)
+    for plus, minus in zip(sum_.plus, sum_.minus, strict=True):
+        # The one before at the scale of the one after, as if it were about to be trained for it.
+        there = sources[minus].network.state_dict()
+        before = warm_start(build(sources[plus].facts).network, there, grow=False)
+        add_difference(warm.state, sources[plus].network.state_dict(), before.state)
     model.network.load_state_dict(warm.state)
-    origin = start if len(names) == 1 else f"the mean of {' and '.join(names)}"
-    return model, f"{origin}: {warm}"
+    return model, f"{sum_}: {warm}"
+
+
+@dataclass(frozen=True)
+class _Sum:
+    """What ``--init A,B,+C,-D`` means: the mean of A and B, and what led from D to C."""
+
+    plain: tuple[str, ...]
+    plus: tuple[str, ...]
+    minus: tuple[str, ...]
+
+    @classmethod
+    def read(cls, text: str) -> "_Sum":
+        """Raises:
+        UsageError: there is nothing to add to, or a difference lacks a side.
+        """
+        names = [name.strip() for name in text.split(",")]
+        found = cls(
+            tuple(name for name in names if not name.startswith(("+", "-"))),
+            tuple(name[1:] for name in names if name.startswith("+")),
+            tuple(name[1:] for name in names if name.startswith("-")),
+        )
+        if not found.plain or len(found.plus) != len(found.minus) or "" in names:
+            raise UsageError(
+                f"{text} is nothing to begin with",
+                "give --init A, or A,B for their mean, or A,+B,-C for A and what led from C to B",
+            )
+        return found
+
+    def __str__(self) -> str:
+        whole = len(self.plain) == 1
+        origin = self.plain[0] if whole else f"the mean of {' and '.join(self.plain)}"
+        ways = zip(self.plus, self.minus, strict=True)
+        return origin + "".join(f" and what led from {minus} to {plus}" for plus, minus in ways)
 
 
 def _weights(name: str) -> Model:
