@@ -1,28 +1,27 @@
-"""Open files to pictures: all frames, orientation applied, odd pixel modes made plain."""
+"""Open files to pictures: all frames, orientation applied."""
 
-import io
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageCms, ImageOps
+from PIL import Image, ImageOps
 from PIL.ExifTags import Base as Tag
 
 from upres.errors import InputError
 from upres.imaging import containers, filefacts, jpeg2000
-from upres.imaging.deep import read_deep
+from upres.imaging.deep import CONVERTED, read_deep
 from upres.imaging.georeference import read_georeference
 from upres.imaging.metadata import orientation
-from upres.imaging.picture import Frame, Kind, Picture, to_16_bits
+from upres.imaging.modes import array_of, made_plain
+from upres.imaging.picture import Frame, Kind, Picture, stretched
 from upres.imaging.profiles import fits, srgb_profile
 from upres.imaging.turning import upright
 
 _TIMED = ("GIF", "PNG", "WEBP", "AVIF")
 _ANIMATED = (*_TIMED, "TIFF")
 _DEEP = ("PNG", "TIFF", "AVIF", "JPEG2000")
-_CONVERTED = ("CMYK", "Lab")
 _COLOURLESS = ("bilevel", "gray")
 _KINDS: dict[str, Kind] = {
     "1": "bilevel",
@@ -182,9 +181,9 @@ def from_pil(image: Image.Image) -> Picture:
     """
     notes: list[str] = []
     upright = ImageOps.exif_transpose(image)
-    plain, icc = _plain(upright, image.info.get("icc_profile"), "the image", notes)
+    plain, icc = made_plain(upright, image.info.get("icc_profile"), "the image", notes)
     kind = _KINDS.get(image.mode, "RGB")
-    return Picture(_array(plain), image.format or "PNG", kind, icc=icc, notes=tuple(notes))
+    return Picture(array_of(plain), image.format or "PNG", kind, icc=icc, notes=tuple(notes))
 
 
 def _frames(
@@ -212,8 +211,8 @@ def _frames(
         asked = Tag.Orientation in image.getexif() if image.format == "TIFF" else False
         turned = orientation(filefacts.exif(image), filefacts.xmp(image))
         image.load()
-        plain, profile = _plain(image, icc, name, notes)
-        pixels = _array(plain)
+        plain, profile = made_plain(image, icc, name, notes)
+        pixels = array_of(plain)
         if image.mode.startswith("I;16"):
             pixels = _to_16(pixels, image, bits)
         elif image.format == "TIFF" and containers.bit_depth(image) > 8:
@@ -235,7 +234,7 @@ def _to_16(pixels: NDArray[Any], image: Image.Image, bits: int) -> NDArray[Any]:
     if image.format == "JPEG2000" and bits < 16:
         pixels = pixels >> (16 - bits)  # Pillow moved them to the top, and left a gap
     if image.format in ("JPEG2000", "TIFF") and 8 < bits < 16:
-        pixels = to_16_bits(pixels, bits)
+        pixels = stretched(pixels, bits)
     if image.format == "TIFF" and image.mode != "I;16B":
         tags: Any = image.tag_v2  # type: ignore[attr-defined]
         if tags.get(Tag.PhotometricInterpretation) == 0:  # white is zero
@@ -284,7 +283,7 @@ def _deep_frames(
             raise
         if note:
             notes.append(note)
-        if kind in _CONVERTED:
+        if kind in CONVERTED:
             icc = srgb_profile()
         found.append(Frame(upright(pixels, turned)))
     return found, kind, icc
@@ -325,72 +324,3 @@ def _with_channels(pixels: NDArray[Any], channels: int) -> NDArray[Any]:
         colours = np.repeat(colours, 3, axis=2)
     alpha = [pixels[..., -1:] if have in (2, 4) else opaque] if channels in (2, 4) else []
     return np.concatenate([colours, *alpha], axis=2)
-
-
-def _plain(
-    image: Image.Image, icc: bytes | None, name: str, notes: list[str]
-) -> tuple[Image.Image, bytes | None]:
-    """The image in one of L, LA, RGB, RGBA, I;16, and the profile that fits it."""
-    mode = image.mode
-    if mode in ("L", "RGB") and "transparency" in image.info:
-        return image.convert("LA" if mode == "L" else "RGBA"), icc
-    if mode in ("L", "LA", "RGB", "RGBA"):
-        return image, icc
-    if mode in ("I;16", "I;16B", "I;16L"):
-        return image, icc
-    if mode == "1":
-        return image.convert("L"), icc
-    if mode in ("P", "PA"):
-        transparent = mode == "PA" or "transparency" in image.info
-        plain = image.convert("RGBA" if transparent else "RGB")
-        return plain if icc and fits(icc, 3) else _unpalette(plain), icc
-    if mode in ("La", "RGBa"):
-        return image.convert("LA" if mode == "La" else "RGBA"), icc
-    if mode == "RGBX":
-        return image.convert("RGB"), icc
-    if mode in ("CMYK", "YCbCr", "LAB"):
-        return _to_srgb(image, icc, notes)
-    raise InputError(
-        f"{name} has pixels of the kind {mode!r}, which are not read yet",
-        "convert it to 8 or 16 bits a channel",
-    )
-
-
-def _unpalette(image: Image.Image) -> Image.Image:
-    """Gray where the palette had only grays."""
-    bands = image.split()
-    if bands[0].tobytes() == bands[1].tobytes() == bands[2].tobytes():
-        return bands[0] if len(bands) == 3 else Image.merge("LA", (bands[0], bands[3]))
-    return image
-
-
-def _to_srgb(
-    image: Image.Image, icc: bytes | None, notes: list[str]
-) -> tuple[Image.Image, bytes | None]:
-    """CMYK and Lab through their profile; without one, by Pillow's formula."""
-    srgb = ImageCms.createProfile("sRGB")
-    source: Any = None
-    if image.mode == "LAB":
-        source = ImageCms.createProfile("LAB")
-    elif icc and image.mode == "CMYK":
-        source = io.BytesIO(icc)
-    if source is not None:
-        try:
-            turned = ImageCms.profileToProfile(image, source, srgb, outputMode="RGB")
-        except ImageCms.PyCMSError:
-            notes.append(f"the {image.mode} profile cannot be used")
-        else:
-            if turned is not None:
-                notes.append(f"{image.mode} becomes RGB in the sRGB profile")
-                return turned, srgb_profile()
-    if image.mode != "YCbCr":
-        notes.append(f"{image.mode} without a usable profile becomes RGB by formula")
-        icc = None
-    return image.convert("RGB"), icc
-
-
-def _array(image: Image.Image) -> NDArray[Any]:
-    pixels = np.asarray(image)
-    if image.mode.startswith("I;16"):
-        pixels = pixels.astype(np.uint16)
-    return np.ascontiguousarray(pixels if pixels.ndim == 3 else pixels[..., None])

@@ -9,10 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from upres.errors import InputError
-from upres.imaging.picture import Kind, to_16_bits
+from upres.imaging.picture import Kind, stretched
 from upres.imaging.rare_tiff import libvips_reads, read_rare
 from upres.imaging.vips import reason, vips
 
+# Kinds whose pixels become RGB in sRGB.
+CONVERTED: tuple[Kind, ...] = ("CMYK", "Lab")
 _OTHER: dict[str, Kind] = {"cmyk": "CMYK", "lab": "Lab", "labs": "Lab", "labq": "Lab"}
 
 
@@ -64,7 +66,7 @@ def read_deep(
         if image.get("vips-loader").startswith("heif"):
             # libvips puts 10 or 12 bits into the upper ones of 16.
             bits = image.get("bits-per-sample")
-            pixels = to_16_bits(pixels >> (16 - bits), bits)
+            pixels = stretched(pixels >> (16 - bits), bits)
     except pyvips.Error as error:
         raise InputError(
             f"{name} is damaged and cannot be decoded ({reason(error)})",

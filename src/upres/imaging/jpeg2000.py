@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from upres.errors import InputError
-from upres.imaging.picture import to_16_bits
+from upres.imaging.picture import stretched
 
 # In the box "colr": method 1, and the number of the colour space sYCC (ISO/IEC 15444-1, I.5.3.3).
 _SYCC = b"colr\x01\x00\x00\x00\x00\x00\x12"
@@ -50,7 +50,7 @@ def decode_deep(source: Path | bytes, name: str, bits: int) -> NDArray[np.uint16
         raise InputError(
             f"{name} is a JPEG 2000 of {bits} bits that is neither RGB nor gray", "convert it"
         )
-    return to_16_bits(pixels, bits)
+    return stretched(pixels, bits)
 
 
 def encode_deep(pixels: NDArray[np.uint16], bits: int) -> bytes:

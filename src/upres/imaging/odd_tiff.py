@@ -10,7 +10,7 @@ from PIL.ExifTags import Base as Tag
 
 from upres.imaging import filefacts
 from upres.imaging.containers import BIG_TIFF, Tags, is_signed, reopened
-from upres.imaging.deep import read_deep
+from upres.imaging.deep import CONVERTED, read_deep
 from upres.imaging.georeference import read_georeference
 from upres.imaging.metadata import orientation
 from upres.imaging.picture import Kind, Picture
@@ -52,7 +52,7 @@ def decode_odd_tiff(
         made, kind, note = read_deep(source, name, page=0, tags=tags, extra=extra)
         if note:
             notes.append(note)
-        if kind in ("CMYK", "Lab"):
+        if kind in CONVERTED:
             icc = srgb_profile()
     dpi, unit = None, tags.get(Tag.ResolutionUnit)
     if Tag.XResolution in tags and Tag.YResolution in tags and unit != 1:

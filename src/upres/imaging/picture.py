@@ -27,13 +27,16 @@ def collect(strips: Iterable[NDArray[Any]], shape: tuple[int, ...], dtype: Any) 
     return result
 
 
-def to_16_bits(values: NDArray[Any], bits: int) -> NDArray[np.uint16]:
-    """Numbers of 9 to 16 bits over the whole range of 16, so that white is at the very top."""
-    top = 2**bits - 1
-    wide: NDArray[np.uint16] = ((values.astype(np.uint32) * 65535 + top // 2) // top).astype(
-        np.uint16
-    )
-    return wide
+def stretched(values: NDArray[Any], bits: int, dtype: Any = np.uint16) -> NDArray[Any]:
+    """Numbers of some bits over the whole range of a type that has more, so that white is at the
+    very top.
+
+    Args:
+        dtype: uint8 or uint16.
+    """
+    top, most = 2**bits - 1, np.iinfo(dtype).max
+    wide: NDArray[Any] = (values.astype(np.uint32) * most + top // 2) // top
+    return wide.astype(dtype)
 
 
 @dataclass(frozen=True)

@@ -97,15 +97,11 @@ def chunks(about: Picture, exif: bytes | None, xmp: bytes | None) -> Iterator[tu
         yield b"zTXt", b"Raw profile type iptc\0\0" + zlib_ng.compress(text.encode())
     yield from about.texts
     if about.comment:
-        yield text_chunk("Comment", comment_text(about.comment))
-
-
-def text_chunk(keyword: str, text: str) -> tuple[bytes, bytes]:
-    """Type and content of a chunk that holds a text, in Latin-1 where that has its letters."""
-    try:
-        return b"tEXt", keyword.encode("latin-1") + b"\0" + text.encode("latin-1")
-    except UnicodeEncodeError:
-        return b"iTXt", keyword.encode("latin-1", "replace") + b"\0\0\0\0\0" + text.encode()
+        text = comment_text(about.comment)
+        try:
+            yield b"tEXt", b"Comment\0" + text.encode("latin-1")
+        except UnicodeEncodeError:
+            yield b"iTXt", b"Comment\0\0\0\0\0" + text.encode()
 
 
 def keyword_of(chunk: tuple[bytes, bytes]) -> str:

@@ -29,12 +29,11 @@ def to_srgb(picture: Picture) -> Picture:
     Raises:
         InputError: the profile cannot be used.
     """
-    if picture.icc is None and picture.cicp is not None:
-        return replace(
-            picture, notes=(*picture.notes, "colours are told by cICP, which is not converted")
-        )
     if picture.icc is None:
-        return replace(picture, notes=(*picture.notes, "no profile: colours are taken as sRGB"))
+        note = "no profile: colours are taken as sRGB"
+        if picture.cicp is not None:
+            note = "colours are told by cICP, which is not converted"
+        return replace(picture, notes=(*picture.notes, note))
     if picture.pixels.dtype == np.float32:
         return replace(picture, notes=(*picture.notes, "floats are not converted to sRGB"))
     icc = picture.icc

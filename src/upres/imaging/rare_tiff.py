@@ -11,7 +11,7 @@ from PIL.ExifTags import Base as Tag
 
 from upres.errors import InputError
 from upres.imaging.containers import is_multiplied, is_planar, reopened
-from upres.imaging.picture import to_16_bits
+from upres.imaging.picture import stretched
 
 # TIFF 6.0: PhotometricInterpretation; Compression: none, LZW, JPEG, deflate (twice), PackBits.
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB = 0, 1, 2
@@ -71,11 +71,8 @@ def read_rare(source: Path | bytes, name: str, page: int, extra: int) -> NDArray
         pixels = np.moveaxis(pixels, 0, -1)
     pixels = pixels.reshape(*pixels.shape[:2], -1)
     pixels = np.ascontiguousarray(pixels[..., : pixels.shape[2] - extra])
-    if pixels.dtype == np.uint16 and bits < 16:
-        pixels = to_16_bits(pixels, bits)
-    if pixels.dtype == np.uint8 and bits < 8:
-        top = 2**bits - 1
-        pixels = ((pixels.astype(np.uint16) * 255 + top // 2) // top).astype(np.uint8)
+    if pixels.dtype in (np.uint8, np.uint16) and bits < 8 * pixels.itemsize:
+        pixels = stretched(pixels, bits, pixels.dtype)
     if multiplied and pixels.shape[2] in (2, 4):
         pixels = _divided(pixels)
     if photometric == _WHITE_IS_ZERO and pixels.dtype.kind == "u":

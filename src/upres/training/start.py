@@ -28,7 +28,6 @@ def begin(order: Order, plan: Plan, first: Path | None) -> tuple[Model, str]:
         WeightsError: they do not fit, or cannot be read.
     """
     recipe = plan.recipe
-    start = order.init if order.init is not None else recipe.network.start
     architecture = ARCHITECTURES[recipe.network.architecture]
     facts = ModelFacts.from_mapping(
         {
@@ -45,12 +44,13 @@ def begin(order: Order, plan: Plan, first: Path | None) -> tuple[Model, str]:
     torch.manual_seed(order.seed)
     model = build(facts)
     if order.init is None and first is not None:
-        sum_ = _Sum((str(first),), (), ())
-    elif start in ("", "none"):
-        return model, f"nothing (seed {order.seed})"
+        sum_ = _Sum((str(first),))
     else:
+        start = order.init if order.init is not None else recipe.network.start
+        if start in ("", "none"):
+            return model, f"nothing (seed {order.seed})"
         sum_ = _Sum.read(start)
-    sources = {name: _weights(name) for name in (*sum_.plain, *sum_.plus, *sum_.minus)}
+    sources = {name: _weights(name) for name in sum_.names}
     for name, source in sources.items():
         if source.facts.architecture != facts.architecture:
             raise UsageError(
@@ -59,7 +59,7 @@ def begin(order: Order, plan: Plan, first: Path | None) -> tuple[Model, str]:
             )
     state = mean_of([sources[name].network.state_dict() for name in sum_.plain])
     warm = warm_start(model.network, state, grow=recipe.network.grow)
-    for plus, minus in zip(sum_.plus, sum_.minus, strict=True):
+    for plus, minus in sum_.ways:
         # The one before at the scale of the one after, as if it were about to be trained for it.
         there = sources[minus].network.state_dict()
         before = warm_start(build(sources[plus].facts).network, there, grow=False)
@@ -70,11 +70,20 @@ def begin(order: Order, plan: Plan, first: Path | None) -> tuple[Model, str]:
 
 @dataclass(frozen=True)
 class _Sum:
-    """What ``--init A,B,+C,-D`` means: the mean of A and B, and what led from D to C."""
+    """What ``--init A,B,+C,-D`` means: the mean of A and B, and what led from D to C.
+
+    Attributes:
+        plain: A and B.
+        ways: pairs of C and D.
+    """
 
     plain: tuple[str, ...]
-    plus: tuple[str, ...]
-    minus: tuple[str, ...]
+    ways: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All weights that it names."""
+        return (*self.plain, *(name for way in self.ways for name in way))
 
     @classmethod
     def read(cls, text: str) -> "_Sum":
@@ -82,23 +91,20 @@ class _Sum:
         UsageError: there is nothing to add to, or a difference lacks a side.
         """
         names = [name.strip() for name in text.split(",")]
-        found = cls(
-            tuple(name for name in names if not name.startswith(("+", "-"))),
-            tuple(name[1:] for name in names if name.startswith("+")),
-            tuple(name[1:] for name in names if name.startswith("-")),
-        )
-        if not found.plain or len(found.plus) != len(found.minus) or "" in names:
+        plain = [name for name in names if not name.startswith(("+", "-"))]
+        plus = [name[1:] for name in names if name.startswith("+")]
+        minus = [name[1:] for name in names if name.startswith("-")]
+        if not plain or len(plus) != len(minus) or "" in names:
             raise UsageError(
                 f"{text} is nothing to begin with",
                 "give --init A, or A,B for their mean, or A,+B,-C for A and what led from C to B",
             )
-        return found
+        return cls(tuple(plain), tuple(zip(plus, minus, strict=True)))
 
     def __str__(self) -> str:
         whole = len(self.plain) == 1
         origin = self.plain[0] if whole else f"the mean of {' and '.join(self.plain)}"
-        ways = zip(self.plus, self.minus, strict=True)
-        return origin + "".join(f" and what led from {minus} to {plus}" for plus, minus in ways)
+        return origin + "".join(f" and what led from {old} to {new}" for new, old in self.ways)
 
 
 def _weights(name: str) -> Model:
