@@ -863,6 +863,9 @@ def test_what_colours_mean_is_not_lost_without_a_word():
     Image.fromarray(picture.pixels).save(buffer, "AVIF")
     assert read_picture(buffer.getvalue()).cicp is None  # sRGB
     assert read_picture(wide_avif(icc_profile=P3)).cicp is None  # the profile says it
+    nonsense = io.BytesIO(wide_avif())
+    put_code_points(nonsense, (300, 16, 0, 1))
+    assert read_picture(nonsense.getvalue()).cicp is None
     both = to_srgb(replace(picture, icc=P3))
     assert (both.icc, both.cicp) == (srgb_profile(), None)
 

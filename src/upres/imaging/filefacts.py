@@ -211,7 +211,8 @@ def cicp(image: Image.Image, chunks: Sequence[tuple[bytes, bytes]]) -> tuple[int
         return None
     primaries, transfer = stated
     usual = primaries in _USUAL_PRIMARIES and transfer in _USUAL_TRANSFER
-    return None if usual else (primaries, transfer, 0, 1)
+    reserved = max(stated) > 0xFF  # H.273 has a byte for each, and so has PNG
+    return None if usual or reserved else (primaries, transfer, 0, 1)
 
 
 def left_out_parts(image: Image.Image, chunks: Sequence[tuple[bytes, bytes]]) -> str | None:
