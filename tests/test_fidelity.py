@@ -113,6 +113,7 @@ class Kind:
         mode: Pillow's, or "" for what Pillow does not write.
         formats: that hold it.
         becomes: what reading makes of it where that is something else.
+        bands: channels beside them that are neither colour nor transparency.
     """
 
     mode: str
@@ -120,6 +121,7 @@ class Kind:
     channels: int
     dtype: type = np.uint8
     becomes: str = ""
+    bands: int = 0
 
 
 KINDS = {
@@ -138,6 +140,7 @@ KINDS = {
     "16-bit gray, alpha": Kind("", "PNG TIFF JPEG2000", 2, np.uint16),
     "16-bit RGB": Kind("", "PNG TIFF JPEG2000", 3, np.uint16),
     "16-bit RGBA": Kind("", "PNG TIFF JPEG2000", 4, np.uint16),
+    "16-bit RGB, infrared": Kind("", "TIFF", 3, np.uint16, bands=1),
     "float gray": Kind("F", "TIFF", 1, np.float32),
     "float RGB": Kind("", "TIFF", 3, np.float32),
     "float RGBA": Kind("", "TIFF", 4, np.float32),
@@ -152,7 +155,7 @@ def pixels(kind):
     height, width = SIZE
     y, x = np.mgrid[:height, :width]
     planes = [x / (width - 1), y / (height - 1), ((x // 6 + y // 6) % 2) * 0.8, (x > 8) * 1.0]
-    chosen = {1: (0,), 2: (0, 3), 3: (0, 1, 2), 4: (0, 1, 2, 3)}[kind.channels]
+    chosen = {1: (0,), 2: (0, 3), 3: (0, 1, 2), 4: (0, 1, 2, 3)}[kind.channels + kind.bands]
     values = np.stack([planes[i] for i in chosen], axis=2)
     if kind.dtype == np.float32:
         return values.astype(np.float32)
@@ -173,14 +176,14 @@ def source(name, form, **extra):
             image = pyvips.Image.new_from_array(made).copy(interpretation="rgb16")
             buffer.write(image.heifsave_buffer(compression="av1", bitdepth=12, Q=95))
         else:
-            options = {"extrasamples": ["unassalpha"]} if kind.channels in (2, 4) else {}
+            extra = ["unassalpha"] if kind.channels in (2, 4) else ["unspecified"] * kind.bands
             tifffile.imwrite(
                 buffer,
                 made,
                 photometric="minisblack" if kind.channels == 2 else "rgb",
                 planarconfig="contig",
                 metadata=None,
-                **options,
+                extrasamples=extra,
             )
         return buffer.getvalue(), None if form == "AVIF" else made
     image = Image.fromarray(made[..., 0] if kind.channels == 1 else made)

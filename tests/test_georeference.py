@@ -54,14 +54,16 @@ def test_every_place_stays_where_it_is(raster, turned, w, h, wide, high, i, j):
     assert made[KEYS] == tags[KEYS]
 
 
-def geotiff(path, pixels, **more):
+def geotiff(path, pixels, *, tags=(), **more):
     extra = [
+        *tags,
         (SCALE, 12, 3, (10.0, 10.0, 0.0), True),
         (TIEPOINTS, 12, 6, (0.0, 0.0, 0.0, 500000.0, 4600000.0, 0.0), True),
         (KEYS, 3, 16, keys(AREA), True),
         (TEXTS, 2, 0, "WGS 84|", True),
     ]
-    tifffile.imwrite(path, pixels, photometric="rgb", extratags=extra, metadata=None, **more)
+    options = {"photometric": "rgb"} | more
+    tifffile.imwrite(path, pixels, extratags=extra, metadata=None, **options)
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])

@@ -15,6 +15,7 @@ from PIL import Image, ImageCms, PngImagePlugin
 from upres.errors import InputError
 from upres.imaging.encoder import encode
 from upres.imaging.fidelity import compare
+from upres.imaging.filefacts import EXTRA
 from upres.imaging.picture import Frame, Picture
 from upres.imaging.reader import read_facts, read_picture
 from upres.imaging.streaming import open_streamed
@@ -74,17 +75,17 @@ def test_numbers_of_other_types_become_floats_and_that_is_said(kind, channels):
 @pytest.mark.parametrize("compression", [None, "deflate"])
 @pytest.mark.parametrize("kind", ["uint8", "uint16", "int16", "float32", "float64"])
 @pytest.mark.parametrize(
-    ("photometric", "channels", "kept"),
+    ("photometric", "channels", "colours"),
     [("minisblack", 2, 1), ("minisblack", 5, 1), ("rgb", 3, 3), ("rgb", 4, 3), ("rgb", 5, 3)],
 )
-def test_channels_that_lie_apart(photometric, channels, kept, kind, compression, tile):
+def test_channels_that_lie_apart(photometric, channels, colours, kind, compression, tile):
     made = np.random.default_rng(0).integers(0, 120, (channels, 20, 30)).astype(kind)
     options = {"planarconfig": "separate", "compression": compression, "tile": tile}
-    more = ["unspecified"] * (channels - kept)
+    more = ["unspecified"] * (channels - colours)
     data = tiff(made, photometric=photometric, extrasamples=more, **options)
     picture = read_picture(data)
-    np.testing.assert_array_equal(picture.pixels, np.moveaxis(made[:kept], 0, -1))
-    assert any("neither colour nor" in note for note in picture.notes) == (channels > kept)
+    np.testing.assert_array_equal(picture.pixels, np.moveaxis(made, 0, -1))
+    assert picture.bands == channels - colours
 
 
 def test_transparency_that_lies_apart(tmp_path):
@@ -258,28 +259,14 @@ def test_white_of_12_bits_is_white():
 # Channels
 
 
-EXTRA = "channels that are neither colour nor transparency are left out"
-
-
-@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
-@pytest.mark.parametrize("colours", [1, 3])
-def test_infrared_is_no_transparency(dtype, colours):
-    values = np.random.default_rng(0).integers(0, 255, (6, 7, colours + 1)).astype(dtype)
-    photometric = "rgb" if colours == 3 else "minisblack"
-    data = tiff(values, photometric=photometric, extrasamples=[0], planarconfig="contig")
-    if dtype == np.uint8 and colours == 1:
-        pytest.skip("Pillow calls this transparency")
-    picture = read_picture(data)
-    np.testing.assert_array_equal(picture.pixels, values[..., :colours])
+def test_channels_beside_colours_that_become_others_are_left_out():
+    values = np.random.default_rng(0).integers(0, 255, (6, 7, 5)).astype(np.uint8)
+    inks = {"photometric": "separated", "planarconfig": "contig"}
+    picture = read_picture(tiff(values, extrasamples=["unspecified"], **inks))
+    assert (picture.kind, picture.channels, picture.bands) == ("CMYK", 3, 0)
     assert EXTRA in picture.notes
-
-
-def test_five_bands_are_never_streamed(tmp_path):
-    values = np.random.default_rng(0).integers(0, 65535, (30, 40, 5)).astype(np.uint16)
-    path = tmp_path / "five.tif"
-    path.write_bytes(tiff(values, extrasamples=[0, 0], planarconfig="contig"))
-    assert open_streamed(path, at_least=1) is None
-    np.testing.assert_array_equal(read_picture(path).pixels, values[..., :3])
+    alone = read_picture(tiff(values[..., :4], **inks))
+    np.testing.assert_array_equal(picture.pixels, alone.pixels)
 
 
 def test_premultiplied_gray_and_floats_are_divided_once():

@@ -18,8 +18,8 @@ from upres.errors import InputError, UsageError
 from upres.imaging.decoding import from_pil
 from upres.imaging.encoder import Encoding, encode
 from upres.imaging.formats import check_size, format_of
-from upres.imaging.holding import holds_frames
-from upres.imaging.picture import Picture
+from upres.imaging.holding import held_channels, holds_frames
+from upres.imaging.picture import Extra, Picture
 from upres.imaging.reader import DEFAULT_MAX_PIXELS, read_picture
 from upres.imaging.resize import Kernel
 from upres.imaging.streaming import StreamedPixels
@@ -140,11 +140,14 @@ class Upscaler:
         jpeg_quality: int | None = None,
         ranged: bool = False,
         no_data: float | None = None,
+        extra: tuple[Extra, ...] = (),
     ) -> Pipeline:
         """Everything made ready to enlarge H x W x C pixels.
 
         Args:
-            ranged: floats may lie in any range, and some may not be finite, or be ``no_data``.
+            ranged: floats may lie in any range, and some may not be finite.
+            no_data: the value that stands for missing ones, or None.
+            extra: what channels beyond colours are; see ``Picture``.
             jpeg_quality: which quality a JPEG was saved at, if they come from one; "auto" takes a
                 model that undoes JPEG's traces for those below 90.
         """
@@ -157,7 +160,7 @@ class Upscaler:
         if jpeg_quality is not None and jpeg_quality < PHOTO_BELOW:
             chain, remarks = self._for_photo(chain, jpeg_quality)
         steps = self._steps_for(chain, deep=pixels.dtype != np.uint8)
-        return Pipeline(steps, pixels, (high, wide), remarks, ranged, no_data)
+        return Pipeline(steps, pixels, (high, wide), remarks, ranged, no_data, extra)
 
     def pipeline_of(self, picture: Picture, pixels: NDArray[Any] | None = None) -> Pipeline:
         """The same for a picture from a file, or for one of its frames."""
@@ -166,6 +169,7 @@ class Upscaler:
             jpeg_quality=picture.jpeg_quality,
             ranged=True,
             no_data=picture.no_data,
+            extra=picture.extra,
         )
 
     def _chain(self, factor: float) -> tuple[tuple[str, int], ...]:
@@ -422,7 +426,7 @@ def upscale_file(
     check_target(target, overwrite=overwrite, source=path)
     upscaler = load(model, scale=scale, device=device, precision=precision, fast=fast)
     check_size(kind, *upscaler.goal.size(picture.width, picture.height))
-    result = upscaler.picture(picture)
+    result = upscaler.picture(held_channels(picture, kind))
     data, notes = encode(result, kind, Encoding(quality))
     write_file(target, data, overwrite=overwrite)
     for note in dict.fromkeys([*result.notes, *notes]):

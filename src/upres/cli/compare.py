@@ -55,7 +55,7 @@ def compare(
     if target.suffix.lower() not in (".html", ".htm"):
         raise OutputError(f"{target} is not a page", "name a .html file")
     check_target(target, overwrite=overwrite, source=file)
-    picture = read_picture(file, max_pixels=max_pixels)
+    picture = read_picture(file, max_pixels=max_pixels).without_bands()
     if picture.pixels.dtype.kind == "f":
         raise InputError(
             f"{file} holds floating-point values, which a page cannot show",

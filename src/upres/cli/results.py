@@ -44,7 +44,7 @@ def stream(
     job: Job,
     source: "Picture",
     make: "Callable[[int], Iterator[Any]]",
-    size: tuple[int, int],
+    shape: tuple[int, int, int],
     kind: str,
     target: Path,
     settings: Settings,
@@ -53,7 +53,9 @@ def stream(
     """Write rows while they are computed; what ``write`` returns.
 
     Args:
+        source: as it was read.
         make: the rows of the result from one on.
+        shape: H x W x C of the result.
     """
     from upres.imaging.encoder import Encoding, save_rows
     from upres.imaging.fidelity import compare
@@ -65,11 +67,10 @@ def stream(
     about = source.stripped() if settings.strip_metadata else source
     encoding = Encoding(settings.quality, settings.background)
     key = f"{settings.key} {_content(job)}"
-    spool = Spool(
-        target, key, size[1], source.channels, source.pixels.dtype, resume=settings.resume
-    )
+    height, width, channels = shape
+    spool = Spool(target, key, width, channels, source.pixels.dtype, resume=settings.resume)
     if spool.rows:
-        output.note(f"{job.name}: goes on at {100 * spool.rows // size[0]} %")
+        output.note(f"{job.name}: goes on at {100 * spool.rows // height} %")
 
     def rows() -> "Iterator[Any]":
         yield from spool.kept()
@@ -80,14 +81,14 @@ def stream(
     done = False
     try:
         with replacing(target, overwrite=settings.overwrite or job.replaces) as (file, part):
-            notes = save_rows(file, about, kind, (*size, source.channels), rows(), encoding)
+            notes = save_rows(file, about, kind, shape, rows(), encoding)
             file.flush()
-            check_written(part, kind, size[1], size[0])
+            check_written(part, kind, width, height)
         done = True
     finally:
         spool.close(done=done)
         if not done:
-            kept = f"{100 * spool.rows // size[0]} % of {target} is kept in {spool.path.name}"
+            kept = f"{100 * spool.rows // height} % of {target} is kept in {spool.path.name}"
             how = "the same command" if settings.resume else "--resume"
             output.note(f"note: {kept}; {how} goes on")
     return notes, compare(source, read_facts(target)) if settings.report_fidelity else None

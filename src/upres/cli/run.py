@@ -271,7 +271,7 @@ def _piped(job: Job) -> bytes | None:
 
 def _compute(
     job: Job,
-    picture: "Picture",
+    source: "Picture",
     upscaler: "Upscaler",
     settings: Settings,
     output: Output,
@@ -280,12 +280,13 @@ def _compute(
 ) -> Callable[[], None]:
     """Everything up to the pixels; returns what is left to do: encode, write, report."""
     from upres.imaging.formats import check_size, format_of
-    from upres.imaging.holding import check_frames
+    from upres.imaging.holding import check_frames, held_channels
     from upres.imaging.writer import check_disk
 
     began = time.perf_counter()
-    wide, high = upscaler.goal.size(picture.width, picture.height)
-    kind = job.kind or picture.format
+    wide, high = upscaler.goal.size(source.width, source.height)
+    kind = job.kind or source.format
+    picture = held_channels(source, kind)
     check_size(kind, wide, high)
     check_frames(picture, kind)
     target = job.target
@@ -308,7 +309,8 @@ def _compute(
         "tile_memory_bytes": pipeline.memory,
         "notes": [*picture.notes, *pipeline.notes],
     }
-    out_bytes = wide * high * picture.channels * picture.pixels.dtype.itemsize
+    shape = (high, wide, picture.pixels.shape[2])
+    out_bytes = math.prod(shape) * picture.pixels.dtype.itemsize
     out_bytes *= max(1, frames)
     by_rows = kind in ("PNG", "TIFF") and not frames and target is not None
     streams = by_rows and out_bytes >= settings.streams_from
@@ -339,13 +341,13 @@ def _compute(
         # Rows that another device or precision made are not to be gone on with.
         how = f"{facts['device']} {facts['precision']}"
         settings = replace(settings, key=f"{settings.key} {how}")
-        done = stream(job, picture, make, (high, wide), kind, target, settings, output)
+        done = stream(job, source, make, shape, kind, target, settings, output)
         return lambda: finish(*done)
     if frames:
         made = upscaler.picture(picture, advanced, told)
     else:
         made = replace(picture, pixels=pipeline.run(advanced, told))
-    return lambda: finish(*write(job, picture, made, kind, target, settings, output))
+    return lambda: finish(*write(job, source, made, kind, target, settings, output))
 
 
 def _minutes(seconds: float) -> str:

@@ -18,7 +18,7 @@ def read_rgb(path: Path) -> NDArray[np.uint8]:
         InputError: it cannot be read, or holds floats.
     """
     try:
-        return as_rgb(read_picture(path).pixels)
+        return as_rgb(read_picture(path).without_bands().pixels)
     except TypeError as error:
         raise InputError(f"{path}: {error}", "convert it to 8 or 16 bits") from error
 

@@ -93,7 +93,8 @@ def is_planar(tags: Mapping[int, Any]) -> bool:
 
 def is_multiplied(tags: Mapping[int, Any]) -> bool:
     """Whether the colours of a TIFF are multiplied by its alpha (TIFF 6.0, ExtraSamples)."""
-    return tuple(tags.get(Tag.ExtraSamples, ()))[:1] == (1,)
+    kinds = (kind for kind in tags.get(Tag.ExtraSamples, ()) if kind in (1, 2))
+    return next(kinds, None) == 1
 
 
 def bit_depth(image: Image.Image) -> int:

@@ -15,7 +15,7 @@ from upres.imaging.deep import CONVERTED, read_deep
 from upres.imaging.georeference import read_georeference
 from upres.imaging.metadata import orientation
 from upres.imaging.modes import array_of, made_plain
-from upres.imaging.picture import Frame, Kind, Picture, stretched
+from upres.imaging.picture import Extra, Frame, Kind, Picture, stretched
 from upres.imaging.profiles import fits, srgb_profile
 from upres.imaging.turning import upright
 
@@ -116,10 +116,12 @@ def decode(
     cicp = filefacts.cicp(image, chunks)
     if note := filefacts.left_out_parts(image, chunks):
         notes.append(note)
-    if filefacts.extra_channels(tags):
+    extra, left_out = _extra(image, frames)
+    if left_out:
         notes.append(filefacts.EXTRA)
     signed = containers.is_signed(tags)
     deep = (bits > 8 or signed) and form in _DEEP and not image.mode.startswith("I;16")
+    deep |= bool(extra)
     # Pillow takes channels that lie apart for rows of one, unless they are plain colours.
     plain = _KINDS.get(image.mode) not in _COLOURLESS and not containers.is_multiplied(tags)
     deep |= containers.is_planar(tags) and not plain
@@ -127,18 +129,18 @@ def decode(
     still: list[Frame] = []
     if not pixels:
         dtype = np.float32 if bits >= 32 or signed else np.uint8
-        empty = np.empty((0, 0, _channels(image)), dtype)
+        channels = _channels(image) if not extra else len(extra) + (1 if kind == "gray" else 3)
+        empty = np.empty((0, 0, channels), dtype)
         still = [Frame(empty, _duration(image, i), _disposal(image)) for i in frames]
     elif deep:
-        still, kind, icc = _deep_frames(image, source, name, frames, icc, notes, bits)
+        still, kind, icc = _deep_frames(image, source, name, frames, icc, notes, bits, extra)
     if not still:
         if bits > 8 and not image.mode.startswith("I;16"):
             notes.append("more than 8 bits a channel are read as 8")
         still, icc = _frames(image, name, frames, icc, notes, bits)
     words = containers.png_without_pixels(chunks) if form == "PNG" and not pixels else image
     exif, xmp = exif or filefacts.exif(words), filefacts.xmp(words)
-    channels = still[0].pixels.shape[2]
-    if pixels and icc and not fits(icc, channels):
+    if pixels and icc and not fits(icc, still[0].pixels.shape[2] - extra.count("band")):
         notes.append("the colour profile is for another kind of picture and is left out")
         icc = None
     turned = orientation(exif, xmp)
@@ -150,6 +152,7 @@ def decode(
         pixels=still[0].pixels,
         format=form,
         kind=kind,
+        extra=extra,
         bits=1 if kind == "bilevel" else 8 if kind == "palette" else bits,
         turned=turned,
         icc=icc,
@@ -170,7 +173,23 @@ def decode(
         frames=tuple(still) if len(still) > 1 else (),
         loop=loop if isinstance(loop, int) else None,
         notes=tuple(dict.fromkeys(notes)),
-    )
+    ).with_own_numbers()
+
+
+def _extra(image: Image.Image, frames: list[int]) -> tuple[tuple[Extra, ...], bool]:
+    """What a TIFF's channels beyond colours are, where all pages have the same; and whether some
+    of them are left out."""
+    if image.format != "TIFF":
+        return (), False
+    kinds, left_out = set(), 0
+    for index in frames:
+        image.seek(index)
+        tags = image.tag_v2  # type: ignore[attr-defined]
+        kinds.add(filefacts.beyond_colours(tags))
+        left_out += filefacts.left_out_channels(tags, ())
+    image.seek(frames[0])
+    extra = kinds.pop() if len(kinds) == 1 else ()
+    return extra, not extra and left_out > 0
 
 
 def from_pil(image: Image.Image) -> Picture:
@@ -260,6 +279,7 @@ def _deep_frames(
     icc: bytes | None,
     notes: list[str],
     bits: int,
+    extra: tuple[Extra, ...],
 ) -> tuple[list[Frame], Kind, bytes | None]:
     """Pages of more than 8 bits; none if they are of a rare kind, which Pillow reduces to 8."""
     if image.format == "JPEG2000":
@@ -269,12 +289,11 @@ def _deep_frames(
     found: list[Frame] = []
     kind: Kind = "RGB"
     for index in frames:
-        page, tags, turned, extra = None, None, 1, 0
+        page, tags, turned = None, None, 1
         if tiff:
             image.seek(index)
             page, turned = index, orientation(filefacts.exif(image), filefacts.xmp(image))
             tags = image.tag_v2  # type: ignore[attr-defined]
-            extra = filefacts.extra_channels(tags)
         try:
             pixels, kind, note = read_deep(source, name, page=page, tags=tags, extra=extra)
         except InputError:

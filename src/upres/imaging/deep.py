@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from upres.errors import InputError
-from upres.imaging.picture import Kind, stretched
+from upres.imaging.filefacts import left_out_channels
+from upres.imaging.picture import Extra, Kind, stretched
 from upres.imaging.rare_tiff import libvips_reads, read_rare
 from upres.imaging.vips import reason, vips
 
@@ -24,14 +25,14 @@ def read_deep(
     *,
     page: int | None = None,
     tags: Mapping[int, Any] | None = None,
-    extra: int = 0,
+    extra: tuple[Extra, ...] = (),
 ) -> tuple[NDArray[Any], Kind, str | None]:
     """Decode a picture as it lies in the file; libvips divides colours that were multiplied by
     alpha.
 
     Args:
         page, tags: of a TIFF file.
-        extra: how many of its last channels are left out.
+        extra: what its channels beyond colours are, if bands are wanted; see ``Picture``.
 
     Returns:
         H x W x C, uint8, uint16 or float32, how the file stores them, and a note if they were
@@ -40,8 +41,9 @@ def read_deep(
     Raises:
         InputError: pixels of another kind, or damaged.
     """
+    left_out = left_out_channels(tags or {}, extra)
     if tags is not None and not libvips_reads(tags):
-        return _finished(read_rare(source, name, page or 0, extra), name)
+        return _finished(read_rare(source, name, page or 0, left_out), name, len(extra))
     pyvips = vips()
 
     options: dict[str, Any] = {"access": "sequential", "fail_on": "error"}
@@ -52,8 +54,8 @@ def read_deep(
             image = pyvips.Image.new_from_buffer(source, "", **options)
         else:
             image = pyvips.Image.new_from_file(str(source), **options)
-        if 0 < extra < image.bands:
-            image = image.extract_band(0, n=image.bands - extra)
+        if 0 < left_out < image.bands:
+            image = image.extract_band(0, n=image.bands - left_out)
         kind = _OTHER.get(image.interpretation)
         note = None
         if kind is not None:
@@ -72,14 +74,18 @@ def read_deep(
             f"{name} is damaged and cannot be decoded ({reason(error)})",
             "get it again from its source",
         ) from error
-    made, plain, more = _finished(pixels.reshape(*pixels.shape[:2], -1), name)
+    made, plain, more = _finished(pixels.reshape(*pixels.shape[:2], -1), name, len(extra))
     return made, kind or plain, note or more
 
 
-def _finished(pixels: NDArray[Any], name: str) -> tuple[NDArray[Any], Kind, str | None]:
-    """In one of the types that networks are for, with a note if it was another."""
+def _finished(pixels: NDArray[Any], name: str, extra: int) -> tuple[NDArray[Any], Kind, str | None]:
+    """In one of the types that networks are for, with a note if it was another.
+
+    Args:
+        extra: how many channels are known to be no colours.
+    """
     channels, note = pixels.shape[2], None
-    if pixels.dtype.kind not in "iuf" or channels > 4:
+    if pixels.dtype.kind not in "iuf" or channels - extra > 4:
         raise InputError(
             f"{name} has {channels} channels of the type {pixels.dtype}, which are not read",
             "convert it to whole numbers or floats, gray or RGB",
@@ -88,4 +94,4 @@ def _finished(pixels: NDArray[Any], name: str) -> tuple[NDArray[Any], Kind, str 
         note = f"pixels of the type {pixels.dtype} become {np.dtype(np.float32)}"
         with np.errstate(over="ignore"):  # infinite then, and left where it was
             pixels = pixels.astype(np.float32)
-    return pixels, "gray" if channels <= 2 else "RGB", note
+    return pixels, "gray" if channels - extra <= 2 else "RGB", note

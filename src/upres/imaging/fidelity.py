@@ -89,7 +89,8 @@ def _both(describe: Any, source: Picture, written: Picture) -> tuple[str, str, s
 
 
 def _pixels(picture: Picture) -> str:
-    return picture.kind + (" with transparency" if picture.alpha else "")
+    bands = f", {picture.bands} more" if picture.bands else ""
+    return picture.kind + (" with transparency" if picture.alpha else "") + bands
 
 
 def _profile(icc: bytes | None) -> str:

@@ -9,6 +9,7 @@ from PIL.ExifTags import Base as Tag
 from upres.imaging import containers
 from upres.imaging.georeference import TAGS as GEOTIFF
 from upres.imaging.metadata import EXIF_HEAD
+from upres.imaging.picture import Extra
 
 # The sum of JPEG's example luminance table (ITU-R T.81, table K.1), which encoders scale by quality
 # as the Independent JPEG Group's does.
@@ -137,17 +138,35 @@ def left_out(tags: Mapping[int, Any], *, georeferenced: bool) -> str | None:
 
 
 EXTRA = "channels that are neither colour nor transparency are left out"
+# PhotometricInterpretation: colours that are read as they stand, beside which bands can stand.
+_PLAIN = (1, 2)
 
 
-def extra_channels(tags: Mapping[int, Any]) -> int:
-    """How many of a TIFF's last channels are neither colour nor transparency: infrared, say.
+def beyond_colours(tags: Mapping[int, Any]) -> tuple[Extra, ...]:
+    """What a TIFF's channels beyond its colours are, if any of them is a band; see ``Picture``.
 
-    TIFF 6.0, ExtraSamples: 1 and 2 are alpha, anything else is not said.
+    None are named of colours that become others, such as CMYK: their bands are left out.
     """
+    found = _beyond(tags)
+    plain = int(tags.get(Tag.PhotometricInterpretation, 1)) in _PLAIN
+    return found if plain and "band" in found else ()
+
+
+def left_out_channels(tags: Mapping[int, Any], kept: tuple[Extra, ...]) -> int:
+    """How many of a TIFF's last channels are not read, if those beyond colours are to be ``kept``,
+    or transparency alone."""
+    found = _beyond(tags)
+    return 0 if kept else len(found) - (found[:1] == ("alpha",))
+
+
+def _beyond(tags: Mapping[int, Any]) -> tuple[Extra, ...]:
+    """TIFF 6.0, ExtraSamples: 1 and 2 are alpha, of which there can be one; anything else is not
+    said."""
     colours = {0: 1, 1: 1, 3: 1, 5: 4}.get(int(tags.get(Tag.PhotometricInterpretation, 1)), 3)
-    more = max(0, int(tags.get(Tag.SamplesPerPixel, 1)) - colours)
-    alpha = more > 0 and tuple(tags.get(Tag.ExtraSamples, (0,)))[:1] in ((1,), (2,))
-    return more - alpha
+    count = max(0, int(tags.get(Tag.SamplesPerPixel, 1)) - colours)
+    stated = tuple(tags.get(Tag.ExtraSamples, ()))
+    alpha = next((i for i, kind in enumerate(stated) if kind in (1, 2)), count)
+    return tuple("alpha" if i == alpha else "band" for i in range(count))
 
 
 def iptc(image: Image.Image) -> bytes | None:

@@ -19,6 +19,7 @@ class Format:
         alpha, deep: whether it holds transparency, and gray of more than 8 bits.
         deep_colour: whether it holds more than 8 bits with colour and transparency.
         lossy: whether ``--quality`` means anything.
+        bands: whether it holds channels that are neither colour nor transparency.
     """
 
     suffixes: tuple[str, ...]
@@ -27,13 +28,22 @@ class Format:
     deep: bool
     lossy: bool
     deep_colour: bool = False
+    bands: bool = False
 
 
 FORMATS: dict[str, Format] = {
     "JPEG": Format((".jpg", ".jpeg", ".jpe", ".jfif"), 65500, alpha=False, deep=False, lossy=True),
     "PNG": Format((".png", ".apng"), _LONG, alpha=True, deep=True, lossy=False, deep_colour=True),
     "WEBP": Format((".webp",), 16383, alpha=True, deep=False, lossy=True),
-    "TIFF": Format((".tif", ".tiff"), _LONG, alpha=True, deep=True, lossy=False, deep_colour=True),
+    "TIFF": Format(
+        (".tif", ".tiff"),
+        _LONG,
+        alpha=True,
+        deep=True,
+        lossy=False,
+        deep_colour=True,
+        bands=True,
+    ),
     "BMP": Format((".bmp", ".dib"), _LONG, alpha=False, deep=False, lossy=False),
     "AVIF": Format((".avif",), 65536, alpha=True, deep=True, lossy=True, deep_colour=True),
     "GIF": Format((".gif",), 65535, alpha=True, deep=False, lossy=False),

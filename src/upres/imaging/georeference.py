@@ -5,7 +5,7 @@ coordinates mean.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 _SCALE, _TIEPOINTS, _TRANSFORMATION = 33550, 33922, 34264
@@ -42,6 +42,11 @@ class GeoReference:
             return float(str(self.tags[_NO_DATA]).strip("\0 "))
         except (KeyError, ValueError):
             return None
+
+    def without_no_data(self) -> "GeoReference":
+        """The same place, of numbers that the value for missing ones is none of."""
+        tags = {code: value for code, value in self.tags.items() if code != _NO_DATA}
+        return replace(self, tags=tags)
 
     @property
     def _to_corner(self) -> float:

@@ -1,9 +1,12 @@
 """What each format holds beside its pixels, and what of a picture would be lost in it."""
 
+from dataclasses import replace
+
 import numpy as np
 from PIL import Image
 
 from upres.errors import OutputError
+from upres.imaging.filefacts import EXTRA
 from upres.imaging.formats import FORMATS
 from upres.imaging.picture import Picture
 from upres.imaging.profiles import fits
@@ -52,6 +55,13 @@ def lost(
     if about.frames and not holds_frames(kind):
         notes.append(f"only the first of {len(about.frames)} frames is kept in {kind}")
     return notes
+
+
+def held_channels(picture: Picture, kind: str) -> Picture:
+    """The picture with the channels that a file of this format holds; a note says what is gone."""
+    if FORMATS[kind].bands or not picture.bands:
+        return picture
+    return replace(picture.without_bands(), notes=(*picture.notes, EXTRA))
 
 
 def has(picture: Picture) -> dict[str, bool]:

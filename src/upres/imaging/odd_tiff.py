@@ -32,21 +32,23 @@ def decode_odd_tiff(
         InputError: it is damaged.
     """
     bits = tags.get(Tag.BitsPerSample, (8,))[0]
-    extra = filefacts.extra_channels(tags)
-    channels = tags.get(Tag.SamplesPerPixel, 1) - extra
+    extra = filefacts.beyond_colours(tags)
+    left_out = filefacts.left_out_channels(tags, extra)
+    channels = tags.get(Tag.SamplesPerPixel, 1) - left_out
     xmp, exif = tags.get(Tag.XMLPacket), _exif_of(source)
     turned, place = orientation(exif, xmp), None
     if turned == 1:
         place = read_georeference(tags, tags[Tag.ImageWidth], tags[Tag.ImageLength])
     note = filefacts.left_out(tags, georeferenced=place is not None)
     notes = [note] if note else []
-    if extra:
+    if left_out:
         notes.append(filefacts.EXTRA)
     if pages > 1:
         notes.append(f"only the first of {pages} pages is read")
     floats = bits >= 32 or is_signed(tags)
-    made: NDArray[Any] = np.empty((0, 0, channels), np.float32 if floats else np.uint16)
-    kind: Kind = "gray" if channels <= 2 else "RGB"
+    plain = np.uint8 if bits <= 8 else np.uint16
+    made: NDArray[Any] = np.empty((0, 0, channels), np.float32 if floats else plain)
+    kind: Kind = "gray" if channels - len(extra) <= 2 else "RGB"
     icc = tags.get(Tag.InterColorProfile)
     if pixels:
         made, kind, note = read_deep(source, name, page=0, tags=tags, extra=extra)
@@ -63,6 +65,7 @@ def decode_odd_tiff(
         pixels=upright(made, turned),
         format="TIFF",
         kind=kind,
+        extra=extra,
         bits=bits,
         turned=turned,
         icc=icc,
@@ -72,7 +75,7 @@ def decode_odd_tiff(
         dpi=filefacts.resolution(dpi, turned=turned >= 5),
         place=place,
         notes=tuple(notes),
-    )
+    ).with_own_numbers()
 
 
 def _exif_of(source: Path | bytes) -> bytes | None:

@@ -9,8 +9,22 @@ from numpy.typing import NDArray
 
 from upres.imaging.georeference import GeoReference
 
+NO_DATA_LEFT_OUT = "the no-data value is of the numbers in the file and is left out"
+
 # How a file stores its pixels, whatever they are computed in.
 Kind = Literal["bilevel", "palette", "gray", "RGB", "CMYK", "Lab", "YCbCr"]
+# What a channel beyond colours is: transparency, or a measurement of its own, infrared for example.
+Extra = Literal["alpha", "band"]
+
+
+def extras_of(channels: int, extra: tuple[Extra, ...] = ()) -> tuple[Extra, ...]:
+    """What the channels beyond colours are.
+
+    Args:
+        extra: where any is a band, all of them in their order; otherwise of two and four channels
+            the last is alpha.
+    """
+    return extra or (("alpha",) if channels in (2, 4) else ())
 
 
 def collect(strips: Iterable[NDArray[Any]], shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
@@ -61,10 +75,12 @@ class Picture:
 
     Attributes:
         pixels: H x W x C, uint8, uint16, or float32 in any range; C is 1 (gray), 2 (gray, alpha),
-            3 (RGB), 4 (RGBA). Of the first frame, if there are several. Of large pictures, an
-            object with shape and dtype that reads rows as they are needed.
+            3 (RGB), 4 (RGBA), or any with ``extra``. Of the first frame, if there are several. Of
+            large pictures, an object with shape and dtype that reads rows as they are needed.
         format: what the file is by its content, in Pillow's words ("JPEG").
         kind: how the file stores its pixels.
+        extra: what the channels beyond colours are, if one of them is no transparency; all frames
+            have the same.
         bits: of a channel in the file: 1, 8, 10, 12, 16; 32 means floats.
         turned: the orientation (1 to 8) that was undone.
         icc: colour profile of the pixels, or None.
@@ -92,6 +108,7 @@ class Picture:
     pixels: Any
     format: str
     kind: Kind = "RGB"
+    extra: tuple[Extra, ...] = ()
     bits: int = 8
     turned: int = 1
     icc: bytes | None = None
@@ -125,13 +142,18 @@ class Picture:
 
     @property
     def channels(self) -> int:
-        """1 to 4."""
-        return int(self.pixels.shape[2])
+        """Those of colours and transparency, 1 to 4."""
+        return int(self.pixels.shape[2]) - self.bands
 
     @property
     def alpha(self) -> bool:
-        """Whether the last channel is transparency."""
+        """Whether a channel is transparency."""
         return self.channels in (2, 4)
+
+    @property
+    def bands(self) -> int:
+        """How many channels are neither colour nor transparency."""
+        return self.extra.count("band")
 
     @property
     def no_data(self) -> float | None:
@@ -142,6 +164,30 @@ class Picture:
     def animated(self) -> bool:
         """Whether the frames follow one another in time."""
         return any(frame.duration is not None for frame in self.frames)
+
+    def with_own_numbers(self) -> "Picture":
+        """Without the value that stands for missing numbers, if the pixels are other numbers than
+        those in the file, which it is one of: colours for a palette's, or stretched ones."""
+        same = self.kind in ("gray", "RGB", "YCbCr") and self.bits in (8, 16, 32, 64)
+        if same or self.place is None or self.no_data is None:
+            return self
+        notes = (*self.notes, NO_DATA_LEFT_OUT)
+        return replace(self, place=self.place.without_no_data(), notes=notes)
+
+    def without_bands(self) -> "Picture":
+        """Colours and transparency alone, which is what most formats hold."""
+        if not self.bands:
+            return self
+        colours = int(self.pixels.shape[2]) - len(self.extra)
+        kept = list(range(colours))
+        if "alpha" in self.extra:
+            kept.append(colours + self.extra.index("alpha"))
+        return replace(
+            self,
+            pixels=self.pixels[..., kept],
+            frames=tuple(replace(f, pixels=f.pixels[..., kept]) for f in self.frames),
+            extra=(),
+        )
 
     def stripped(self) -> "Picture":
         """Without what tells of people, places and programs; colours and size keep their meaning.

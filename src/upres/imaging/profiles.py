@@ -6,7 +6,7 @@ import numpy as np
 from PIL import ImageCms
 
 from upres.errors import InputError
-from upres.imaging.picture import Picture
+from upres.imaging.picture import Picture, extras_of
 from upres.imaging.vips import reason, vips
 
 
@@ -41,8 +41,8 @@ def to_srgb(picture: Picture) -> Picture:
     def converted(pixels: np.ndarray) -> np.ndarray:
         pyvips = vips()
 
-        alpha = pixels.shape[2] in (2, 4)
-        colours = np.ascontiguousarray(pixels[..., :-1] if alpha else pixels)
+        count = pixels.shape[2] - len(extras_of(pixels.shape[2], picture.extra))
+        colours = np.ascontiguousarray(pixels[..., :count])
         image = pyvips.Image.new_from_array(colours)
         gray = colours.shape[2] == 1
         deep = pixels.dtype == np.uint16
@@ -56,7 +56,7 @@ def to_srgb(picture: Picture) -> Picture:
                 f"the colour profile cannot be used ({reason(error)})",
                 "leave out --convert-profile",
             ) from error
-        return np.concatenate([done, pixels[..., -1:]], axis=2) if alpha else done
+        return np.concatenate([done, pixels[..., count:]], axis=2)
 
     return replace(
         picture,

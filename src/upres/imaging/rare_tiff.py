@@ -11,10 +11,12 @@ from PIL.ExifTags import Base as Tag
 
 from upres.errors import InputError
 from upres.imaging.containers import is_multiplied, is_planar, reopened
+from upres.imaging.filefacts import beyond_colours
 from upres.imaging.picture import stretched
 
 # TIFF 6.0: PhotometricInterpretation; Compression: none, LZW, JPEG, deflate (twice), PackBits.
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB = 0, 1, 2
+_UNSIGNED, _FLOAT = 1, 3  # SampleFormat
 _GRAYS = (_WHITE_IS_ZERO, _BLACK_IS_ZERO)
 _COMPRESSIONS = (1, 5, 7, 8, 32946, 32773)
 
@@ -24,21 +26,23 @@ def libvips_reads(tags: Mapping[int, Any]) -> bool:
 
     It refuses other depths and tiles of channels that lie apart, mixes up rows of channels that
     lie apart and are no colours, makes black tiles of compressions that it does not know, and
-    takes the alpha of gray floats to be out of 255.
+    divides by alpha what it was multiplied with only in plain colours of usual types.
     """
     bits = max(tags.get(Tag.BitsPerSample, (8,)))
     gray = tags.get(Tag.PhotometricInterpretation) in _GRAYS
     apart = is_planar(tags) and (gray or Tag.TileWidth in tags)
-    faint = gray and bits == 32 and is_multiplied(tags)
+    form = tags.get(Tag.SampleFormat, (_UNSIGNED,))[0]
+    known = form == _UNSIGNED if bits < 32 else form == _FLOAT and not gray
+    faint = is_multiplied(tags) and (not known or bool(beyond_colours(tags)))
     usual = tags.get(Tag.Compression, 1) in _COMPRESSIONS and bits in (8, 16, 32)
     return usual and not apart and not faint
 
 
-def read_rare(source: Path | bytes, name: str, page: int, extra: int) -> NDArray[Any]:
+def read_rare(source: Path | bytes, name: str, page: int, left_out: int) -> NDArray[Any]:
     """Decode a page; colours that were multiplied by alpha are divided by it.
 
     Args:
-        extra: how many of its last channels are left out.
+        left_out: how many of its last channels are not wanted.
 
     Returns:
         H x W x C, in the type of the file, over all its range if the file has fewer bits.
@@ -50,7 +54,6 @@ def read_rare(source: Path | bytes, name: str, page: int, extra: int) -> NDArray
 
     with reopened(source) as file, tifffile.TiffFile(file) as tiff:
         found: Any = tiff.pages[page]
-        multiplied = found.extrasamples[:1] == (tifffile.EXTRASAMPLE.ASSOCALPHA,)
         photometric, bits = int(found.photometric), int(found.bitspersample)
         if photometric not in (*_GRAYS, _RGB):
             raise InputError(
@@ -70,26 +73,33 @@ def read_rare(source: Path | bytes, name: str, page: int, extra: int) -> NDArray
     if found.axes[0] == "S":  # each channel by itself
         pixels = np.moveaxis(pixels, 0, -1)
     pixels = pixels.reshape(*pixels.shape[:2], -1)
-    pixels = np.ascontiguousarray(pixels[..., : pixels.shape[2] - extra])
+    pixels = np.ascontiguousarray(pixels[..., : pixels.shape[2] - left_out])
     if pixels.dtype in (np.uint8, np.uint16) and bits < 8 * pixels.itemsize:
         pixels = stretched(pixels, bits, pixels.dtype)
-    if multiplied and pixels.shape[2] in (2, 4):
-        pixels = _divided(pixels)
+    kinds = tuple(found.extrasamples)
+    if is_multiplied({Tag.ExtraSamples: kinds}):
+        colours = 1 if photometric in _GRAYS else 3
+        pixels = _divided(pixels, colours, colours + kinds.index(tifffile.EXTRASAMPLE.ASSOCALPHA))
     if photometric == _WHITE_IS_ZERO and pixels.dtype.kind == "u":
         pixels[..., 0] = np.iinfo(pixels.dtype).max - pixels[..., 0]
     return pixels
 
 
-def _divided(pixels: NDArray[Any]) -> NDArray[Any]:
-    """Colours as they are where nothing is transparent."""
+def _divided(pixels: NDArray[Any], colours: int, transparency: int) -> NDArray[Any]:
+    """The first channels as they are where nothing is transparent.
+
+    Args:
+        colours: how many they are.
+        transparency: the channel that they were multiplied by.
+    """
     whole = pixels.dtype.kind in "iu"
     top = np.iinfo(pixels.dtype).max if whole else 1
-    alpha = pixels[..., -1:].astype(np.float64)
-    colours = np.divide(
-        pixels[..., :-1] * float(top),
+    alpha = pixels[..., transparency : transparency + 1].astype(np.float64)
+    plain = np.divide(
+        pixels[..., :colours] * float(top),
         alpha,
         where=alpha > 0,
-        out=np.zeros((*pixels.shape[:2], pixels.shape[2] - 1)),
+        out=np.zeros((*pixels.shape[:2], colours)),
     )
-    colours = np.rint(colours).clip(0, top) if whole else colours
-    return np.concatenate([colours.astype(pixels.dtype), pixels[..., -1:]], axis=2)
+    plain = np.rint(plain).clip(0, top) if whole else plain
+    return np.concatenate([plain.astype(pixels.dtype), pixels[..., colours:]], axis=2)

@@ -1,6 +1,7 @@
 """Files to pictures: formats by content, limits before any memory is taken, errors explained."""
 
 import io
+import logging
 import stat
 import threading
 from collections.abc import Iterator
@@ -47,6 +48,8 @@ _DENSEST = 20_000
 _HARMLESS = 50 * 10**6
 _LIMIT_LIFTED = threading.Lock()
 _TIFF_HEADS = (b"II*\0", b"MM\0*", b"II+\0")
+# Pillow logs what it cannot read, and a log without a handler is stderr; others read it then.
+logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 
 def read_picture(

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from types import EllipsisType
 from typing import Any
 
 import numpy as np
@@ -29,12 +30,24 @@ class StreamedPixels:
     Attributes:
         shape: H x W x C.
         dtype: uint8 or uint16.
+
+    Args:
+        stored: H x W x C in the file.
+        chosen: which channels are wanted; None is all.
     """
 
-    def __init__(self, path: Path, shape: tuple[int, int, int], dtype: np.dtype[Any]) -> None:
-        self.path, self.shape, self.dtype = path, shape, dtype
+    def __init__(
+        self,
+        path: Path,
+        stored: tuple[int, int, int],
+        dtype: np.dtype[Any],
+        chosen: list[int] | None = None,
+    ) -> None:
+        self.path, self.dtype = path, dtype
+        self._stored, self._chosen = stored, list(range(stored[2])) if chosen is None else chosen
+        self.shape = (*stored[:2], len(self._chosen))
         self._cursors: list[int | None] = []  # None until a reader has begun
-        self._held = np.empty((0, *shape[1:]), dtype)
+        self._held = np.empty((0, *self.shape[1:]), dtype)
         self._top = 0  # the first row that is held
         self._region: Any = None
 
@@ -42,6 +55,11 @@ class StreamedPixels:
     def nbytes(self) -> int:
         """Bytes of all pixels, which are never in memory together."""
         return int(np.prod(self.shape)) * self.dtype.itemsize
+
+    def __getitem__(self, key: tuple[EllipsisType, list[int]]) -> "StreamedPixels":
+        """Some channels, as of an array; before any reader."""
+        chosen = [self._chosen[index] for index in key[1]]
+        return StreamedPixels(self.path, self._stored, self.dtype, chosen)
 
     def reader(self) -> "Reader":
         """Rows from the top down; readers go on independently, and none begins late."""
@@ -67,7 +85,7 @@ class StreamedPixels:
     def _decoded(self, top: int, bottom: int) -> NDArray[Any]:
         pyvips = vips()
 
-        width, channels = self.shape[1:]
+        width, channels = self._stored[1:]
         try:
             if self._region is None:
                 image = pyvips.Image.new_from_file(
@@ -80,7 +98,8 @@ class StreamedPixels:
                 f"{self.path} is damaged and cannot be decoded ({reason(error)})",
                 "get it again from its source",
             ) from error
-        return np.frombuffer(data, self.dtype).reshape(bottom - top, width, channels)
+        rows = np.frombuffer(data, self.dtype).reshape(bottom - top, width, channels)
+        return rows if len(self._chosen) == channels else rows[..., self._chosen]
 
 
 class Reader:
@@ -123,14 +142,13 @@ def open_streamed(path: Path, *, at_least: int) -> Picture | None:
     shape = (image.height, image.width, image.bands)
     if (
         dtype is None
-        or image.bands > 4
-        or image.bands != facts.channels
+        or image.bands != facts.channels + facts.bands
         or 8 * np.dtype(dtype).itemsize != facts.bits
     ):
         return None
     pixels = StreamedPixels(path, shape, np.dtype(dtype))
     if pixels.nbytes < at_least:
         return None
-    if facts.icc and not fits(facts.icc, image.bands):
+    if facts.icc and not fits(facts.icc, facts.channels):
         return None
     return replace(facts, pixels=pixels)

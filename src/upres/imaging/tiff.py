@@ -17,7 +17,7 @@ from zlib_ng import zlib_ng
 
 from upres.imaging.filefacts import TIFF_KEPT, as_written
 from upres.imaging.georeference import extra_tags
-from upres.imaging.picture import Picture
+from upres.imaging.picture import Picture, extras_of
 
 if TYPE_CHECKING:
     import tifffile
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 _STRIP = 2**18  # bytes before compression
 _LEVEL = 6
 _XMP, _IPTC, _ORIENTATION = 700, 33723, 0x0112
+_EXTRA = {"alpha": "unassalpha", "band": "unspecified"}
 _POINTERS = (0x8769, 0x8825)  # EXIF and GPS
 # Above this much data, offsets may not fit into 32 bits.
 _BIG = 3_900_000_000
@@ -73,6 +74,7 @@ class TiffPages:
             exif, xmp: as they shall stand in the file.
         """
         height, width, channels = shape
+        extras = extras_of(channels, about.extra)
         rows = max(1, min(height, _STRIP // (width * channels * dtype.itemsize)))
         # Differences along the row compress integers well, floats badly.
         predict = np.issubdtype(dtype, np.integer)
@@ -80,9 +82,9 @@ class TiffPages:
             _encoded(strips, rows, predict=predict),
             shape=(height, width) if channels == 1 else shape,
             dtype=dtype,
-            photometric="minisblack" if channels <= 2 else "rgb",
+            photometric="minisblack" if channels - len(extras) == 1 else "rgb",
             planarconfig="contig" if channels > 1 else None,
-            extrasamples=["unassalpha"] if channels in (2, 4) else None,
+            extrasamples=[_EXTRA[kind] for kind in extras] or None,
             rowsperstrip=rows,
             compression="adobe_deflate",
             predictor=2 if predict else None,

@@ -1,4 +1,4 @@
-"""Stages in a row: networks, a last resize, colours and alpha side by side."""
+"""Stages in a row: networks, a last resize; colours, alpha and further channels side by side."""
 
 import math
 import time
@@ -11,18 +11,17 @@ import numpy as np
 import torch
 
 from upres.errors import ResourceError, UsageError
-from upres.imaging.picture import collect
+from upres.imaging.picture import Extra, collect, extras_of
 from upres.imaging.resize import Kernel
 from upres.imaging.streaming import StreamedPixels
 from upres.inference.device import Target, free_memory
 from upres.inference.engine import ModelStage, executor_for
 from upres.inference.executor import Executor, whole
-from upres.inference.ranges import Ranged
+from upres.inference.ranges import Range, RestoredStage, filled
 from upres.inference.rows import (
-    Alphas,
     ArrayRows,
+    Channels,
     NarrowedStage,
-    OpaqueColours,
     Pixels,
     ResizeStage,
     Rows,
@@ -82,11 +81,12 @@ class Pipeline:
     """Ready to run over one picture.
 
     Args:
-        source: H x W x C, uint8, uint16 or float in 0..1; an even C has alpha last. Streamed pixels
-            serve one run.
+        source: H x W x C, uint8, uint16 or float in 0..1. Streamed pixels serve one run.
         size: height and width of the result.
         remarks: what people should know about the choice of steps.
-        ranged, no_data: floats may lie in any range and have holes; see ``Ranged``.
+        ranged: floats may lie in any range, and some may not be finite; see ``Range``.
+        no_data: the value that stands for missing ones, or None.
+        extra: what the channels beyond colours are; see ``extras_of``.
 
     Raises:
         UsageError: a picture that is to wrap around, and a factor that is not whole.
@@ -98,45 +98,66 @@ class Pipeline:
     remarks: tuple[str, ...] = ()
     ranged: bool = False
     no_data: float | None = None
+    extra: tuple[Extra, ...] = ()
     models: list[ModelStage] = field(default_factory=list, init=False)
     resizes: list[ResizeStage] = field(default_factory=list, init=False)
 
     def __post_init__(self) -> None:
-        # Alpha in the result: none, one value everywhere, or rows that are computed beside.
-        self._alpha: Pixels | StageRows | None = None
-        self._range: Ranged | None = None
-        transparent = self.source.shape[2] in (2, 4)
-        if isinstance(self.source, StreamedPixels):
-            self._colours, self._alpha = self._streamed(self.source, transparent=transparent)
-            return
-        colours = self.source[..., :-1] if transparent else self.source
-        rows: Rows = ArrayRows(colours)
-        if self.ranged and np.issubdtype(self.source.dtype, np.floating):
-            self._range = Ranged(colours, self.no_data)
-            rows = self._range.rows
-        if transparent:
-            alpha = self.source[..., -1:]
-            if alpha.min() == alpha.max():
-                self._alpha = alpha[:1, :1]
-            else:
-                together = self.source
-                if self._range is not None:
-                    seen = alpha * self._range.whole
-                    together = np.concatenate([self._range.pixels, seen], axis=2)
-                rows = OpaqueColours(ArrayRows(together))
-                stage = self._stage(ArrayRows(alpha), kernel=self.steps.alpha == "bicubic")
-                self._alpha = StageRows(stage)
-        self._colours = self._stage(rows)
+        extras = extras_of(self.source.shape[2], self.extra)
+        count = self.source.shape[2] - len(extras)
+        alpha = count + extras.index("alpha") if "alpha" in extras else None
+        self._colours = self._values(0, count, alpha)
+        # The channels after them: one value everywhere, or rows that are computed beside.
+        self._beside: list[Pixels | StageRows] = [
+            self._channel(index, is_alpha=index == alpha)
+            for index in range(count, count + len(extras))
+        ]
 
-    def _streamed(
-        self, source: StreamedPixels, *, transparent: bool
-    ) -> tuple[Stage, StageRows | None]:
-        """Colours, and alpha where there is one, from pixels that are read as they are needed."""
-        if not transparent:
-            return self._stage(source.reader()), None
-        colours = OpaqueColours(source.reader())
-        alpha = self._stage(Alphas(source.reader()), kernel=self.steps.alpha == "bicubic")
-        return self._stage(colours), StageRows(alpha)
+    def _part(self, first: int, end: int) -> Rows:
+        """Channels of the picture."""
+        if isinstance(self.source, StreamedPixels):
+            return Channels(self.source.reader(), first, end)
+        return ArrayRows(self.source[..., first:end])
+
+    def _constant(self, index: int) -> Pixels | None:
+        """The value of a channel that has the same one everywhere, 1 x 1 x 1, if that is known."""
+        if isinstance(self.source, StreamedPixels):
+            return None
+        channel = self.source[..., index : index + 1]
+        return channel[:1, :1] if channel.min() == channel.max() else None
+
+    def _channel(self, index: int, *, is_alpha: bool) -> Pixels | StageRows:
+        if (value := self._constant(index)) is not None:
+            return value
+        if not is_alpha:
+            return StageRows(self._values(index, index + 1))
+        kernel = self.steps.alpha == "bicubic"
+        return StageRows(self._stage(self._part(index, index + 1), kernel=kernel))
+
+    def _values(self, first: int, end: int, alpha: int | None = None) -> Stage:
+        """All steps over some channels, their range and holes minded.
+
+        Args:
+            alpha: the channel that says where they can be seen, or None.
+        """
+        source, bounds = self._part(first, end), self._bounds(first, end)
+        if alpha is not None and self._constant(alpha) is not None:
+            alpha = None
+        if bounds is None and alpha is None:
+            return self._stage(source)
+        hides = None if alpha is None else self._part(alpha, alpha + 1)
+        within = bounds or Range(self.source.dtype)
+        stage = self._stage(filled(source, hides, within))
+        return RestoredStage(stage, self._part(first, end), bounds) if bounds else stage
+
+    def _bounds(self, first: int, end: int) -> Range | None:
+        """None where every number is a value that networks can be given."""
+        if not isinstance(self.source, StreamedPixels) and np.issubdtype(
+            self.source.dtype, np.floating
+        ):
+            return Range.of(self.source[..., first:end], self.no_data) if self.ranged else None
+        bounds = Range.stated(self.source.dtype, self.no_data)
+        return None if bounds.no_data is None else bounds
 
     def _stage(self, source: Rows, *, kernel: bool = False) -> Stage:
         """All steps over a source.
@@ -261,14 +282,13 @@ class Pipeline:
             if top < start:  # a block that was begun
                 strip, top = strip[start - top :], start
             bottom = top + len(strip)
-            if self._range is not None:
-                strip = self._range.restored(strip, top, *self.size)
-            alpha = self._alpha
-            if isinstance(alpha, StageRows):
-                alpha = alpha.read(top, bottom)
-            elif alpha is not None:
-                alpha = np.broadcast_to(alpha, (*strip.shape[:2], 1))
-            yield strip if alpha is None else np.concatenate([strip, alpha], axis=2)
+            beside = [
+                part.read(top, bottom)
+                if isinstance(part, StageRows)
+                else np.broadcast_to(part, (*strip.shape[:2], 1))
+                for part in self._beside
+            ]
+            yield np.concatenate([strip, *beside], axis=2) if beside else strip
             top = bottom
 
     def run(

@@ -218,18 +218,20 @@ class OpaqueColours:
         return np.rint(np.where(known > 0, filled, middle)).astype(colours.dtype)[inner]
 
 
-class Alphas:
-    """The last channel of a picture, as a gray one."""
+class Channels:
+    """Some channels of a picture.
 
-    channels = 1
+    Args:
+        first, end: which; ``end`` is the first that is not wanted any more.
+    """
 
-    def __init__(self, source: Rows) -> None:
-        self.source = source
-        self.height, self.width = source.height, source.width
+    def __init__(self, source: Rows, first: int, end: int) -> None:
+        self.source, self.first, self.end = source, first, end
+        self.height, self.width, self.channels = source.height, source.width, end - first
 
     def read(self, top: int, bottom: int) -> Pixels:
         """See ``Rows``."""
-        return self.source.read(top, bottom)[..., -1:]
+        return self.source.read(top, bottom)[..., self.first : self.end]
 
 
 def _box(values: NDArray[np.float32], radius: int) -> NDArray[np.float32]:
