@@ -466,8 +466,22 @@ def stated(monkeypatch, small_set, tmp_path):
 def test_verification_holds_within_two_hundredths(stated):
     checks, never = verify(stated(0.015), note=silent, progress=silent)
     assert [c.holds for c in checks] == [True]
-    assert "edsr-light-x3" in never
+    assert not never
     demand(checks)
+
+
+def test_verification_of_some_models_and_scales(stated):
+    order = stated(0.0)
+    every = replace(order, models=("auto",), scales=(2, 3, 4))
+    checks, never = verify(every, note=silent, progress=silent)
+    assert [c.model for c in checks] == ["edsr-light"]
+    assert {"edsr-light-x3", "photo-x2", "edsr-base-x4"} < set(never)
+    for some in (replace(every, scales=(3, 4)), replace(every, models=("photo",))):
+        checks, never = verify(some, note=silent, progress=silent)
+        assert not checks
+        assert "photo-x4" in never
+    with pytest.raises(UsageError, match="no figures of bicubic"):
+        verify(replace(every, models=("bicubic",)), note=silent, progress=silent)
 
 
 def test_verification_fails_beyond(stated):
@@ -598,8 +612,26 @@ def test_a_contender_that_cannot_run_says_why():
         worker.prepare(0.01)
 
 
-@pytest.mark.parametrize("arguments", [("--sizes", "x"), ("set5",), ("--verify",)])
+@pytest.mark.parametrize(
+    "arguments", [("--sizes", "x"), ("set5",), ("--verify",), ("--jpeg", "75"), ("--pictures",)]
+)
 def test_speed_refuses_in_one_line(upres, arguments):
     done = upres("bench", "--speed", *arguments)
     assert done.returncode == 2
     assert done.stderr.decode().count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "what"),
+    [
+        (("set5", "--sizes", "1"), "--sizes means nothing with a set"),
+        (("--verify", "--rounds", "2"), "--rounds means nothing with --verify"),
+        (("--verify", "--jpeg", "75"), "--jpeg means nothing with --verify"),
+        (("--verify", "--keep-going"), "--keep-going means nothing with --verify"),
+        (("--verify", "--model", "none"), "weights.toml states no figures of none"),
+    ],
+)
+def test_an_option_that_would_do_nothing_is_refused(upres, arguments, what):
+    done = upres("bench", *arguments)
+    assert done.returncode == 2
+    assert what in done.stderr.decode()

@@ -190,15 +190,33 @@ class Check:
 def verify(order: Order, *, note: Note, progress: Progress) -> tuple[list[Check], list[str]]:
     """Measure every figure of weights.toml whose weights and set can be had.
 
+    Args:
+        order: its sets, scales and models are measured; "auto" is all models.
+
     Returns:
         The checks, and the names of models that were never measured.
+
+    Raises:
+        UsageError: a model is none of those in weights.toml.
     """
+    known = known_models()
+    for name in order.models:
+        if name != "auto" and name not in {entry.facts.name for entry in known.entries}:
+            raise UsageError(
+                f"weights.toml states no figures of {name}",
+                "name one of 'upres models', or leave out --model to verify all",
+            )
     stated: dict[tuple[str, int], list[tuple[str, float]]] = {}
     never: list[str] = []
-    for entry in known_models().entries:
+    for entry in known.entries:
+        named = "auto" in order.models or entry.facts.name in order.models
+        if not named or not set(order.scales) & set(entry.facts.scales):
+            continue
         if not entry.facts.measured:
             never.append(entry.name)
         for m in entry.facts.measured:
+            if m.scale not in order.scales:
+                continue
             stated.setdefault((m.set, m.scale), []).append((entry.facts.name, m.psnr))
     checks: list[Check] = []
     for (label, scale), figures in stated.items():

@@ -28,9 +28,27 @@ Sets are looked for in --data-dir, then in UPRES_DATA, and downloaded if they ar
 """
 
 _WHAT, _HOW, _OUT = "Data", "Model", "Output"
+# What would do nothing, were it allowed: options by their names here and on the command line.
+_OF_SPEED = {"sizes": "--sizes", "rounds": "--rounds"}
+_OF_QUALITY = {
+    "protocol": "--protocol",
+    "shave": "--shave",
+    "jpeg": "--jpeg",
+    "noise": "--noise",
+    "blur": "--blur",
+    "report": "--report",
+    "by_picture": "--pictures",
+    "keep_going": "--keep-going",
+}
+_MEANINGLESS = {
+    "--speed": {"sets": "a set", "data_dir": "--data-dir", "verify": "--verify", **_OF_QUALITY},
+    "--verify": {"everything": "--all", "ensemble": "--ensemble", **_OF_QUALITY, **_OF_SPEED},
+    "a set": _OF_SPEED,
+}
 
 
 def bench(
+    context: typer.Context,
     sets: Annotated[
         list[str] | None,
         typer.Argument(metavar="SET", help="Known sets, folders, or HIGH:LOW folders."),
@@ -153,17 +171,9 @@ def bench(
     if list_:
         _list(output)
         return
-    if sum((bool(sets), speed)) > 1 or (speed and verify):
-        raise UsageError("--speed takes no set and no --verify", "measure one thing at a time")
     if not sets and not verify and not speed:
         raise UsageError("bench takes a set", "for example 'upres bench set14'; --list names them")
-    if (verify or speed) and report:
-        raise UsageError("--report goes with sets only", "leave out --verify or --speed")
-    if verify and (ensemble or everything):
-        raise UsageError(
-            "--verify measures what weights.toml states, so --ensemble and --all mean nothing",
-            "leave them out",
-        )
+    _check_meaning(context, "--speed" if speed else "--verify" if verify else "a set")
     for path in report or ():
         _check_report(path, overwrite=overwrite)
     if data_dir is not None and not data_dir.is_dir():
@@ -201,6 +211,16 @@ def bench(
         measure(order, output, sizes, rounds, threads)
         return
     _measure(order, output, report or [], by_picture=by_picture, overwrite=overwrite)
+
+
+def _check_meaning(context: typer.Context, mode: str) -> None:
+    """Raises:
+    UsageError: an option was given that means nothing in this mode.
+    """
+    for name, spelled in _MEANINGLESS[mode].items():
+        source = context.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            raise UsageError(f"{spelled} means nothing with {mode}", "leave one of them out")
 
 
 def _measure(
