@@ -311,12 +311,71 @@ def test_a_deep_page_that_only_pillow_reads_is_turned_once():
     assert picture.pixels.shape == (20, 10, 3)
 
 
-def test_pages_that_are_left_out_are_said():
-    floats = RAMP.astype(np.float32)
-    picture = read_picture(pages((floats, 1), (floats, 1)))
-    assert "only the first of 2 pages is read" in picture.notes
-    mixed = read_picture(pages(((RAMP // 256).astype(np.uint8), 1), (RAMP, 1)))
-    assert "more than 8 bits a channel are read as 8" in mixed.notes
+GRAY = {"photometric": "minisblack"}
+PAGES = {
+    "RGB": (RAMP.astype(np.uint8), {}),
+    "16-bit RGB": (RAMP, {}),
+    "float RGB": (RAMP.astype(np.float32), {}),
+    "16-bit gray": (RAMP[..., 0], GRAY),
+    "16-bit gray, alpha": (RAMP[..., :2], GRAY | {"extrasamples": ["unassalpha"]}),
+    "int16": (RAMP[..., 0].astype(np.int16), GRAY),
+    "float64": (RAMP[..., 0].astype(np.float64), GRAY),
+    "planar": (np.moveaxis(RAMP[..., :2], -1, 0), GRAY | {"planarconfig": "separate"}),
+    "1-bit": (RAMP[..., 0] > 9000, GRAY),
+}
+
+
+@pytest.mark.parametrize("first", PAGES)
+def test_pages_of_any_kinds_beside_each_other(first):
+    """Pillow gives up on a file at the first page that it does not know."""
+    buffer = io.BytesIO()
+    chosen = [PAGES[first], *PAGES.values()]
+    with tifffile.TiffWriter(buffer) as file:
+        for made, options in chosen:
+            options = {"photometric": "rgb", "planarconfig": "contig"} | options
+            if made.ndim == 2:
+                del options["planarconfig"]
+            more = {} if options.get("planarconfig") != "separate" else {"extrasamples": [2]}
+            file.write(made, metadata=None, **options, **more)
+    picture = read_picture(buffer.getvalue())
+    assert len(picture.frames) == len(read_facts(buffer.getvalue()).frames) == len(chosen)
+    for frame, (made, options) in zip(picture.frames, chosen, strict=True):
+        wanted = np.moveaxis(made, 0, -1) if options.get("planarconfig") == "separate" else made
+        wanted = wanted[..., None] if wanted.ndim == 2 else wanted
+        if made.dtype == bool:
+            wanted = np.uint8(255) * wanted
+        elif made.dtype.kind == "i" or made.dtype == np.float64:
+            wanted = wanted.astype(np.float32)
+        np.testing.assert_array_equal(frame.pixels, wanted, strict=True)
+    out, _ = encode(picture, "TIFF")
+    for frame, again in zip(picture.frames, read_picture(out).frames, strict=True):
+        np.testing.assert_array_equal(frame.pixels, again.pixels, strict=True)
+
+
+@pytest.mark.parametrize("form", ["PNG", "WEBP", "AVIF"])
+def test_pages_of_many_kinds_become_frames_of_one(form):
+    frames = tuple(Frame(PAGES[name][0].reshape(10, 20, -1)) for name in list(PAGES)[:5])
+    picture = Picture(frames[0].pixels, "TIFF", frames=frames)
+    out, notes = encode(picture, form)
+    again = read_picture(out)
+    assert len(again.frames) == len(frames)
+    assert {frame.pixels.shape for frame in again.frames} == {(10, 20, 4)}
+    assert f"16 bits become 8, which is what {form} holds" in notes
+    assert "floats become 8 bits, and what is outside 0 to 1 is clipped" in notes
+
+
+def test_a_profile_stands_in_pages_that_it_is_for():
+    gray = (np.full((8, 9), 90, np.uint8), GRAY)
+    buffer = io.BytesIO()
+    with tifffile.TiffWriter(buffer) as file:
+        for made, options in (PAGES["RGB"], gray):
+            options = {"photometric": "rgb"} | options
+            file.write(made, metadata=None, iccprofile=SRGB, **options)
+    picture = read_picture(buffer.getvalue())
+    assert "the colour profile is left out of pages that it is not for" in picture.notes
+    out, _ = encode(picture, "TIFF")
+    with tifffile.TiffFile(io.BytesIO(out)) as file:
+        assert [page.tags.get(34675) is not None for page in file.pages] == [True, False]
 
 
 def test_the_limit_counts_every_page(tmp_path):

@@ -54,8 +54,8 @@ def png_without_pixels(chunks: list[tuple[bytes, bytes]]) -> Image.Image:
     return Image.open(io.BytesIO(b"".join(parts)), formats=["PNG"])
 
 
-def tiff_directories(file: BinaryIO) -> Iterator[Tags]:
-    """The tags of a TIFF's pages, one after the other, whatever their pixels are.
+def tiff_directories(file: BinaryIO) -> Iterator[tuple[int, Tags]]:
+    """Places and tags of a TIFF's directories, one after the other, whatever their pixels are.
 
     Raises:
         SyntaxError, struct.error, OSError: it is damaged.
@@ -70,8 +70,14 @@ def tiff_directories(file: BinaryIO) -> Iterator[Tags]:
         tags = TiffImagePlugin.ImageFileDirectory_v2(ifh=head)
         file.seek(offset)
         tags.load(file)
-        yield tags
+        yield offset, tags
         offset = tags.next
+
+
+def tiff_bits(tags: Mapping[int, Any]) -> int:
+    """Bits a channel (TIFF 6.0, BitsPerSample), of which some files give each its own number."""
+    bits = tags.get(Tag.BitsPerSample, (1,))
+    return max(bits) if isinstance(bits, tuple) else int(bits)
 
 
 def is_page(tags: Mapping[int, Any]) -> bool:
@@ -103,9 +109,6 @@ def bit_depth(image: Image.Image) -> int:
         # The chunk IHDR comes first; its ninth byte of data is the bit depth.
         header = _peek(image, 26)
         return header[24] if header[12:16] == b"IHDR" else 8
-    if image.format == "TIFF":
-        bits = getattr(image, "tag_v2", {}).get(Tag.BitsPerSample, (8,))
-        return max(bits) if isinstance(bits, tuple) else int(bits)
     if image.format == "JPEG2000":
         # SIZ follows the codestream's first marker; it has the first component's depth, less 1.
         codestream = _box(image, b"jp2c") if _peek(image, 12)[4:8] == b"jP  " else (0, 0)

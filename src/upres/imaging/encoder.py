@@ -16,7 +16,7 @@ from upres.imaging import avif, jpeg2000
 from upres.imaging.formats import FORMATS, check_size
 from upres.imaging.holding import check_frames, held_exif, holds, holds_frames, lost
 from upres.imaging.metadata import updated_exif, updated_xmp
-from upres.imaging.picture import Picture, collect
+from upres.imaging.picture import Picture, alike, collect
 from upres.imaging.png import with_chunks, write_png
 from upres.imaging.tiff import TiffPages
 
@@ -124,23 +124,30 @@ def save_frames(file: BinaryIO, picture: Picture, kind: str, encoding: Encoding)
         OutputError: the encoder refuses.
         ResourceError: memory is full.
     """
-    height, width, channels = picture.frames[0].pixels.shape
+    height, width = picture.frames[0].pixels.shape[:2]
     check_size(kind, width, height)
     check_frames(picture, kind)
     with _explained(kind):
-        fit = _Fit(kind, picture.pixels.dtype, channels, encoding.background, still=False)
-        notes = lost(picture, kind, encoding.quality, gray_as_colour=fit.gray_as_colour)
+        # An animation's frames are alike; a TIFF's pages need not be.
+        frames = list(picture.frames) if kind == "TIFF" else alike(picture.frames)
+        channels = frames[0].pixels.shape[2]
+        fits = {
+            dtype: _Fit(kind, dtype, channels, encoding.background, still=False)
+            for dtype in dict.fromkeys(frame.pixels.dtype for frame in frames)
+        }
+        gray_as_colour = any(fit.gray_as_colour for fit in fits.values())
+        notes = lost(picture, kind, encoding.quality, gray_as_colour=gray_as_colour)
         if kind == "TIFF":
             if picture.animated:
                 notes.append("TIFF holds pages: the timing cannot be kept")
-            with TiffPages(file, sum(frame.pixels.nbytes for frame in picture.frames)) as pages:
+            with TiffPages(file, sum(frame.pixels.nbytes for frame in frames)) as pages:
                 kept, xmp = held_exif(picture, kind), updated_xmp(picture.xmp)
-                for frame in picture.frames:
+                for frame in frames:
                     pixels, size = frame.pixels, frame.pixels.shape
                     exif = updated_exif(kept, size[1], size[0])
                     pages.add(picture, size, pixels.dtype, iter([pixels]), exif, xmp)
             return notes
-        images = [_image(fit(frame.pixels), kind) for frame in picture.frames]
+        images = [_image(fits[frame.pixels.dtype](frame.pixels), kind) for frame in frames]
         parameters = _parameters(picture, kind, width, height, encoding.quality)
         images[0].save(
             file,
@@ -158,7 +165,8 @@ def save_frames(file: BinaryIO, picture: Picture, kind: str, encoding: Encoding)
             file.seek(0)
             file.truncate()
             file.write(data)
-    return [*notes, *fit.notes]
+    said = (note for fit in fits.values() for note in fit.notes)
+    return list(dict.fromkeys([*notes, *said]))
 
 
 @contextmanager

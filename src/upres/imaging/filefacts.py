@@ -152,19 +152,24 @@ def beyond_colours(tags: Mapping[int, Any]) -> tuple[Extra, ...]:
     return found if plain and "band" in found else ()
 
 
+def is_transparent(tags: Mapping[int, Any]) -> bool:
+    """Whether a TIFF's pixels have transparency, if their bands are left out."""
+    return _beyond(tags)[:1] == ("alpha",)
+
+
 def left_out_channels(tags: Mapping[int, Any], kept: tuple[Extra, ...]) -> int:
     """How many of a TIFF's last channels are not read, if those beyond colours are to be ``kept``,
     or transparency alone."""
     found = _beyond(tags)
-    return 0 if kept else len(found) - (found[:1] == ("alpha",))
+    return 0 if kept else len(found) - is_transparent(tags)
 
 
 def _beyond(tags: Mapping[int, Any]) -> tuple[Extra, ...]:
     """TIFF 6.0, ExtraSamples: 1 and 2 are alpha, of which there can be one; anything else is not
-    said."""
+    said. Where the tag is missing, a single channel is alpha, as old programs have it."""
     colours = {0: 1, 1: 1, 3: 1, 5: 4}.get(int(tags.get(Tag.PhotometricInterpretation, 1)), 3)
     count = max(0, int(tags.get(Tag.SamplesPerPixel, 1)) - colours)
-    stated = tuple(tags.get(Tag.ExtraSamples, ()))
+    stated = tuple(tags.get(Tag.ExtraSamples, (2,) if count == 1 else ()))
     alpha = next((i for i, kind in enumerate(stated) if kind in (1, 2)), count)
     return tuple("alpha" if i == alpha else "band" for i in range(count))
 

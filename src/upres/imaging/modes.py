@@ -8,7 +8,31 @@ from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
 from upres.errors import InputError
+from upres.imaging.picture import Kind
 from upres.imaging.profiles import fits, srgb_profile
+
+COLOURLESS = ("bilevel", "gray")
+_KINDS: dict[str, Kind] = {
+    "1": "bilevel",
+    "P": "palette",
+    "PA": "palette",
+    "L": "gray",
+    "LA": "gray",
+    "La": "gray",
+    "I;16": "gray",
+    "I;16B": "gray",
+    "I;16L": "gray",
+    "I": "gray",
+    "F": "gray",
+    "CMYK": "CMYK",
+    "LAB": "Lab",
+    "YCbCr": "YCbCr",
+}
+
+
+def kind_of(image: Image.Image) -> Kind:
+    """How its file stores its pixels."""
+    return _KINDS.get(image.mode, "RGB")
 
 
 def made_plain(

@@ -1,6 +1,6 @@
 """A picture in memory, with everything in its file that is not pixels."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -67,6 +67,26 @@ class Frame:
     pixels: NDArray[Any]
     duration: float | None = None
     disposal: int | None = None
+
+
+def alike(frames: Sequence[Frame]) -> list[Frame]:
+    """The same frames, all with the channels that the most colourful and transparent ones have."""
+    counts = {frame.pixels.shape[2] for frame in frames}
+    most = 4 if counts >= {2, 3} else max(counts)
+    return [replace(frame, pixels=_with_channels(frame.pixels, most)) for frame in frames]
+
+
+def _with_channels(pixels: NDArray[Any], channels: int) -> NDArray[Any]:
+    """The same picture with more channels: gray as colour, opaque."""
+    have = pixels.shape[2]
+    if have == channels:
+        return pixels
+    top = 1 if pixels.dtype.kind == "f" else np.iinfo(pixels.dtype).max
+    colours, opaque = pixels[..., : 1 if have <= 2 else 3], np.full_like(pixels[..., :1], top)
+    if channels >= 3 and have <= 2:
+        colours = np.repeat(colours, 3, axis=2)
+    alpha = [pixels[..., -1:] if have in (2, 4) else opaque] if channels in (2, 4) else []
+    return np.concatenate([colours, *alpha], axis=2)
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ import logging
 import stat
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from PIL import (
@@ -20,15 +20,14 @@ from PIL import (
     UnidentifiedImageError,
     WebPImagePlugin,
 )
-from PIL.ExifTags import Base as Tag
 
 from upres.errors import InputError, ResourceError, UpresError
-from upres.imaging import containers, filefacts
+from upres.imaging import filefacts
 from upres.imaging.containers import reopened
-from upres.imaging.decoding import decode, frames_of, sizes_of
+from upres.imaging.decoding import decode, frames_of
 from upres.imaging.metadata import orientation
-from upres.imaging.odd_tiff import decode_odd_tiff
 from upres.imaging.picture import Picture
+from upres.imaging.tiff_pages import decode_tiff, pages_of
 
 # Content decides, not the suffix, and Pillow's dozens of rarer decoders stay out of reach. A JPEG
 # that holds several pictures opens as "MPO" by itself.
@@ -71,11 +70,11 @@ def read_picture(
     """
     with _explained(source) as name:
         image = _open(_check(source, name), name)
-        if image is None:
-            return decode_odd_tiff(source, name, *_odd_tags(source, name, max_pixels))
+        if image is None or image.format == "TIFF":
+            return _read_tiff(image, source, name, max_pixels, only_first=not frames)
         with image:
             wanted = frames_of(image)[: None if frames else 1]
-            _limit(source, name, sizes_of(image, wanted), max_pixels)
+            _limit(source, name, [image.size] * len(wanted), max_pixels)
             return decode(image, name, source, wanted)
 
 
@@ -87,9 +86,8 @@ def read_facts(source: Path | bytes) -> Picture:
     """
     with _explained(source) as name:
         image = _open(_check(source, name), name)
-        if image is None:
-            odd = _odd_tags(source, name, DEFAULT_MAX_PIXELS)
-            return decode_odd_tiff(source, name, *odd, pixels=False)
+        if image is None or image.format == "TIFF":
+            return _read_tiff(image, source, name, DEFAULT_MAX_PIXELS, pixels=False)
         with image:
             return decode(image, name, source, frames_of(image), pixels=False)
 
@@ -102,27 +100,33 @@ def read_size(source: Path | bytes, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> 
     """
     with _explained(source) as name:
         image = _open(_check(source, name), name)
-        if image is None:
-            tags, _ = _odd_tags(source, name, max_pixels)
-            width, height = tags[Tag.ImageWidth], tags[Tag.ImageLength]
-            return (height, width) if tags.get(Tag.Orientation, 1) >= 5 else (width, height)
-        with image:
-            _limit(source, name, [image.size], max_pixels)
-            # Pillow's TIFF reader says the upright size from the start.
-            turned = (
-                image.format != "TIFF"
-                and orientation(filefacts.exif(image), filefacts.xmp(image)) >= 5
-            )
-            return (image.height, image.width) if turned else (image.width, image.height)
+        if image is None or image.format == "TIFF":
+            first = pages_of(source)[0][0]
+            size, turned = first.size, first.turned
+        else:
+            size, turned = image.size, orientation(filefacts.exif(image), filefacts.xmp(image))
+        if image is not None:
+            image.close()
+        _limit(source, name, [size], max_pixels)
+        return size[::-1] if turned >= 5 else size
 
 
-def _odd_tags(source: Path | bytes, name: str, max_pixels: int) -> tuple[containers.Tags, int]:
-    """Of a TIFF whose kind of pixels Pillow does not know; and how many pages it has."""
-    with reopened(source) as file:
-        tags, *more = containers.tiff_directories(file)
-    pages = 1 + sum(containers.is_page(page) for page in more)
-    _limit(source, name, [(tags[Tag.ImageWidth], tags[Tag.ImageLength])], max_pixels)
-    return tags, pages
+def _read_tiff(
+    image: Image.Image | None,
+    source: Path | bytes,
+    name: str,
+    max_pixels: int,
+    *,
+    only_first: bool = False,
+    pixels: bool = True,
+) -> Picture:
+    pages, copies = pages_of(source)
+    wanted = pages[:1] if only_first else pages
+    others = len(pages) - len(wanted)
+    with image or nullcontext():
+        if pixels:
+            _limit(source, name, [page.size for page in wanted], max_pixels)
+        return decode_tiff(image, source, name, wanted, others=others, copies=copies, pixels=pixels)
 
 
 @contextmanager

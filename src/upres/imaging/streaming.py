@@ -132,7 +132,7 @@ def open_streamed(path: Path, *, at_least: int) -> Picture | None:
         return None
     if facts.format == "TIFF":
         with path.open("rb") as file:
-            if not libvips_reads(next(tiff_directories(file))):
+            if not libvips_reads(next(tiff_directories(file))[1]):
                 return None
     try:
         image = pyvips.Image.new_from_file(str(path), access="sequential")

@@ -18,6 +18,7 @@ from zlib_ng import zlib_ng
 from upres.imaging.filefacts import TIFF_KEPT, as_written
 from upres.imaging.georeference import extra_tags
 from upres.imaging.picture import Picture, extras_of
+from upres.imaging.profiles import fits
 
 if TYPE_CHECKING:
     import tifffile
@@ -75,6 +76,9 @@ class TiffPages:
         """
         height, width, channels = shape
         extras = extras_of(channels, about.extra)
+        # Pages may be of other kinds than the first, whose profile it is.
+        fitting = about.icc is not None and fits(about.icc, 1 if channels == len(extras) + 1 else 3)
+        icc = about.icc if fitting else None
         rows = max(1, min(height, _STRIP // (width * channels * dtype.itemsize)))
         # Differences along the row compress integers well, floats badly.
         predict = np.issubdtype(dtype, np.integer)
@@ -90,7 +94,7 @@ class TiffPages:
             predictor=2 if predict else None,
             resolution=about.dpi or (1, 1),
             resolutionunit=2 if about.dpi else 1,
-            iccprofile=about.icc,
+            iccprofile=icc,
             extratags=[
                 *_tags(about, exif, xmp, big=self.big),
                 *(extra_tags(about.place, width, height) if about.place else ()),

@@ -1,0 +1,256 @@
+"""TIFF files to pictures: every page by whichever decoder reads its kind of pixels right."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from PIL.ExifTags import Base as Tag
+
+from upres.errors import InputError
+from upres.imaging import containers, filefacts
+from upres.imaging.deep import CONVERTED, read_deep
+from upres.imaging.georeference import read_georeference
+from upres.imaging.metadata import orientation
+from upres.imaging.modes import COLOURLESS, array_of, kind_of, made_plain
+from upres.imaging.picture import Extra, Frame, Kind, Picture, stretched
+from upres.imaging.profiles import fits, srgb_profile
+from upres.imaging.turning import upright
+
+_GRAY = (0, 1)  # PhotometricInterpretation
+# Modes that Pillow reads in 8 bits where nobody reads all of them.
+_REDUCED = ("RGB", "RGBA", "CMYK", "LAB")
+
+
+@dataclass(frozen=True)
+class Page:
+    """A page of a TIFF, not decoded.
+
+    Attributes:
+        index: its place among all directories of the file.
+        offset: of its directory, in bytes.
+    """
+
+    index: int
+    offset: int
+    tags: containers.Tags
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height as they lie in the file."""
+        return int(self.tags[Tag.ImageWidth]), int(self.tags[Tag.ImageLength])
+
+    @property
+    def bits(self) -> int:
+        """Of a channel."""
+        return containers.tiff_bits(self.tags)
+
+    @property
+    def turned(self) -> int:
+        """The orientation, 1 to 8."""
+        stated = self.tags.get(Tag.Orientation)
+        if isinstance(stated, int) and 1 <= stated <= 8:
+            return stated
+        return orientation(None, self.tags.get(Tag.XMLPacket))
+
+
+def pages_of(source: Path | bytes) -> tuple[list[Page], int]:
+    """The pages of a file, at least one; and how many other directories there are: a page's
+    smaller copies and masks, which geographic programs and scanners add.
+
+    Raises:
+        SyntaxError, struct.error, OSError, ValueError: it is damaged.
+    """
+    with containers.reopened(source) as file:
+        found = [Page(i, *at) for i, at in enumerate(containers.tiff_directories(file))]
+    if not found:
+        raise ValueError("it has no pages")
+    pages = [page for page in found if containers.is_page(page.tags)] or found[:1]
+    return pages, len(found) - len(pages)
+
+
+def decode_tiff(
+    image: Image.Image | None,
+    source: Path | bytes,
+    name: str,
+    pages: list[Page],
+    *,
+    others: int = 0,
+    copies: int = 0,
+    pixels: bool = True,
+) -> Picture:
+    """A picture from pages of a TIFF.
+
+    Args:
+        image: the file as Pillow opened it, or None where it does not know the first page's pixels.
+        name: of the file, for people.
+        pages: those to read.
+        others: how many more of them there are.
+        copies: how many other directories there are.
+        pixels: False leaves them out; only their number of channels and type are right then.
+
+    Raises:
+        InputError: its kind of pixels is not read, or it is damaged.
+    """
+    notes: list[str] = []
+    first, tags = pages[0], pages[0].tags
+    if others:
+        notes.append(f"only the first of {len(pages) + others} pages is kept")
+    if copies:
+        notes.append("smaller copies and masks of pages are left out")
+    place = None
+    # Of several pages only the first one's would be known, and no axis may have been turned.
+    if len(pages) == 1 and first.turned == 1:
+        place = read_georeference(tags, *first.size)
+    if note := filefacts.left_out(tags, georeferenced=place is not None):
+        notes.append(note)
+    extra = _extra(pages)
+    if any(filefacts.left_out_channels(page.tags, extra) for page in pages):
+        notes.append(filefacts.EXTRA)
+    reader = _Reader(image, source, name, extra, tags.get(Tag.InterColorProfile), notes)
+    kind, icc = reader.kind(first), reader.icc
+    if pixels:
+        frames = []
+        for page in pages:
+            made, page_kind, page_icc = reader.read(page)
+            frames.append(Frame(made))
+            if page is first:
+                kind, icc = page_kind, page_icc
+        fitting = [fits(icc, f.pixels.shape[2] - extra.count("band")) for f in frames if icc]
+        if icc and not fitting[0]:
+            notes.append("the colour profile is for another kind of picture and is left out")
+            icc = None
+        elif not all(fitting):
+            notes.append("the colour profile is left out of pages that it is not for")
+    else:
+        frames = [Frame(_empty(first, extra))] * len(pages)
+    bits = first.bits
+    return Picture(
+        pixels=frames[0].pixels,
+        format="TIFF",
+        kind=kind,
+        extra=extra,
+        bits=1 if kind == "bilevel" else 8 if kind == "palette" else bits,
+        turned=first.turned,
+        icc=icc,
+        exif=_exif_at(source, first.offset),
+        xmp=tags.get(Tag.XMLPacket),
+        iptc=filefacts.iptc_bytes(filefacts.iptc_tag(tags)),
+        dpi=filefacts.resolution(_dpi(tags), turned=first.turned >= 5),
+        place=place,
+        frames=tuple(frames) if len(frames) > 1 else (),
+        notes=tuple(dict.fromkeys(notes)),
+    ).with_own_numbers()
+
+
+@dataclass
+class _Reader:
+    """Reads one page after the other.
+
+    Attributes:
+        notes: what changes is added to them.
+    """
+
+    image: Image.Image | None
+    source: Path | bytes
+    name: str
+    extra: tuple[Extra, ...]
+    icc: bytes | None
+    notes: list[str]
+
+    def kind(self, page: Page) -> Kind:
+        """How the file stores a page that is not decoded."""
+        if (image := self._seen(page)) is not None:
+            return kind_of(image)
+        return "gray" if page.tags.get(Tag.PhotometricInterpretation) in _GRAY else "RGB"
+
+    def read(self, page: Page) -> tuple[NDArray[Any], Kind, bytes | None]:
+        """A page's pixels, upright, how they were stored, and their profile."""
+        image = self._seen(page)
+        if image is not None and not self._is_deep(image, page):
+            return self._by_pillow(image, page)
+        try:
+            made, kind, note = read_deep(
+                self.source, self.name, page=page.index, tags=page.tags, extra=self.extra
+            )
+        except InputError:
+            if image is None or image.mode not in _REDUCED:
+                raise
+            return self._by_pillow(image, page)
+        if note:
+            self.notes.append(note)
+        return upright(made, page.turned), kind, srgb_profile() if kind in CONVERTED else self.icc
+
+    def _seen(self, page: Page) -> Image.Image | None:
+        """The page in Pillow, if that knows its kind of pixels."""
+        if self.image is None:
+            return None
+        try:
+            self.image.seek(page.index)
+        except (SyntaxError, OSError):
+            return None
+        return self.image
+
+    def _is_deep(self, image: Image.Image, page: Page) -> bool:
+        """Whether Pillow would reduce the pixels, or read them wrong."""
+        numbers = page.bits > 8 or containers.is_signed(page.tags)
+        # It takes channels that lie apart for rows of one, unless they are plain colours.
+        plain = kind_of(image) not in COLOURLESS and not containers.is_multiplied(page.tags)
+        apart = containers.is_planar(page.tags) and not plain
+        return (numbers and not image.mode.startswith("I;16")) or apart or bool(self.extra)
+
+    def _by_pillow(self, image: Image.Image, page: Page) -> tuple[NDArray[Any], Kind, bytes | None]:
+        """8 bits, and 16 in gray."""
+        kind = kind_of(image)
+        # Pillow turns a page itself when it loads it, and takes the tag away.
+        asked = Tag.Orientation in image.getexif()
+        image.load()
+        plain, icc = made_plain(image, self.icc, self.name, self.notes)
+        made = array_of(plain)
+        if image.mode.startswith("I;16"):
+            if 8 < page.bits < 16:
+                made = stretched(made, page.bits)
+            white_is_zero = page.tags.get(Tag.PhotometricInterpretation) == 0
+            if white_is_zero and image.mode != "I;16B":
+                made = 65535 - made
+        elif page.bits > 8:
+            self.notes.append("more than 8 bits a channel are read as 8")
+        if not (asked and Tag.Orientation not in image.getexif()):
+            made = upright(made, page.turned)
+        return made, kind, icc
+
+
+def _extra(pages: list[Page]) -> tuple[Extra, ...]:
+    """What the channels beyond colours are, where all pages have the same; see ``Picture``."""
+    kinds = {filefacts.beyond_colours(page.tags) for page in pages}
+    return kinds.pop() if len(kinds) == 1 else ()
+
+
+def _empty(page: Page, extra: tuple[Extra, ...]) -> NDArray[Any]:
+    """No pixels, of the type and with the channels that the page's will have."""
+    gray = page.tags.get(Tag.PhotometricInterpretation) in _GRAY
+    alpha = extra or ("alpha",) * filefacts.is_transparent(page.tags)
+    floats = page.bits >= 32 or containers.is_signed(page.tags)
+    dtype = np.float32 if floats else np.uint16 if page.bits > 8 else np.uint8
+    return np.empty((0, 0, (1 if gray else 3) + len(alpha)), dtype)
+
+
+def _dpi(tags: containers.Tags) -> tuple[Any, Any] | None:
+    """Dots an inch."""
+    unit = tags.get(Tag.ResolutionUnit)
+    if Tag.XResolution not in tags or Tag.YResolution not in tags or unit == 1:
+        return None
+    x, y = tags[Tag.XResolution], tags[Tag.YResolution]
+    return (x * 2.54, y * 2.54) if unit == 3 else (x, y)  # 3: a centimetre
+
+
+def _exif_at(source: Path | bytes, offset: int) -> bytes | None:
+    """What the directory at an offset says, as a block."""
+    with containers.reopened(source) as file:
+        head, tags = file.read(16), Image.Exif()
+        big = head[2] == containers.BIG_TIFF
+        tags.bigtiff, tags.endian = big, "<" if head[:2] == b"II" else ">"
+        tags.load_from_fp(file, offset)
+        return filefacts.exif_block(tags)
