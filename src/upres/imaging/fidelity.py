@@ -4,6 +4,7 @@ import io
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import numpy as np
 from PIL import Image, ImageCms
 
 from upres.imaging.metadata import comment_text, updated_xmp
@@ -57,6 +58,7 @@ def compare(source: Picture, written: Picture) -> list[Item]:
         ),
         ("IPTC", source.iptc, written.iptc, *_sizes(source.iptc, written.iptc)),
         ("resolution", *_resolutions(source, written)),
+        ("size of a pixel", *_calibrations(source, written)),
         ("place", *_places(source, written)),
         ("gamma", *_both(_gamma, source, written)),
         ("cICP", *_both(lambda p: " ".join(map(str, p.cicp or ())), source, written)),
@@ -129,6 +131,14 @@ def _resolutions(source: Picture, written: Picture) -> tuple[Any, Any, str, str]
     if a and b and all(abs(x - y) < _DPI_TOLERANCE for x, y in zip(a, b, strict=True)):
         b = a
     return a, b, shown[0], shown[1]
+
+
+def _calibrations(source: Picture, written: Picture) -> tuple[Any, Any, str, str]:
+    """The same size of all is kept."""
+    a, b = source.calibration, written.calibration
+    shown = [f"1/{c.per_unit[0]:.6g} x 1/{c.per_unit[1]:.6g}" if c else "" for c in (a, b)]
+    same = a and b and np.allclose(a.enlarged(b.width, b.height), b.per_unit, rtol=1e-6)
+    return a, a if same else b, shown[0], shown[1]
 
 
 def _places(source: Picture, written: Picture) -> tuple[Any, Any, str, str]:

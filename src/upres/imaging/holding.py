@@ -25,6 +25,7 @@ _HELD = {
     "what the colours mean (cICP)": {"PNG", "AVIF"},
     "texts": {"PNG"},
     "the comment": {"JPEG", "PNG", "GIF"},
+    "the size of a pixel": {"TIFF"},
     "the place (GeoTIFF)": {"TIFF"},
 }
 
@@ -78,6 +79,7 @@ def has(picture: Picture) -> dict[str, bool]:
         "what the colours mean (cICP)": picture.cicp is not None,
         "texts": bool(picture.texts),
         "the comment": picture.comment is not None,
+        "the size of a pixel": picture.calibration is not None,
         "the place (GeoTIFF)": picture.place is not None,
     }
 

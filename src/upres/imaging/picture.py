@@ -7,6 +7,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from upres.imaging.calibration import Calibration
 from upres.imaging.georeference import GeoReference
 
 NO_DATA_LEFT_OUT = "the no-data value is of the numbers in the file and is left out"
@@ -117,6 +118,7 @@ class Picture:
             where PNG's chunk cICP or an AVIF's nclx says so; of RGB, so the matrix is 0. None also
             for an AVIF in sRGB or with a profile.
         dpi: horizontal and vertical resolution, or None.
+        calibration: how large a pixel is in a unit that other words in a TIFF name, or None.
         place: where on the Earth a GeoTIFF lies, or None.
         jpeg_quality: about which quality (1 to 100) a JPEG was saved at, else None.
         lossless: whether a WebP file was compressed without loss.
@@ -143,6 +145,7 @@ class Picture:
     chromaticities: tuple[float, ...] | None = None
     cicp: tuple[int, ...] | None = None
     dpi: tuple[float, float] | None = None
+    calibration: Calibration | None = None
     place: GeoReference | None = None
     jpeg_quality: int | None = None
     lossless: bool = False

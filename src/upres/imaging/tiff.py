@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image, TiffImagePlugin
 from zlib_ng import zlib_ng
 
+from upres.imaging.calibration import updated_description
 from upres.imaging.filefacts import TIFF_KEPT, as_written
 from upres.imaging.georeference import extra_tags
 from upres.imaging.picture import Picture, extras_of
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 _STRIP = 2**18  # bytes before compression
 _LEVEL = 6
-_XMP, _IPTC, _ORIENTATION = 700, 33723, 0x0112
+_XMP, _IPTC, _ORIENTATION, _DESCRIPTION = 700, 33723, 0x0112, 0x010E
 _EXTRA = {"alpha": "unassalpha", "band": "unspecified"}
 _POINTERS = (0x8769, 0x8825)  # EXIF and GPS
 # Above this much data, offsets may not fit into 32 bits.
@@ -92,11 +93,11 @@ class TiffPages:
             rowsperstrip=rows,
             compression="adobe_deflate",
             predictor=2 if predict else None,
-            resolution=about.dpi or (1, 1),
+            resolution=about.dpi or _density(about, width, height),
             resolutionunit=2 if about.dpi else 1,
             iccprofile=icc,
             extratags=[
-                *_tags(about, exif, xmp, big=self.big),
+                *_tags(about, exif, xmp, (width, height, dtype.name), big=self.big),
                 *(extra_tags(about.place, width, height) if about.place else ()),
             ],
             metadata=None,
@@ -145,10 +146,24 @@ def _loaded(exif: bytes | None) -> Image.Exif:
     return tags
 
 
+def _density(about: Picture, width: int, height: int) -> tuple[float, float]:
+    """Pixels for a unit that is not stated; one where nothing is known."""
+    return about.calibration.enlarged(width, height) if about.calibration else (1, 1)
+
+
 def _tags(
-    about: Picture, exif: bytes | None, xmp: bytes | None, *, big: bool
+    about: Picture,
+    exif: bytes | None,
+    xmp: bytes | None,
+    pixels: tuple[int, int, str],
+    *,
+    big: bool,
 ) -> list[tuple[Any, ...]]:
-    """Code, type, count, value, and whether only the first page has it."""
+    """Code, type, count, value, and whether only the first page has it.
+
+    Args:
+        pixels: width, height and type of what is written.
+    """
     found: list[tuple[Any, ...]] = []
     if xmp:
         found.append((_XMP, 1, len(xmp), xmp, False))
@@ -160,7 +175,10 @@ def _tags(
             # tifffile refuses tags that point; this one, a number lower, becomes one later.
             found.append((code - 1, 16 if big else 13, 1, 0, False))
         elif code in TIFF_KEPT and isinstance(value, str) and value:
-            found.append((code, 2, 0, value.encode("latin-1", "replace"), False))
+            if code == _DESCRIPTION:
+                value = updated_description(value, *pixels)
+            if value:
+                found.append((code, 2, 0, value.encode("latin-1", "replace"), False))
     if tags and _ORIENTATION in tags:
         found.append((_ORIENTATION, 3, 1, 1, False))
     return found

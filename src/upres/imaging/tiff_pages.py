@@ -11,6 +11,7 @@ from PIL.ExifTags import Base as Tag
 
 from upres.errors import InputError
 from upres.imaging import containers, filefacts
+from upres.imaging.calibration import read_calibration
 from upres.imaging.deep import CONVERTED, read_deep
 from upres.imaging.georeference import read_georeference
 from upres.imaging.metadata import orientation
@@ -104,6 +105,10 @@ def decode_tiff(
     # Of several pages only the first one's would be known, and no axis may have been turned.
     if len(pages) == 1 and first.turned == 1:
         place = read_georeference(tags, *first.size)
+    calibration = read_calibration(tags, turned=first.turned >= 5)
+    if calibration and len({(page.size, page.turned) for page in pages}) > 1:
+        notes.append("the size of a pixel is left out, since pages are of several sizes")
+        calibration = None
     if note := filefacts.left_out(tags, georeferenced=place is not None):
         notes.append(note)
     extra = _extra(pages)
@@ -139,6 +144,7 @@ def decode_tiff(
         xmp=tags.get(Tag.XMLPacket),
         iptc=filefacts.iptc_bytes(filefacts.iptc_tag(tags)),
         dpi=filefacts.resolution(_dpi(tags), turned=first.turned >= 5),
+        calibration=calibration,
         place=place,
         frames=tuple(frames) if len(frames) > 1 else (),
         notes=tuple(dict.fromkeys(notes)),

@@ -52,6 +52,7 @@ class ModelStage:
         max_memory: bytes that the process may take, or None; see ``plan_tiles``.
         levels: 255 or 65535 to round to integers; None gives float32 in 0..1.
         executor: replaces the usual one, for tests and other backends.
+        channels: of the whole picture, where other stages hold rows of the rest beside this one.
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class ModelStage:
         max_memory: int | None = None,
         levels: int | None = None,
         executor: Executor | None = None,
+        channels: int = 0,
     ) -> None:
         self.source, self.network, self.scale, self.target = source, network, scale, target
         self.height, self.width = source.height * scale, source.width * scale
@@ -85,7 +87,7 @@ class ModelStage:
             + (4 * 3 * 4 * scale**2 if ensemble else 0),
             fixed_bytes=self.executor.fixed_bytes,
             bytes_per_row=source.width
-            * source.channels
+            * max(channels, source.channels)
             * (4 + 2 * scale**2 * np.dtype(_dtype(levels)).itemsize),
             max_memory=max_memory,
         )

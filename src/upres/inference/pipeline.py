@@ -206,6 +206,7 @@ class Pipeline:
                 max_memory=self.steps.max_memory,
                 levels=levels if last and exact else None,
                 executor=self.steps.executor(i),
+                channels=self.source.shape[2],
             )
             self.models.append(model)
             source = StageRows(model)

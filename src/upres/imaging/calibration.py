@@ -1,0 +1,89 @@
+"""How large a pixel is, where a TIFF says so in its own words: ImageJ's and microscopes' files."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from PIL.ExifTags import Base as Tag
+
+_NO_UNIT = 1
+# OME-XML 2016-06: size of a picture in pixels, and of a pixel.
+_OME = "<OME"
+_OME_SIZE = re.compile(r'\b(Size[XY])\s*=\s*"(\d+)"')
+_OME_PIXEL = re.compile(r'\b(PhysicalSize[XY])\s*=\s*"([^"]+)"')
+_OME_TYPE = re.compile(r'(<Pixels\b[^>]*?\bType\s*=\s*")[^"]*')
+_OME_TYPES = {"uint8": "uint8", "uint16": "uint16", "float32": "float"}
+# What tifffile tells itself about the shape of an array.
+_SHAPED = '{"shape":'
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """A TIFF's resolution without a unit (TIFF 6.0, ResolutionUnit 1), whose unit other words in
+    the file name, as ImageJ does.
+
+    Attributes:
+        per_unit: pixels for one unit across and down.
+        width, height: of the picture that they are about.
+    """
+
+    per_unit: tuple[float, float]
+    width: int
+    height: int
+
+    def enlarged(self, width: int, height: int) -> tuple[float, float]:
+        """Pixels for one unit in another number of pixels for the same picture."""
+        x, y = self.per_unit
+        return x * width / self.width, y * height / self.height
+
+
+def read_calibration(tags: Mapping[int, Any], *, turned: bool) -> Calibration | None:
+    """What a page's tags say.
+
+    Args:
+        turned: by a quarter, so that across becomes down.
+    """
+    if tags.get(Tag.ResolutionUnit) != _NO_UNIT:
+        return None
+    try:
+        x, y = float(tags[Tag.XResolution]), float(tags[Tag.YResolution])
+    except (KeyError, TypeError, ValueError, ZeroDivisionError):
+        return None
+    # One pixel for nothing is what writers put who know of no resolution.
+    if not (0 < x < 1e12 and 0 < y < 1e12) or (x, y) == (1, 1):
+        return None
+    width, height = int(tags[Tag.ImageWidth]), int(tags[Tag.ImageLength])
+    return Calibration((y, x), height, width) if turned else Calibration((x, y), width, height)
+
+
+def updated_description(text: str, width: int, height: int, dtype: str) -> str:
+    """A TIFF's description for other pixels.
+
+    OME-XML names the numbers of pixels and their type, which become the new ones, and the size of
+    one, which becomes smaller; tifffile's note of an array's shape goes; anything else stays.
+
+    Args:
+        dtype: numpy's name of what is written.
+    """
+    if text.startswith(_SHAPED):
+        return ""
+    if _OME not in text[:1000]:
+        return text
+    stated = {key[-1]: int(value) for key, value in reversed(_OME_SIZE.findall(text))}
+    new = {"X": width, "Y": height}
+    factors = {axis: new[axis] / old for axis, old in stated.items() if old}
+
+    def size(match: re.Match[str]) -> str:
+        axis = match[1][-1]
+        return f'{match[1]}="{round(int(match[2]) * factors.get(axis, 1))}"'
+
+    def pixel(match: re.Match[str]) -> str:
+        try:
+            value = float(match[2]) / factors.get(match[1][-1], 1)
+        except ValueError:
+            return match[0]
+        return f'{match[1]}="{value:.12g}"'
+
+    text = _OME_TYPE.sub(rf"\g<1>{_OME_TYPES[dtype]}", text)
+    return _OME_PIXEL.sub(pixel, _OME_SIZE.sub(size, text))
