@@ -267,6 +267,26 @@ def test_numbers_that_no_pixel_can_have_mean_nothing():
         np.testing.assert_array_equal(enlarged(read_picture(plain)), enlarged(read_picture(other)))
 
 
+def test_a_no_data_value_needs_no_place():
+    made = bands(1, size=(30, 40))
+    made[:5, :5] = 77
+    data = tiff(
+        made[..., 0],
+        photometric="minisblack",
+        planarconfig=None,
+        extratags=[(NO_DATA, 2, 0, "77", True)],
+        metadata=None,
+    )
+    picture = read_picture(data)
+    assert not picture.notes
+    result = enlarged(picture)
+    assert (result[:10, :10] == 77).all()
+    assert (result == 77).sum() == 100
+    out, notes = encode(replace(picture, pixels=result), "TIFF")
+    assert not notes
+    assert read_picture(out).no_data == 77
+
+
 def test_missing_numbers_of_a_picture_read_by_rows(tmp_path):
     data, _ = scene(0, 0, channels=4, size=(150, 90))
     path = tmp_path / "scene.tif"

@@ -51,7 +51,7 @@ class GeoReference:
     @property
     def _to_corner(self) -> float:
         """From the place that a pixel's coordinates mean to its corner: 0, or half a pixel."""
-        keys = self.tags[_KEYS]
+        keys = self.tags.get(_KEYS, ())
         entries = (keys[i : i + 4] for i in range(4, len(keys) - 3, 4))
         point = any(e[0] == _RASTER_TYPE and e[3] == _POINT for e in entries)
         return 0.5 if point else 0.0
@@ -102,7 +102,9 @@ def read_georeference(tags: Mapping[int, Any], width: int, height: int) -> GeoRe
     lengths = {_SCALE: 3, _TIEPOINTS: 6, _TRANSFORMATION: 16, _KEYS: 4}
     if any(len(found[code]) < least for code, least in lengths.items() if code in found):
         return None
-    return GeoReference(found, width, height) if _KEYS in found else None
+    # GDAL states missing numbers, and coordinates of an unknown system, without keys too.
+    tells = {_KEYS, _SCALE, _TRANSFORMATION, _NO_DATA} & set(found)
+    return GeoReference(found, width, height) if tells else None
 
 
 def extra_tags(reference: GeoReference, width: int, height: int) -> list[tuple[Any, ...]]:
