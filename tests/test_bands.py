@@ -20,6 +20,8 @@ from upres.imaging.picture import NO_DATA_LEFT_OUT
 from upres.imaging.profiles import to_srgb
 from upres.imaging.reader import read_facts, read_picture
 from upres.imaging.streaming import open_streamed
+from upres.inference.ranges import Range
+from upres.inference.rows import ArrayRows, OpaqueColours
 from upres.inference.sizes import Goal
 
 NO_DATA = 42113
@@ -314,3 +316,88 @@ def test_a_no_data_value_of_other_numbers_is_left_out(pixels, options):
     assert picture.place is not None
     out, _ = encode(picture, "TIFF")
     assert read_picture(out).place == picture.place
+
+
+@pytest.mark.parametrize("more", [{}, {"extratags": [(274, 3, 1, 3, True)]}])
+@pytest.mark.parametrize("count", [1, 2])
+def test_missing_numbers_of_turned_pictures_and_of_pages(count, more):
+    made = bands(1, "float32", size=(30, 40))[..., 0]
+    made[:5, :5] = -9999
+    tags = [(NO_DATA, 2, 0, "-9999", True), *more.get("extratags", ())]
+    buffer = io.BytesIO()
+    with tifffile.TiffWriter(buffer) as file:
+        for _ in range(count):
+            file.write(made, photometric="minisblack", extratags=tags, metadata=None)
+    picture = read_picture(buffer.getvalue())
+    result = enlarged(picture)
+    assert (result == -9999).sum() == 100
+    assert (result[result != -9999] > -0.1).all()
+
+
+def test_white_that_is_zero_has_another_no_data_value():
+    made = bands(1, "uint8")[..., 0]
+    data = tiff(
+        made,
+        photometric="miniswhite",
+        planarconfig=None,
+        extratags=[(NO_DATA, 2, 0, "0", True)],
+        metadata=None,
+    )
+    picture = read_picture(data)
+    assert picture.no_data is None
+    assert NO_DATA_LEFT_OUT in picture.notes
+
+
+@pytest.mark.parametrize(
+    "no_data", [0.5, 0.0, -9999.0, 3.4028234663852886e38, -3.4028234663852886e38]
+)
+def test_the_number_beside_is_another_one(no_data):
+    bounds = Range(np.dtype(np.float32), no_data)
+    beside = bounds.outward(np.full((1, 1, 1), no_data, np.float32))
+    assert np.isfinite(beside).all()
+    assert beside != np.float32(no_data)
+
+
+def test_hidden_colours_are_filled_alike_in_blocks_of_columns(monkeypatch):
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 255, (90, 300, 4)).astype(np.uint8)
+    pixels[..., 3] = 255 * (rng.random((90, 300)) > 0.9) * (np.arange(300) < 200)
+    whole = OpaqueColours(ArrayRows(pixels)).read(20, 60)
+    monkeypatch.setattr(OpaqueColours, "_COLUMNS", 32)
+    np.testing.assert_array_equal(OpaqueColours(ArrayRows(pixels)).read(20, 60), whole)
+
+
+def test_bands_never_become_transparency():
+    picture = read_picture(tiff(bands(4, "uint8"), photometric="rgb", extrasamples=["unspecified"]))
+    out, notes = encode(picture, "PNG")
+    assert EXTRA in notes
+    assert read_picture(out).channels == 3
+
+
+def test_a_colour_may_be_missing_alone_in_floats():
+    made = bands(3, "float32", size=(60, 120)) * np.float32(2)
+    made[:, 60:, 0] = np.nan
+    picture = read_picture(tiff(made, photometric="rgb", metadata=None))
+    for model in ("bicubic", "edsr-light"):
+        result = Upscaler(model, Goal(scale=2)).picture(picture).pixels
+        assert np.isnan(result[:, 120:, 0]).all()
+        assert np.isfinite(result[..., 1:]).all()
+        usual = np.repeat(np.repeat(made, 2, 0), 2, 1)[..., 1:]
+        assert np.abs(result[..., 1:] - usual)[:, 200:].mean() < 0.1
+
+
+def test_a_no_data_value_beyond_float32_is_left_out():
+    made = bands(1, "float32")[..., 0].astype(np.float64)
+    made[:3, :3] = lowest = -1.7976931348623157e308
+    data = tiff(
+        made,
+        photometric="minisblack",
+        planarconfig=None,
+        extratags=[(NO_DATA, 2, 0, str(lowest), True)],
+        metadata=None,
+    )
+    picture = read_picture(data)
+    assert NO_DATA_LEFT_OUT in picture.notes
+    result = enlarged(picture)
+    assert np.isinf(result).sum() == 36
+    assert (result[np.isfinite(result)] > -0.1).all()

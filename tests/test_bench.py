@@ -511,7 +511,7 @@ def test_a_set_that_is_not_at_hand_says_nothing(stated, tmp_path):
 
 
 def test_verification_of_nothing_is_no_success():
-    with pytest.raises(UsageError, match="no figure could be measured"):
+    with pytest.raises(UsageError, match="states no figure"):
         demand([])
 
 

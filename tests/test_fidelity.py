@@ -429,7 +429,8 @@ def test_values_that_stand_for_missing_ones_are_holes(no_data, stated):
     elevation = np.linspace(100.0, 200.0, 24 * 36, dtype=np.float32).reshape(24, 36, 1)
     elevation[5:8, 10:14] = no_data
     tags = {34735: (1, 1, 0, 0)} | ({42113: f"{no_data}\0"} if stated else {})
-    picture = Picture(elevation, "TIFF", place=GeoReference(tags, 36, 24))
+    place, value = GeoReference(tags, 36, 24), no_data if stated else None
+    picture = Picture(elevation, "TIFF", place=place, no_data=value)
     for model in ("bicubic", "edsr-light"):
         made = Upscaler(model, Goal(scale=2)).picture(picture).pixels
         holes = made == np.float32(no_data)

@@ -17,6 +17,7 @@ from upres.imaging.encoder import encode
 from upres.imaging.fidelity import compare
 from upres.imaging.filefacts import EXTRA
 from upres.imaging.picture import Frame, Picture
+from upres.imaging.profiles import to_srgb
 from upres.imaging.reader import read_facts, read_picture
 from upres.imaging.streaming import open_streamed
 
@@ -143,11 +144,17 @@ def test_a_compression_is_not_streamed_that_libvips_does_not_know(tmp_path):
     assert open_streamed(path, at_least=0) is not None
 
 
-def test_a_compression_without_its_decoder_is_said(tmp_path):
+@pytest.mark.parametrize(
+    ("pixels", "options"),
+    [
+        (np.zeros((20, 30), np.int16), {"photometric": "minisblack"}),
+        # Pillow would read the colours alone.
+        (np.zeros((20, 30, 4), np.uint8), {"extrasamples": ["unspecified"]}),
+    ],
+)
+def test_a_compression_without_its_decoder_is_said(tmp_path, pixels, options):
     path = tmp_path / "in.tif"
-    path.write_bytes(
-        tiff(np.zeros((20, 30), np.int16), photometric="minisblack", compression=50000)
-    )
+    path.write_bytes(tiff(pixels, compression=50000, **options))
     code = (
         "import sys; sys.modules['imagecodecs'] = None\n"
         "from pathlib import Path; from upres.imaging.reader import read_picture\n"
@@ -533,3 +540,55 @@ def test_what_plays_once_plays_once():
     made, _ = encode(animation("GIF"), "WEBP")
     with Image.open(io.BytesIO(made)) as found:
         assert found.info["loop"] == 1
+
+
+# Pages
+
+
+def test_a_thumbnail_before_a_page_that_pillow_does_not_know():
+    """Its pixels are the page's, and what cameras tell there is kept."""
+    buffer = io.BytesIO()
+    inks = np.random.default_rng(0).integers(0, 255, (30, 40, 5)).astype(np.uint8)
+    page = {"photometric": "separated", "extrasamples": ["unassalpha"], "metadata": None}
+    told = [(0x010F, 2, 0, "Nikon", True), (700, 1, 4, b"<x/>", True)]
+    with tifffile.TiffWriter(buffer) as file:
+        small = np.full((8, 8, 3), 9, np.uint8)
+        file.write(small, photometric="rgb", subfiletype=1, metadata=None, extratags=told)
+        file.write(inks, planarconfig="contig", **page)
+    picture = read_picture(buffer.getvalue())
+    assert (picture.kind, picture.pixels.shape[:2]) == ("CMYK", (30, 40))
+    assert picture.pixels.std() > 10
+    assert b"Nikon" in picture.exif
+    assert picture.xmp == b"<x/>"
+
+
+@pytest.mark.parametrize("kind", [1, 2, 7])
+def test_xmp_declared_as_anything(kind):
+    packet = b"<x:xmpmeta/>"
+    value = packet.decode() if kind == 2 else packet
+    count = 0 if kind == 2 else len(packet)
+    picture = read_picture(tiff(RAMP, extratags=[(700, kind, count, value, True)], metadata=None))
+    assert picture.xmp.rstrip(b"\0") == packet
+
+
+def test_a_later_page_in_a_compression_that_pillow_does_not_know():
+    buffer = io.BytesIO()
+    small = RAMP.astype(np.uint8)
+    with tifffile.TiffWriter(buffer) as file:
+        file.write(small, photometric="rgb", metadata=None)
+        file.write(small[::-1], photometric="rgb", compression="lerc", metadata=None)
+    first, second = (frame.pixels for frame in read_picture(buffer.getvalue()).frames)
+    np.testing.assert_array_equal(first, small)
+    np.testing.assert_array_equal(second, small[::-1])
+
+
+def test_pages_with_profiles_of_their_own_are_said_and_floats_are_not_converted():
+    buffer = io.BytesIO()
+    with tifffile.TiffWriter(buffer) as file:
+        file.write(RAMP.astype(np.uint8), photometric="rgb", iccprofile=SRGB, metadata=None)
+        file.write(RAMP / np.float32(65535), photometric="rgb", metadata=None)
+    picture = read_picture(buffer.getvalue())
+    assert "pages have colour profiles of their own: all get the first one's" in picture.notes
+    converted = to_srgb(picture)
+    assert "floats are not converted to sRGB" in converted.notes
+    np.testing.assert_array_equal(converted.frames[1].pixels, picture.frames[1].pixels)

@@ -264,5 +264,10 @@ def demand(checks: Sequence[Check]) -> None:
             f"({len(wrong)} of {len(checks)} figures differ)",
             "install upres again; if it stays so, please report it with 'upres doctor'",
         )
+    if not checks:
+        raise UsageError(
+            "weights.toml states no figure of these models at these scales on these sets",
+            "'upres models show NAME' says what is stated",
+        )
     if not any(c.measured is not None for c in checks):
         raise UsageError("no figure could be measured", "give --data-dir, or allow downloads")

@@ -217,10 +217,16 @@ def _check_meaning(context: typer.Context, mode: str) -> None:
     """Raises:
     UsageError: an option was given that means nothing in this mode.
     """
-    for name, spelled in _MEANINGLESS[mode].items():
+
+    def given(name: str) -> bool:
         source = context.get_parameter_source(name)
-        if source is not None and source.name == "COMMANDLINE":
+        return source is not None and source.name == "COMMANDLINE"
+
+    for name, spelled in _MEANINGLESS[mode].items():
+        if given(name):
             raise UsageError(f"{spelled} means nothing with {mode}", "leave one of them out")
+    if given("everything") and given("model"):
+        raise UsageError("--model means nothing with --all", "leave one of them out")
 
 
 def _measure(

@@ -14,7 +14,7 @@ from PIL import Image
 from upres.errors import OutputError, ResourceError, UpresError
 from upres.imaging import avif, jpeg2000
 from upres.imaging.formats import FORMATS, check_size
-from upres.imaging.holding import check_frames, held_exif, holds, holds_frames, lost
+from upres.imaging.holding import check_frames, held_channels, held_exif, holds, holds_frames, lost
 from upres.imaging.metadata import updated_exif, updated_xmp
 from upres.imaging.picture import Picture, alike, collect
 from upres.imaging.png import with_chunks, write_png
@@ -53,12 +53,14 @@ def encode(
     """
     buffer = io.BytesIO()
     chosen = encoding or Encoding()
+    said = len(picture.notes)
+    picture = held_channels(picture, kind)
     if picture.frames and holds_frames(kind):
         notes = save_frames(buffer, picture, kind, chosen)
     else:
         pixels = picture.pixels
         notes = save_rows(buffer, picture, kind, pixels.shape, iter([pixels]), chosen)
-    return buffer.getvalue(), notes
+    return buffer.getvalue(), [*picture.notes[said:], *notes]
 
 
 def save_rows(

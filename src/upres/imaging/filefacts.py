@@ -71,12 +71,10 @@ def jpeg_quality(image: Image.Image) -> int | None:
 
 
 def exif(image: Image.Image) -> bytes | None:
-    """The block with the head that JPEG wants; TIFF keeps its tags in the file's own structure."""
+    """The block with the head that JPEG wants."""
     raw = image.info.get("exif") or next(
         (_from_hex(image.info[key]) for key in _PNG_EXIF if key in image.info), None
     )
-    if raw is None and image.format == "TIFF":
-        return exif_block(image.getexif())
     if not isinstance(raw, bytes) or not raw:
         return None
     # WebP's, AVIF's and PNG's come without, and a JPEG's that lacks it is found by no program.
@@ -118,6 +116,14 @@ def xmp(image: Image.Image) -> bytes | None:
     """The packet, wherever the format keeps it."""
     raw = image.info.get("xmp") or image.info.get("XML:com.adobe.xmp")
     return raw.encode() if isinstance(raw, str) else raw if isinstance(raw, bytes) else None
+
+
+def xmp_tag(tags: Mapping[int, Any]) -> bytes | None:
+    """A TIFF's XMP, whatever type it was declared to be."""
+    raw = tags.get(Tag.XMLPacket)
+    raw = raw[0] if isinstance(raw, tuple) and raw else raw
+    raw = raw.encode("latin-1", "replace") if isinstance(raw, str) else raw
+    return raw if isinstance(raw, bytes) and raw else None
 
 
 def left_out(tags: Mapping[int, Any], *, georeferenced: bool) -> str | None:
@@ -175,11 +181,9 @@ def _beyond(tags: Mapping[int, Any]) -> tuple[Extra, ...]:
 
 
 def iptc(image: Image.Image) -> bytes | None:
-    """IPTC-IIM records: of a TIFF's tag, a JPEG's Photoshop segment, or PNG's text for them."""
-    raw: Any = iptc_tag(getattr(image, "tag_v2", {}))
-    if raw is None and image.format != "TIFF":
-        resources = image.info.get("photoshop")
-        raw = resources.get(_PHOTOSHOP_IPTC) if isinstance(resources, dict) else None
+    """IPTC-IIM records: of a JPEG's Photoshop segment, or PNG's text for them."""
+    resources = image.info.get("photoshop")
+    raw: Any = resources.get(_PHOTOSHOP_IPTC) if isinstance(resources, dict) else None
     if raw is None and _PNG_IPTC in image.info:
         raw = _from_hex(image.info[_PNG_IPTC])
     return iptc_bytes(raw)

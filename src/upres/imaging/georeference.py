@@ -35,14 +35,6 @@ class GeoReference:
     width: int
     height: int
 
-    @property
-    def no_data(self) -> float | None:
-        """The value that stands for missing ones, if one is stated (GDAL's tag)."""
-        try:
-            return float(str(self.tags[_NO_DATA]).strip("\0 "))
-        except (KeyError, ValueError):
-            return None
-
     def without_no_data(self) -> "GeoReference":
         """The same place, of numbers that the value for missing ones is none of."""
         tags = {code: value for code, value in self.tags.items() if code != _NO_DATA}
@@ -82,6 +74,14 @@ class GeoReference:
                 rows += [a, b, c, d + (a * (1 - across) + b * (1 - down)) * shift]
             changed[_TRANSFORMATION] = tuple(rows)
         return changed
+
+
+def no_data_of(tags: Mapping[int, Any]) -> float | None:
+    """The value that stands for missing ones, if a TIFF states one (GDAL's tag)."""
+    try:
+        return float(str(tags[_NO_DATA]).strip("\0 "))
+    except (KeyError, ValueError):
+        return None
 
 
 def read_georeference(tags: Mapping[int, Any], width: int, height: int) -> GeoReference | None:

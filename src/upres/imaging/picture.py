@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from upres.imaging.calibration import Calibration
 from upres.imaging.georeference import GeoReference
 
+_LARGEST = float(np.finfo(np.float32).max)
 NO_DATA_LEFT_OUT = "the no-data value is of the numbers in the file and is left out"
 
 # How a file stores its pixels, whatever they are computed in.
@@ -102,7 +103,7 @@ class Picture:
         kind: how the file stores its pixels.
         extra: what the channels beyond colours are, if one of them is no transparency; all frames
             have the same.
-        bits: of a channel in the file: 1, 8, 10, 12, 16; 32 means floats.
+        bits: of a channel in the file, before anything became floats.
         turned: the orientation (1 to 8) that was undone.
         icc: colour profile of the pixels, or None.
         exif: the EXIF block with its original orientation and dimensions, or None.
@@ -120,6 +121,7 @@ class Picture:
         dpi: horizontal and vertical resolution, or None.
         calibration: how large a pixel is in a unit that other words in a TIFF name, or None.
         place: where on the Earth a GeoTIFF lies, or None.
+        no_data: the value that stands for missing ones, or None.
         jpeg_quality: about which quality (1 to 100) a JPEG was saved at, else None.
         lossless: whether a WebP file was compressed without loss.
         frames: all of them, if there is more than one.
@@ -147,6 +149,7 @@ class Picture:
     dpi: tuple[float, float] | None = None
     calibration: Calibration | None = None
     place: GeoReference | None = None
+    no_data: float | None = None
     jpeg_quality: int | None = None
     lossless: bool = False
     frames: tuple[Frame, ...] = ()
@@ -179,23 +182,29 @@ class Picture:
         return self.extra.count("band")
 
     @property
-    def no_data(self) -> float | None:
-        """The value that stands for missing ones, if the file states one."""
-        return None if self.place is None else self.place.no_data
-
-    @property
     def animated(self) -> bool:
         """Whether the frames follow one another in time."""
         return any(frame.duration is not None for frame in self.frames)
 
-    def with_own_numbers(self) -> "Picture":
+    def with_own_numbers(self, *, inverted: bool) -> "Picture":
         """Without the value that stands for missing numbers, if the pixels are other numbers than
-        those in the file, which it is one of: colours for a palette's, or stretched ones."""
+        those in the file, which it is one of: colours for a palette's, or stretched ones.
+
+        Args:
+            inverted: white was zero in the file.
+        """
         same = self.kind in ("gray", "RGB", "YCbCr") and self.bits in (8, 16, 32, 64)
-        if same or self.place is None or self.no_data is None:
+        # Floats of 64 bits become ones of 32, which such a value is beyond.
+        beyond = self.no_data is not None and _LARGEST < abs(self.no_data) < np.inf
+        return self if same and not inverted and not beyond else self.without_no_data()
+
+    def without_no_data(self) -> "Picture":
+        """The same of other numbers, none of which stands for missing ones."""
+        if self.no_data is None:
             return self
+        place = None if self.place is None else self.place.without_no_data()
         notes = (*self.notes, NO_DATA_LEFT_OUT)
-        return replace(self, place=self.place.without_no_data(), notes=notes)
+        return replace(self, place=place, no_data=None, notes=notes)
 
     def without_bands(self) -> "Picture":
         """Colours and transparency alone, which is what most formats hold."""

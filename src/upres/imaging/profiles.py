@@ -34,9 +34,9 @@ def to_srgb(picture: Picture) -> Picture:
         if picture.cicp is not None:
             note = "colours are told by cICP, which is not converted"
         return replace(picture, notes=(*picture.notes, note))
-    if picture.pixels.dtype == np.float32:
+    if any(p.dtype == np.float32 for p in (picture.pixels, *(f.pixels for f in picture.frames))):
         return replace(picture, notes=(*picture.notes, "floats are not converted to sRGB"))
-    icc = picture.icc
+    icc, picture = picture.icc, picture.without_no_data()
 
     def converted(pixels: np.ndarray) -> np.ndarray:
         pyvips = vips()

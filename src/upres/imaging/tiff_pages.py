@@ -1,6 +1,7 @@
 """TIFF files to pictures: every page by whichever decoder reads its kind of pixels right."""
 
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from upres.errors import InputError
 from upres.imaging import containers, filefacts
 from upres.imaging.calibration import read_calibration
 from upres.imaging.deep import CONVERTED, read_deep
-from upres.imaging.georeference import read_georeference
+from upres.imaging.georeference import no_data_of, read_georeference
 from upres.imaging.metadata import orientation
 from upres.imaging.modes import COLOURLESS, array_of, kind_of, made_plain
 from upres.imaging.picture import Extra, Frame, Kind, Picture, stretched
@@ -54,12 +55,12 @@ class Page:
         stated = self.tags.get(Tag.Orientation)
         if isinstance(stated, int) and 1 <= stated <= 8:
             return stated
-        return orientation(None, self.tags.get(Tag.XMLPacket))
+        return orientation(None, filefacts.xmp_tag(self.tags))
 
 
-def pages_of(source: Path | bytes) -> tuple[list[Page], int]:
-    """The pages of a file, at least one; and how many other directories there are: a page's
-    smaller copies and masks, which geographic programs and scanners add.
+def pages_of(source: Path | bytes) -> tuple[list[Page], list[Page]]:
+    """The pages of a file, at least one; and its other directories: pages' smaller copies and
+    masks, which cameras, scanners and geographic programs add.
 
     Raises:
         SyntaxError, struct.error, OSError, ValueError: it is damaged.
@@ -69,7 +70,7 @@ def pages_of(source: Path | bytes) -> tuple[list[Page], int]:
     if not found:
         raise ValueError("it has no pages")
     pages = [page for page in found if containers.is_page(page.tags)] or found[:1]
-    return pages, len(found) - len(pages)
+    return pages, [page for page in found if page not in pages]
 
 
 def decode_tiff(
@@ -79,7 +80,7 @@ def decode_tiff(
     pages: list[Page],
     *,
     others: int = 0,
-    copies: int = 0,
+    copies: Sequence[Page] = (),
     pixels: bool = True,
 ) -> Picture:
     """A picture from pages of a TIFF.
@@ -89,7 +90,7 @@ def decode_tiff(
         name: of the file, for people.
         pages: those to read.
         others: how many more of them there are.
-        copies: how many other directories there are.
+        copies: the file's other directories.
         pixels: False leaves them out; only their number of channels and type are right then.
 
     Raises:
@@ -114,6 +115,8 @@ def decode_tiff(
     extra = _extra(pages)
     if any(filefacts.left_out_channels(page.tags, extra) for page in pages):
         notes.append(filefacts.EXTRA)
+    if len({page.tags.get(Tag.InterColorProfile) for page in pages}) > 1:
+        notes.append("pages have colour profiles of their own: all get the first one's")
     reader = _Reader(image, source, name, extra, tags.get(Tag.InterColorProfile), notes)
     kind, icc = reader.kind(first), reader.icc
     if pixels:
@@ -132,6 +135,9 @@ def decode_tiff(
     else:
         frames = [Frame(_empty(first, extra))] * len(pages)
     bits = first.bits
+    # Cameras put a small picture first, and tell everything there.
+    told = [first, *(page for page in copies if page.index == 0)]
+    missing = {no_data_of(page.tags) for page in pages}
     return Picture(
         pixels=frames[0].pixels,
         format="TIFF",
@@ -140,15 +146,16 @@ def decode_tiff(
         bits=1 if kind == "bilevel" else 8 if kind == "palette" else bits,
         turned=first.turned,
         icc=icc,
-        exif=_exif_at(source, first.offset),
-        xmp=tags.get(Tag.XMLPacket),
-        iptc=filefacts.iptc_bytes(filefacts.iptc_tag(tags)),
+        exif=max((_exif_at(source, page.offset) or b"" for page in told), key=len) or None,
+        xmp=_first(filefacts.xmp_tag(page.tags) for page in told),
+        iptc=_first(filefacts.iptc_bytes(filefacts.iptc_tag(page.tags)) for page in told),
         dpi=filefacts.resolution(_dpi(tags), turned=first.turned >= 5),
         calibration=calibration,
         place=place,
+        no_data=missing.pop() if len(missing) == 1 else None,
         frames=tuple(frames) if len(frames) > 1 else (),
         notes=tuple(dict.fromkeys(notes)),
-    ).with_own_numbers()
+    ).with_own_numbers(inverted=tags.get(Tag.PhotometricInterpretation) == 0)
 
 
 @dataclass
@@ -156,7 +163,9 @@ class _Reader:
     """Reads one page after the other.
 
     Attributes:
+        icc: the first page's profile.
         notes: what changes is added to them.
+        unknown: pages whose kind of pixels Pillow does not know.
     """
 
     image: Image.Image | None
@@ -165,6 +174,7 @@ class _Reader:
     extra: tuple[Extra, ...]
     icc: bytes | None
     notes: list[str]
+    unknown: set[int] = field(default_factory=set)
 
     def kind(self, page: Page) -> Kind:
         """How the file stores a page that is not decoded."""
@@ -182,7 +192,7 @@ class _Reader:
                 self.source, self.name, page=page.index, tags=page.tags, extra=self.extra
             )
         except InputError:
-            if image is None or image.mode not in _REDUCED:
+            if image is None or image.mode not in _REDUCED or self.extra:
                 raise
             return self._by_pillow(image, page)
         if note:
@@ -191,11 +201,12 @@ class _Reader:
 
     def _seen(self, page: Page) -> Image.Image | None:
         """The page in Pillow, if that knows its kind of pixels."""
-        if self.image is None:
+        if self.image is None or page.index in self.unknown:
             return None
         try:
             self.image.seek(page.index)
-        except (SyntaxError, OSError):
+        except Exception:  # noqa: BLE001 - Pillow raises whatever it stumbles over
+            self.unknown.add(page.index)  # asked again, it would show the page before
             return None
         return self.image
 
@@ -213,7 +224,8 @@ class _Reader:
         # Pillow turns a page itself when it loads it, and takes the tag away.
         asked = Tag.Orientation in image.getexif()
         image.load()
-        plain, icc = made_plain(image, self.icc, self.name, self.notes)
+        own = page.tags.get(Tag.InterColorProfile) or self.icc
+        plain, icc = made_plain(image, own, self.name, self.notes)
         made = array_of(plain)
         if image.mode.startswith("I;16"):
             if 8 < page.bits < 16:
@@ -241,6 +253,10 @@ def _empty(page: Page, extra: tuple[Extra, ...]) -> NDArray[Any]:
     floats = page.bits >= 32 or containers.is_signed(page.tags)
     dtype = np.float32 if floats else np.uint16 if page.bits > 8 else np.uint8
     return np.empty((0, 0, (1 if gray else 3) + len(alpha)), dtype)
+
+
+def _first(found: Iterable[bytes | None]) -> bytes | None:
+    return next((block for block in found if block), None)
 
 
 def _dpi(tags: containers.Tags) -> tuple[Any, Any] | None:

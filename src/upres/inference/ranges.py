@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from upres.inference.rows import OpaqueColours, Pixels, Rows, Stage
+from upres.inference.rows import Channels, OpaqueColours, Pixels, Rows, Stage, Together
 
 # Geographic programs write the least float32, -3.4e38, where they know nothing.
 _ABSURD = np.float32(1e38)
@@ -89,7 +89,8 @@ class Range:
         """The number next to the one that stands for missing ones."""
         assert self.no_data is not None
         if self.floats:
-            return np.asarray(np.nextafter(np.float32(self.no_data), np.float32(0.5)))
+            away = np.float32(-np.inf if self.no_data > 0 else np.inf)
+            return np.asarray(np.nextafter(np.float32(self.no_data), away))
         step = 1 if self.no_data < np.iinfo(self.dtype).max else -1
         return np.asarray(self.no_data + step, self.dtype)
 
@@ -152,4 +153,10 @@ class RestoredStage:
 def filled(colours: Rows, alpha: Rows | None, bounds: Range) -> Rows:
     """A picture's colours as a network can be given them, in its range and with no holes: they
     are filled from what surrounds them, and so is what nobody sees."""
-    return OpaqueColours(Seen(colours, alpha, bounds))
+    if not bounds.floats:
+        return OpaqueColours(Seen(colours, alpha, bounds))
+    # Each colour by itself, since any of them may be missing alone.
+    return Together(
+        OpaqueColours(Seen(Channels(colours, i, i + 1), alpha, bounds))
+        for i in range(colours.channels)
+    )

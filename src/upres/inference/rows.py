@@ -5,7 +5,7 @@ can follow one another, and none of them holds the whole picture.
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -190,6 +190,7 @@ class OpaqueColours:
     """
 
     _RADII = (1, 2, 4, 8, 16)
+    _COLUMNS = 1024
 
     def __init__(self, source: Rows) -> None:
         self.source = source
@@ -200,10 +201,23 @@ class OpaqueColours:
         halo = sum(self._RADII)
         start, stop = max(0, top - halo), min(self.height, bottom + halo)
         rows = self.source.read(start, stop)
-        colours, alpha = rows[..., :-1], rows[..., -1:]
         inner = slice(top - start, bottom - start)
+        result, alpha = rows[inner, :, :-1], rows[inner, :, -1]
         if alpha.all():
-            return colours[inner]
+            return result
+        result = result.copy()
+        # In blocks of columns, so that memory does not grow with the width, and only where any
+        # is hidden.
+        for left in range(0, self.width, self._COLUMNS):
+            right = min(self.width, left + self._COLUMNS)
+            if not alpha[:, left:right].all():
+                first = max(0, left - halo)
+                made = self._filled(rows[:, first : right + halo])
+                result[:, left:right] = made[inner, left - first : right - first]
+        return result
+
+    def _filled(self, rows: Pixels) -> Pixels:
+        colours, alpha = rows[..., :-1], rows[..., -1:]
         known = (alpha > 0).astype(np.float32)
         filled = colours.astype(np.float32) * known
         for radius in self._RADII:
@@ -213,9 +227,9 @@ class OpaqueColours:
             filled = np.where(new, spread, filled)
             known = np.where(new, np.float32(1), known)
         if np.issubdtype(colours.dtype, np.floating):
-            return np.where(known > 0, filled, np.float32(0.5))[inner]
+            return np.where(known > 0, filled, np.float32(0.5))
         middle = (np.iinfo(colours.dtype).max + 1) / 2
-        return np.rint(np.where(known > 0, filled, middle)).astype(colours.dtype)[inner]
+        return np.rint(np.where(known > 0, filled, middle)).astype(colours.dtype)
 
 
 class Channels:
@@ -232,6 +246,19 @@ class Channels:
     def read(self, top: int, bottom: int) -> Pixels:
         """See ``Rows``."""
         return self.source.read(top, bottom)[..., self.first : self.end]
+
+
+class Together:
+    """Pictures of one size as the channels of one."""
+
+    def __init__(self, parts: Iterable[Rows]) -> None:
+        self.parts = list(parts)
+        self.height, self.width = self.parts[0].height, self.parts[0].width
+        self.channels = sum(part.channels for part in self.parts)
+
+    def read(self, top: int, bottom: int) -> Pixels:
+        """See ``Rows``."""
+        return np.concatenate([part.read(top, bottom) for part in self.parts], axis=2)
 
 
 def _box(values: NDArray[np.float32], radius: int) -> NDArray[np.float32]:
