@@ -77,9 +77,9 @@ class TiffPages:
         """
         height, width, channels = shape
         extras = extras_of(channels, about.extra)
+        colours = channels - len(extras)
         # Pages may be of other kinds than the first, whose profile it is.
-        fitting = about.icc is not None and fits(about.icc, 1 if channels == len(extras) + 1 else 3)
-        icc = about.icc if fitting else None
+        icc = about.icc if about.icc and fits(about.icc, colours) else None
         rows = max(1, min(height, _STRIP // (width * channels * dtype.itemsize)))
         # Differences along the row compress integers well, floats badly.
         predict = np.issubdtype(dtype, np.integer)
@@ -87,7 +87,7 @@ class TiffPages:
             _encoded(strips, rows, predict=predict),
             shape=(height, width) if channels == 1 else shape,
             dtype=dtype,
-            photometric="minisblack" if channels - len(extras) == 1 else "rgb",
+            photometric="minisblack" if colours == 1 else "rgb",
             planarconfig="contig" if channels > 1 else None,
             extrasamples=[_EXTRA[kind] for kind in extras] or None,
             rowsperstrip=rows,

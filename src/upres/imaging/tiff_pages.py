@@ -69,8 +69,10 @@ def pages_of(source: Path | bytes) -> tuple[list[Page], list[Page]]:
         found = [Page(i, *at) for i, at in enumerate(containers.tiff_directories(file))]
     if not found:
         raise ValueError("it has no pages")
-    pages = [page for page in found if containers.is_page(page.tags)] or found[:1]
-    return pages, [page for page in found if page not in pages]
+    pages = [page for page in found if containers.is_page(page.tags)]
+    if not pages:
+        return found[:1], found[1:]
+    return pages, [page for page in found if not containers.is_page(page.tags)]
 
 
 def decode_tiff(
