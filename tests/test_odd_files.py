@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import tifffile
 from PIL import Image, ImageCms, PngImagePlugin
+from PIL.ExifTags import Base as Tag
 
 from upres.errors import InputError
 from upres.imaging.encoder import encode
@@ -18,7 +19,8 @@ from upres.imaging.fidelity import compare
 from upres.imaging.filefacts import EXTRA
 from upres.imaging.picture import Frame, Picture
 from upres.imaging.profiles import to_srgb
-from upres.imaging.reader import read_facts, read_picture
+from upres.imaging.rare_tiff import libvips_reads
+from upres.imaging.reader import read_facts, read_picture, read_size
 from upres.imaging.streaming import open_streamed
 
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
@@ -357,6 +359,41 @@ def test_pages_of_any_kinds_beside_each_other(first):
     out, _ = encode(picture, "TIFF")
     for frame, again in zip(picture.frames, read_picture(out).frames, strict=True):
         np.testing.assert_array_equal(frame.pixels, again.pixels, strict=True)
+
+
+def test_a_file_that_states_no_bits_has_one(tmp_path):
+    """The default of TIFF 6.0, which scanned pages rely on."""
+    black = np.tile(np.arange(64) % 7 < 3, (32, 1))
+    path = tmp_path / "scan.tif"
+    tifffile.imwrite(path, black, photometric="minisblack", metadata=None)
+    data = path.read_bytes()
+    path.write_bytes(data.replace(struct.pack("<H", 258), struct.pack("<H", 65000), 1))
+    wanted = np.uint8(255) * black[..., None]
+    picture = read_picture(path)
+    assert picture.bits == 1
+    np.testing.assert_array_equal(picture.pixels, wanted)
+    with tifffile.TiffFile(path) as file:
+        tags = {tag.code: tag.value for tag in file.pages[0].tags}
+    assert Tag.BitsPerSample not in tags
+    assert not libvips_reads(tags)
+
+
+def test_colours_of_one_bit_are_refused():
+    """tifffile does not even read those that it wrote."""
+    with pytest.raises(InputError, match="3 channels of the type bool"):
+        read_picture(tiff(RAMP > 9000))
+
+
+def test_a_smaller_copy_that_stands_first_is_not_the_picture(tmp_path):
+    path = tmp_path / "camera.tif"
+    large = np.tile(RAMP, (3, 3, 1))
+    with tifffile.TiffWriter(path) as file:
+        file.write(RAMP, photometric="rgb", subfiletype=1, metadata=None)
+        file.write(large, photometric="rgb", metadata=None)
+    assert read_size(path) == (60, 30)
+    np.testing.assert_array_equal(read_picture(path).pixels, large)
+    # It reads whichever page stands first.
+    assert open_streamed(path, at_least=1) is None
 
 
 @pytest.mark.parametrize("form", ["PNG", "WEBP", "AVIF"])

@@ -472,6 +472,28 @@ def test_muon_changes_hidden_layers_and_adam_the_rest(order):
     assert len(adam.param_groups[0]["params"]) == parameters - 4
 
 
+@pytest.mark.parametrize(
+    ("average", "span", "shares"),
+    [
+        (0.999, 1.0, [1, 1, 1, 1, 1]),  # all alike, what it began with too
+        (0.999, 0.5, [1, 2, 3, 4, 5]),  # rising evenly
+        (0.75, 1.0, [3, 3, 3, 3, 4]),  # from the fourth step the decay is the shorter one
+    ],
+)
+def test_the_average_spans_what_the_recipe_says(average, span, shares):
+    changes = {"optimiser.average": average, "optimiser.span": span, "optimiser.rate": 0.1}
+    recipe = load_recipe("edsr-light", changes=changes)
+    learner = Learner(EDSR(2, blocks=1, channels=4), recipe, torch.device("cpu"))
+    history = [learner.network.tail.weight.detach().clone()]
+    for step in range(4):
+        learner.gradients(torch.rand(1, 3, 8, 8), torch.rand(1, 3, 16, 16), 2)
+        learner.prepare(0.1, step)
+        learner.update()
+        history.append(learner.network.tail.weight.detach().clone())
+    expected = sum(share * one for share, one in zip(shares, history, strict=True)) / sum(shares)
+    torch.testing.assert_close(learner.kept.tail.weight.detach(), expected)
+
+
 # The loop
 
 

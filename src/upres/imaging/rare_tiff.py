@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL.ExifTags import Base as Tag
 
 from upres.errors import InputError
-from upres.imaging.containers import is_multiplied, is_planar, reopened
+from upres.imaging.containers import is_multiplied, is_planar, reopened, tiff_bits
 from upres.imaging.filefacts import beyond_colours
 from upres.imaging.picture import stretched
 
@@ -28,7 +28,7 @@ def libvips_reads(tags: Mapping[int, Any]) -> bool:
     lie apart and are no colours, makes black tiles of compressions that it does not know, and
     divides by alpha what it was multiplied with only in plain colours of usual types.
     """
-    bits = max(tags.get(Tag.BitsPerSample, (8,)))
+    bits = tiff_bits(tags)
     gray = tags.get(Tag.PhotometricInterpretation) in _GRAYS
     apart = is_planar(tags) and (gray or Tag.TileWidth in tags)
     form = tags.get(Tag.SampleFormat, (_UNSIGNED,))[0]
@@ -74,6 +74,9 @@ def read_rare(source: Path | bytes, name: str, page: int, left_out: int) -> NDAr
         pixels = np.moveaxis(pixels, 0, -1)
     pixels = pixels.reshape(*pixels.shape[:2], -1)
     pixels = np.ascontiguousarray(pixels[..., : pixels.shape[2] - left_out])
+    # In pixels of several channels tifffile mixes up the order of bits: these stay refused.
+    if pixels.dtype == np.bool and pixels.shape[2] == 1:
+        pixels = pixels.astype(np.uint8)
     if pixels.dtype in (np.uint8, np.uint16) and bits < 8 * pixels.itemsize:
         pixels = stretched(pixels, bits, pixels.dtype)
     kinds = tuple(found.extrasamples)

@@ -27,7 +27,7 @@ from upres.imaging.containers import reopened
 from upres.imaging.decoding import decode, frames_of
 from upres.imaging.metadata import orientation
 from upres.imaging.picture import Picture
-from upres.imaging.tiff_pages import decode_tiff, pages_of
+from upres.imaging.tiff_pages import decode_tiff, first_page, pages_of
 
 # Content decides, not the suffix, and Pillow's dozens of rarer decoders stay out of reach. A JPEG
 # that holds several pictures opens as "MPO" by itself.
@@ -101,7 +101,7 @@ def read_size(source: Path | bytes, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> 
     with _explained(source) as name:
         image = _open(_check(source, name), name)
         if image is None or image.format == "TIFF":
-            first = pages_of(source)[0][0]
+            first = first_page(source)
             size, turned = first.size, first.turned
         else:
             size, turned = image.size, orientation(filefacts.exif(image), filefacts.xmp(image))

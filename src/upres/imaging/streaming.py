@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from upres.errors import InputError
-from upres.imaging.containers import tiff_directories
+from upres.imaging.containers import is_page, tiff_directories
 from upres.imaging.picture import Picture
 from upres.imaging.profiles import fits
 from upres.imaging.rare_tiff import libvips_reads
@@ -132,8 +132,10 @@ def open_streamed(path: Path, *, at_least: int) -> Picture | None:
         return None
     if facts.format == "TIFF":
         with path.open("rb") as file:
-            if not libvips_reads(next(tiff_directories(file))[1]):
-                return None
+            _, first = next(tiff_directories(file))
+        # libvips reads the page that stands first, be it a smaller copy.
+        if not is_page(first) or not libvips_reads(first):
+            return None
     try:
         image = pyvips.Image.new_from_file(str(path), access="sequential")
     except pyvips.Error:

@@ -75,6 +75,24 @@ def pages_of(source: Path | bytes) -> tuple[list[Page], list[Page]]:
     return pages, [page for page in found if not containers.is_page(page.tags)]
 
 
+def first_page(source: Path | bytes) -> Page:
+    """The first of ``pages_of``, without looking at those behind it.
+
+    Raises:
+        SyntaxError, struct.error, OSError, ValueError: it is damaged.
+    """
+    with containers.reopened(source) as file:
+        copy = None
+        for index, at in enumerate(containers.tiff_directories(file)):
+            page = Page(index, *at)
+            if containers.is_page(page.tags):
+                return page
+            copy = copy or page
+    if copy is None:
+        raise ValueError("it has no pages")
+    return copy
+
+
 def decode_tiff(
     image: Image.Image | None,
     source: Path | bytes,

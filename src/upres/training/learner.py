@@ -107,7 +107,8 @@ class Learner:
         """Set what the next step depends on, besides its patches."""
         self.rate.fill_(rate)
         # Early on the average follows quickly: the first weights are not worth remembering.
-        self.follow.fill_(1 - min(self.recipe.optimiser.average, (1 + step) / (10 + step)))
+        settings = self.recipe.optimiser
+        self.follow.fill_(max(1 - settings.average, 1 / (1 + settings.span * (step + 1))))
 
     def update(self) -> None:
         """Clip the gradients, take an optimiser step, move the average along."""

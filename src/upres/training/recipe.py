@@ -67,6 +67,8 @@ class OptimiserRecipe:
     momentum: Muon's.
     clip: largest norm of all gradients together; 0 is no limit.
     average: decay of the running average of the weights, which is what is kept; 0 for none.
+    span: how much of the run so far the average spans at most: at 0.1 the latest tenth or so, at
+        0.5 all of it with weights that rise evenly, at 1 all of it alike, what it began with too.
     """
 
     kind: Literal["adam", "adamw", "muon"] = "adam"
@@ -76,6 +78,7 @@ class OptimiserRecipe:
     weight_decay: float = 0.0
     clip: float = 0.0
     average: float = 0.0
+    span: float = 0.1
 
 
 @dataclass(frozen=True)
@@ -295,6 +298,7 @@ def _check(recipe: Recipe, where: str) -> None:
         ),
         ("optimiser.clip", optimiser.clip, optimiser.clip >= 0, "0 or more"),
         ("optimiser.average", optimiser.average, 0 <= optimiser.average < 1, "0 to below 1"),
+        ("optimiser.span", optimiser.span, 0 < optimiser.span <= 1, "over 0 and up to 1"),
         ("schedule.warmup", schedule.warmup, schedule.warmup >= 0, "0 or more"),
         (
             "schedule.milestones",
