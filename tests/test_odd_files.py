@@ -422,6 +422,60 @@ def test_a_profile_stands_in_pages_that_it_is_for():
         assert [page.tags.get(34675) is not None for page in file.pages] == [True, False]
 
 
+# Cameras' raw files, and what lies below a page
+
+
+def raw(below, colours=32803):
+    """A small picture, and what a sensor counted: below it or behind it."""
+    buffer = io.BytesIO()
+    with tifffile.TiffWriter(buffer) as file:
+        small = (RAMP // 256).astype(np.uint8)
+        file.write(small, photometric="rgb", subfiletype=1, subifds=int(below), metadata=None)
+        # Types whose channels are known to tifffile: what a sensor has are no colours to it.
+        counted = RAMP if colours == 34892 else RAMP[..., 0]
+        file.write(counted, photometric=colours, subfiletype=0, metadata=None)
+    return buffer.getvalue()
+
+
+RAW = {
+    "dng": raw(below=True),
+    "a linear dng": raw(below=True, colours=34892),
+    "pef": raw(below=False),
+    "raf": b"FUJIFILMCCD-RAW 0201FF",
+    "cr2": b"II*\0\x10\0\0\0CR\x02\0" + bytes(20),
+    "cr3": b"\0\0\0\x18ftypcrx \0\0\0\1",
+    "orf": b"IIRO\x08\0\0\0" + bytes(20),
+    "rw2": b"IIU\0\x18\0\0\0" + bytes(20),
+}
+
+
+@pytest.mark.parametrize("kind", RAW)
+def test_raw_files_are_no_pictures_yet(kind, tmp_path):
+    path = tmp_path / "photo.tif"
+    path.write_bytes(RAW[kind])
+    for read in (read_picture, read_facts, read_size):
+        with pytest.raises(InputError, match="raw file") as caught:
+            read(path)
+    assert "darktable" in caught.value.next_step
+
+
+def test_smaller_copies_below_a_page_are_said():
+    buffer = io.BytesIO()
+    large = np.tile(RAMP, (3, 3, 1))
+    with tifffile.TiffWriter(buffer, ome=True) as file:
+        file.write(large, photometric="rgb", subifds=1)
+        file.write(large[::2, ::2], photometric="rgb", subfiletype=1)
+    picture = read_picture(buffer.getvalue())
+    np.testing.assert_array_equal(picture.pixels, large)
+    assert "smaller copies and masks of pages are left out" in picture.notes
+
+
+@pytest.mark.parametrize("place", [1, 10**9, 4_000_000_000])
+def test_a_page_is_read_whatever_lies_below_it(place):
+    data = tiff(RAMP, extratags=[(330, 4, 1, place, True)])
+    np.testing.assert_array_equal(read_picture(data).pixels, RAMP)
+
+
 def test_the_limit_counts_every_page(tmp_path):
     data = pages((RAMP[:4, :4], 1), (np.zeros((200, 200, 3), np.uint16), 1), compression="deflate")
     with pytest.raises(InputError, match="over the limit of 1,000"):

@@ -17,6 +17,7 @@ _PIXELS = (b"IHDR", b"IDAT", b"IEND", b"fcTL", b"fdAT")
 
 BIG_TIFF = 43  # in the header, where others have 42
 Tags = TiffImagePlugin.ImageFileDirectory_v2
+_SUB_DIRECTORIES = 330
 
 
 def reopened(source: Path | bytes | io.BytesIO) -> BinaryIO:
@@ -60,18 +61,40 @@ def tiff_directories(file: BinaryIO) -> Iterator[tuple[int, Tags]]:
     Raises:
         SyntaxError, struct.error, OSError: it is damaged.
     """
-    file.seek(0)
-    head = file.read(8)
-    if head[2] == BIG_TIFF:
-        head += file.read(8)
-    offset, seen = TiffImagePlugin.ImageFileDirectory_v2(ifh=head).next, {0}
+    head = _tiff_head(file)
+    offset, seen = Tags(ifh=head).next, {0}
     while offset not in seen:
         seen.add(offset)
-        tags = TiffImagePlugin.ImageFileDirectory_v2(ifh=head)
-        file.seek(offset)
-        tags.load(file)
+        tags = _directory(file, head, offset)
         yield offset, tags
         offset = tags.next
+
+
+def sub_directories(file: BinaryIO, tags: Tags) -> Iterator[tuple[int, Tags]]:
+    """Places and tags of the directories below another one (Adobe PageMaker 6.0 TIFF Technical
+    Notes, SubIFDs): smaller copies of a page, or what a camera's file is for. Where one is damaged,
+    they end: the page itself may be whole.
+    """
+    places = tags.get(_SUB_DIRECTORIES, ())
+    head = _tiff_head(file)
+    for offset in places if isinstance(places, tuple) else (places,):
+        try:
+            yield offset, _directory(file, head, offset)
+        except (SyntaxError, struct.error, OSError, ValueError, TypeError):
+            return
+
+
+def _tiff_head(file: BinaryIO) -> bytes:
+    file.seek(0)
+    head = file.read(8)
+    return head + file.read(8) if head[2] == BIG_TIFF else head
+
+
+def _directory(file: BinaryIO, head: bytes, offset: int) -> Tags:
+    tags = Tags(ifh=head)
+    file.seek(offset)
+    tags.load(file)
+    return tags
 
 
 def tiff_bits(tags: Mapping[int, Any]) -> int:

@@ -27,6 +27,7 @@ from upres.imaging.containers import reopened
 from upres.imaging.decoding import decode, frames_of
 from upres.imaging.metadata import orientation
 from upres.imaging.picture import Picture
+from upres.imaging.raw import HEAD, refuse_raw_head
 from upres.imaging.tiff_pages import decode_tiff, first_page, pages_of
 
 # Content decides, not the suffix, and Pillow's dozens of rarer decoders stay out of reach. A JPEG
@@ -100,13 +101,12 @@ def read_size(source: Path | bytes, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> 
     """
     with _explained(source) as name:
         image = _open(_check(source, name), name)
-        if image is None or image.format == "TIFF":
-            first = first_page(source)
-            size, turned = first.size, first.turned
-        else:
-            size, turned = image.size, orientation(filefacts.exif(image), filefacts.xmp(image))
-        if image is not None:
-            image.close()
+        with image or nullcontext():
+            if image is None or image.format == "TIFF":
+                first = first_page(source, name)
+                size, turned = first.size, first.turned
+            else:
+                size, turned = image.size, orientation(filefacts.exif(image), filefacts.xmp(image))
         _limit(source, name, [size], max_pixels)
         return size[::-1] if turned >= 5 else size
 
@@ -120,10 +120,10 @@ def _read_tiff(
     only_first: bool = False,
     pixels: bool = True,
 ) -> Picture:
-    pages, copies = pages_of(source)
-    wanted = pages[:1] if only_first else pages
-    others = len(pages) - len(wanted)
     with image or nullcontext():
+        pages, copies = pages_of(source, name)
+        wanted = pages[:1] if only_first else pages
+        others = len(pages) - len(wanted)
         if pixels:
             _limit(source, name, [page.size for page in wanted], max_pixels)
         return decode_tiff(image, source, name, wanted, others=others, copies=copies, pixels=pixels)
@@ -191,7 +191,7 @@ def _check(source: Path | bytes, name: str) -> Path | io.BytesIO:
     if isinstance(source, bytes):
         if not source:
             raise InputError(f"{name} is empty", "pipe a picture into it")
-        _check_head(source[:4], name)
+        _check_head(source[:HEAD], name)
         return io.BytesIO(source)
     try:
         mode = source.stat().st_mode
@@ -200,7 +200,7 @@ def _check(source: Path | bytes, name: str) -> Path | io.BytesIO:
         if not stat.S_ISREG(mode):  # opening a pipe could wait for ever
             raise InputError(f"{name} is neither a file nor a folder", "give it alone, or as -")
         with source.open("rb") as file:
-            head = file.read(4)
+            head = file.read(HEAD)
         if not head:
             raise InputError(f"{name} is empty", "get it again from its source")
         _check_head(head, name)
@@ -213,7 +213,8 @@ def _check(source: Path | bytes, name: str) -> Path | io.BytesIO:
 
 
 def _check_head(head: bytes, name: str) -> None:
-    if head == b"MM\0+":
+    refuse_raw_head(head, name)
+    if head.startswith(b"MM\0+"):
         raise InputError(
             f"{name} is a BigTIFF with the highest byte first, which is not read",
             "convert it, for example with tiffcp -8 -L",

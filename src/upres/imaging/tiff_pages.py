@@ -1,9 +1,9 @@
 """TIFF files to pictures: every page by whichever decoder reads its kind of pixels right."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,7 @@ from upres.imaging.metadata import orientation
 from upres.imaging.modes import COLOURLESS, array_of, kind_of, made_plain
 from upres.imaging.picture import Extra, Frame, Kind, Picture, stretched
 from upres.imaging.profiles import fits, srgb_profile
+from upres.imaging.raw import refuse_raw_tags
 from upres.imaging.turning import upright
 
 _GRAY = (0, 1)  # PhotometricInterpretation
@@ -31,7 +32,7 @@ class Page:
     """A page of a TIFF, not decoded.
 
     Attributes:
-        index: its place among all directories of the file.
+        index: its place among the directories of the file; -1 for those below another one.
         offset: of its directory, in bytes.
     """
 
@@ -50,6 +51,11 @@ class Page:
         return containers.tiff_bits(self.tags)
 
     @property
+    def is_page(self) -> bool:
+        """Whether it is neither a smaller copy nor a mask, nor stands below another one."""
+        return self.index >= 0 and containers.is_page(self.tags)
+
+    @property
     def turned(self) -> int:
         """The orientation, 1 to 8."""
         stated = self.tags.get(Tag.Orientation)
@@ -58,39 +64,60 @@ class Page:
         return orientation(None, filefacts.xmp_tag(self.tags))
 
 
-def pages_of(source: Path | bytes) -> tuple[list[Page], list[Page]]:
+def pages_of(source: Path | bytes, name: str) -> tuple[list[Page], list[Page]]:
     """The pages of a file, at least one; and its other directories: pages' smaller copies and
-    masks, which cameras, scanners and geographic programs add.
+    masks, which cameras, scanners, microscopes and geographic programs add.
+
+    Args:
+        name: of the file, for people.
 
     Raises:
+        InputError: it is a camera's raw file.
         SyntaxError, struct.error, OSError, ValueError: it is damaged.
     """
     with containers.reopened(source) as file:
-        found = [Page(i, *at) for i, at in enumerate(containers.tiff_directories(file))]
+        found = list(_directories(file, name))
     if not found:
         raise ValueError("it has no pages")
-    pages = [page for page in found if containers.is_page(page.tags)]
+    pages = [page for page in found if page.is_page]
     if not pages:
         return found[:1], found[1:]
-    return pages, [page for page in found if not containers.is_page(page.tags)]
+    return pages, [page for page in found if not page.is_page]
 
 
-def first_page(source: Path | bytes) -> Page:
+def first_page(source: Path | bytes, name: str) -> Page:
     """The first of ``pages_of``, without looking at those behind it.
 
+    Args:
+        name: of the file, for people.
+
     Raises:
+        InputError: it is a camera's raw file.
         SyntaxError, struct.error, OSError, ValueError: it is damaged.
     """
     with containers.reopened(source) as file:
         copy = None
-        for index, at in enumerate(containers.tiff_directories(file)):
-            page = Page(index, *at)
-            if containers.is_page(page.tags):
+        for page in _directories(file, name):
+            if page.is_page:
                 return page
             copy = copy or page
     if copy is None:
         raise ValueError("it has no pages")
     return copy
+
+
+def _directories(file: BinaryIO, name: str) -> Iterator[Page]:
+    """All of a file, each before those below it.
+
+    Raises:
+        InputError: one holds what a camera's sensor counted.
+    """
+    for index, (offset, tags) in enumerate(containers.tiff_directories(file)):
+        below = [Page(-1, *at) for at in containers.sub_directories(file, tags)]
+        pages = [Page(index, offset, tags), *below]
+        for page in pages:
+            refuse_raw_tags(page.tags, name)
+        yield from pages
 
 
 def decode_tiff(
