@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pillow_heif
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -408,6 +409,12 @@ def animated(made, form):
     return saved(frames[0], form, save_all=True, append_images=frames[1:], duration=40)
 
 
+def heic(made):
+    buffer = io.BytesIO()
+    pillow_heif.from_bytes("RGB", made.shape[1::-1], made.tobytes()).save(buffer)
+    return buffer.getvalue()
+
+
 SEEDS = {}
 OTHERS = {
     "deep PNG": lambda made: encode(Picture(made.astype(np.uint16) * 257, "PNG"), "PNG")[0],
@@ -419,6 +426,7 @@ OTHERS = {
     "pages": lambda made: animated(made, "TIFF"),
     "palette": lambda made: saved(Image.fromarray(made).quantize(64), "TIFF"),
     "CMYK": lambda made: saved(Image.fromarray(made).convert("CMYK"), "JPEG"),
+    "HEIC": heic,
 }
 
 

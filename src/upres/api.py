@@ -17,7 +17,7 @@ from torch import Tensor
 from upres.errors import InputError, UsageError
 from upres.imaging.decoding import from_pil
 from upres.imaging.encoder import Encoding, encode
-from upres.imaging.formats import check_size, format_of
+from upres.imaging.formats import check_size, format_of, written_as, written_to
 from upres.imaging.holding import held_channels, holds_frames
 from upres.imaging.picture import Extra, Picture
 from upres.imaging.reader import DEFAULT_MAX_PIXELS, read_picture
@@ -421,8 +421,8 @@ def upscale_file(
     asked = format_of(Path(output)) if output else None
     frames = asked is None or holds_frames(asked)
     picture = read_picture(path, max_pixels=max_pixels, frames=frames)
-    kind = asked or picture.format
-    target = Path(output) if output else path.with_stem(f"{path.stem}-x{scale:g}")
+    target = Path(output) if output else written_to(path.with_stem(f"{path.stem}-x{scale:g}"))
+    kind = asked or written_as(picture.format, target)
     check_target(target, overwrite=overwrite, source=path)
     upscaler = load(model, scale=scale, device=device, precision=precision, fast=fast)
     check_size(kind, *upscaler.goal.size(picture.width, picture.height))

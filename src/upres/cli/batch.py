@@ -258,10 +258,10 @@ class _Chosen:
 
 
 def _job(source: Path, folder: Path, target: Path, form: str | None) -> Job:
-    from upres.imaging.formats import FORMATS
+    from upres.imaging.formats import FORMATS, written_to
 
     name = source.relative_to(folder)
-    place = target / name
+    place = written_to(target / name)
     if form is not None:
         place = place.with_suffix(FORMATS[form].suffixes[0])
     return Job(source, place, form, key=name.as_posix())
@@ -286,13 +286,12 @@ def _pictures(
     """Files with a picture's suffix in a stable order, and how many others there are. Hidden files
     and folders and the folder of the results are left alone, and links to folders not followed.
     """
-    from upres.imaging.formats import FORMATS
+    from upres.imaging.formats import READABLE
 
     if not os.path.isdir(folder):  # noqa: PTH112 - pathlib raises on names that are too long
         raise InputError(f"{folder} is not a folder", "for single pictures leave out 'batch'")
     if os.path.realpath(folder) == os.path.realpath(target):
         raise OutputError(f"{target} is the folder of the pictures", "choose another with -o")
-    suffixes = {suffix for kind in FORMATS.values() for suffix in kind.suffixes}
     found: list[Path] = []
     others = 0
     avoid = os.path.realpath(target)
@@ -302,7 +301,7 @@ def _pictures(
             f for f in folders if f[0] != "." and os.path.realpath(here / f) != avoid
         )
         for file in sorted(files):
-            suits = file[0] != "." and Path(file).suffix.lower() in suffixes
+            suits = file[0] != "." and Path(file).suffix.lower() in READABLE
             if suits and (here / file).relative_to(folder).as_posix() in chosen:
                 found.append(here / file)
             else:

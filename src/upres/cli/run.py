@@ -279,13 +279,13 @@ def _compute(
     advanced: Callable[[float, int], None],
 ) -> Callable[[], None]:
     """Everything up to the pixels; returns what is left to do: encode, write, report."""
-    from upres.imaging.formats import check_size, format_of
+    from upres.imaging.formats import check_size, format_of, written_as
     from upres.imaging.holding import check_frames, held_channels
     from upres.imaging.writer import check_disk
 
     began = time.perf_counter()
     wide, high = upscaler.goal.size(source.width, source.height)
-    kind = job.kind or source.format
+    kind = job.kind or written_as(source.format, job.target)
     picture = held_channels(source, kind)
     check_size(kind, wide, high)
     check_frames(picture, kind)

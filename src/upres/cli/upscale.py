@@ -108,7 +108,7 @@ def upscale(
 
 
 def _jobs(files: list[str], output: str | None, label: str | None) -> list[Job]:
-    from upres.imaging.formats import format_of
+    from upres.imaging.formats import format_of, written_to
 
     names = [name for file in files for name in _expanded(file)]
     if STREAM in names and len(names) > 1:
@@ -135,7 +135,7 @@ def _jobs(files: list[str], output: str | None, label: str | None) -> list[Job]:
         elif source is None:
             raise UsageError("a picture from standard input has no name", "name a file with -o")
         else:
-            beside = source if folder is None else folder / source.name
+            beside = written_to(source if folder is None else folder / source.name)
             target = beside if label is None else beside.with_stem(f"{beside.stem}-{label}")
             jobs.append(Job(source, target, named_by_size=label is None))
     refuse_collisions(jobs, os.path.realpath, "upscale them apart")

@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from upres.data.catalog import DIV2K, alone, fetch_set
-from upres.data.folders import SUFFIXES, partner
+from upres.data.folders import partner
 from upres.errors import InputError, ResourceError, WeightsError
 from upres.hashing import sha256_of
+from upres.imaging.formats import READABLE
 from upres.weights.hub import HubFile, fetch_file
 
 Note = Callable[[str], None]
@@ -257,7 +258,7 @@ def _files(folder: Path) -> list[Path]:
     if not is_folder(folder):
         return []
     return sorted(
-        p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith(".")
+        p for p in folder.iterdir() if p.suffix.lower() in READABLE and not p.name.startswith(".")
     )
 
 
@@ -269,7 +270,7 @@ def _unpack(known: EvaluationSet, archive: Path, home: Path) -> None:
         beside.mkdir(parents=True)
         with tarfile.open(archive) as packed:
             packed.extractall(beside, filter="data")
-        files = [p for p in beside.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file()]
+        files = [p for p in beside.rglob("*") if p.suffix.lower() in READABLE and p.is_file()]
         _verify(known, files)
         (beside / "HR").mkdir(exist_ok=True)
         for file in files:

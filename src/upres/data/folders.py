@@ -5,10 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from upres.errors import InputError
-
-SUFFIXES = frozenset(
-    (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".avif", ".gif", ".jp2")
-)
+from upres.imaging.formats import READABLE
 
 
 @dataclass(frozen=True)
@@ -107,7 +104,7 @@ def _tree(folder: Path) -> list[Path]:
     return sorted(
         path
         for path in paths
-        if path.suffix.lower() in SUFFIXES
+        if path.suffix.lower() in READABLE
         and not any(part.startswith(".") for part in path.relative_to(folder).parts)
         and runs.isdisjoint(path.parents)
         and path.is_file()

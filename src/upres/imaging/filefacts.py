@@ -75,6 +75,11 @@ def exif(image: Image.Image) -> bytes | None:
     raw = image.info.get("exif") or next(
         (_from_hex(image.info[key]) for key in _PNG_EXIF if key in image.info), None
     )
+    return exif_bytes(raw)
+
+
+def exif_bytes(raw: Any) -> bytes | None:
+    """A block with the head that JPEG wants, if it is one."""
     if not isinstance(raw, bytes) or not raw:
         return None
     # WebP's, AVIF's and PNG's come without, and a JPEG's that lacks it is found by no program.
@@ -237,9 +242,13 @@ def cicp(image: Image.Image, chunks: Sequence[tuple[bytes, bytes]]) -> tuple[int
     stated = containers.code_points(image) if image.format == "AVIF" else None
     if stated is None or "icc_profile" in image.info:
         return None
-    primaries, transfer = stated
+    return unusual_colours(*stated)
+
+
+def unusual_colours(primaries: int, transfer: int) -> tuple[int, ...] | None:
+    """``Picture.cicp`` of what an AVIF or HEIC states, None where everything shows it right."""
     usual = primaries in _USUAL_PRIMARIES and transfer in _USUAL_TRANSFER
-    reserved = max(stated) > 0xFF  # H.273 has a byte for each, and so has PNG
+    reserved = max(primaries, transfer) > 0xFF  # H.273 has a byte for each, and so has PNG
     return None if usual or reserved else (primaries, transfer, 0, 1)
 
 

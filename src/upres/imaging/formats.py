@@ -58,16 +58,44 @@ FORMATS: dict[str, Format] = {
 }
 
 
+# HEIC: what it holds, PNG holds without loss.
+_READ_ONLY = (".heic", ".heif", ".hif")
+_INSTEAD = "PNG"
+READABLE = frozenset(_READ_ONLY).union(*(kind.suffixes for kind in FORMATS.values()))
+
+
+def written_as(form: str, target: Path | None) -> str:
+    """The format of a result for which none was chosen.
+
+    Args:
+        form: the source's.
+        target: where it goes, with a name as ``written_to`` gives it.
+    """
+    if form in FORMATS:
+        return form
+    # A name that says another format is not a reason to write what it does not say.
+    return _INSTEAD if target is None else format_of(target)
+
+
+def written_to(path: Path) -> Path:
+    """A result's name after its source's, with another suffix where the format is not written."""
+    if path.suffix.lower() in _READ_ONLY:
+        return path.with_suffix(FORMATS[_INSTEAD].suffixes[0])
+    return path
+
+
 def format_of(path: Path) -> str:
     """The format that a file name asks for.
 
     Raises:
-        OutputError: no format has this suffix.
+        OutputError: no format has this suffix, or it is not written.
     """
     suffix = path.suffix.lower()
     for name, kind in FORMATS.items():
         if suffix in kind.suffixes:
             return name
+    if suffix in _READ_ONLY:
+        raise OutputError(f"{path} would be HEIC, which is read and not written", "use .png")
     known = ", ".join(kind.suffixes[0] for kind in FORMATS.values())
     raise OutputError(f"{path} ends in {suffix!r}, which is no known format", f"use one of {known}")
 

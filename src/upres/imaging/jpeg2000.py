@@ -17,7 +17,7 @@ _SYCC = b"colr\x01\x00\x00\x00\x00\x00\x12"
 
 
 def available() -> bool:
-    """Whether the extra "jpeg2000" is installed."""
+    """Whether the extra "codecs" is installed."""
     return importlib.util.find_spec("imagecodecs") is not None
 
 

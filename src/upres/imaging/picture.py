@@ -55,6 +55,27 @@ def stretched(values: NDArray[Any], bits: int, dtype: Any = np.uint16) -> NDArra
     return wide.astype(dtype)
 
 
+def divided(pixels: NDArray[Any], colours: int, transparency: int) -> NDArray[Any]:
+    """Colours that were multiplied by alpha as they are where nothing is transparent.
+
+    Args:
+        pixels: H x W x C.
+        colours: how many of the first channels they are.
+        transparency: the channel that they were multiplied by.
+    """
+    whole = pixels.dtype.kind in "iu"
+    top = np.iinfo(pixels.dtype).max if whole else 1
+    alpha = pixels[..., transparency : transparency + 1].astype(np.float64)
+    plain = np.divide(
+        pixels[..., :colours] * float(top),
+        alpha,
+        where=alpha > 0,
+        out=np.zeros((*pixels.shape[:2], colours)),
+    )
+    plain = np.rint(plain).clip(0, top) if whole else plain
+    return np.concatenate([plain.astype(pixels.dtype), pixels[..., colours:]], axis=2)
+
+
 @dataclass(frozen=True)
 class Frame:
     """One of several pictures in a file.
@@ -116,8 +137,8 @@ class Picture:
         intent: PNG's word that colours are sRGB, with a rendering intent of 0 to 3, or None.
         chromaticities: PNG's x and y of white, red, green and blue, or None.
         cicp: what colours mean as ITU-T H.273 numbers it (primaries, transfer, matrix, full range),
-            where PNG's chunk cICP or an AVIF's nclx says so; of RGB, so the matrix is 0. None also
-            for an AVIF in sRGB or with a profile.
+            where PNG's chunk cICP or the nclx of an AVIF or HEIC says so; of RGB, so the matrix is
+            0. None also for those in sRGB or with a profile.
         dpi: horizontal and vertical resolution, or None.
         calibration: how large a pixel is in a unit that other words in a TIFF name, or None.
         place: where on the Earth a GeoTIFF lies, or None.

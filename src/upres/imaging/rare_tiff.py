@@ -12,7 +12,7 @@ from PIL.ExifTags import Base as Tag
 from upres.errors import InputError
 from upres.imaging.containers import is_multiplied, is_planar, reopened, tiff_bits
 from upres.imaging.filefacts import beyond_colours
-from upres.imaging.picture import stretched
+from upres.imaging.picture import divided, stretched
 
 # TIFF 6.0: PhotometricInterpretation; Compression: none, LZW, JPEG, deflate (twice), PackBits.
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB = 0, 1, 2
@@ -82,27 +82,7 @@ def read_rare(source: Path | bytes, name: str, page: int, left_out: int) -> NDAr
     kinds = tuple(found.extrasamples)
     if is_multiplied({Tag.ExtraSamples: kinds}):
         colours = 1 if photometric in _GRAYS else 3
-        pixels = _divided(pixels, colours, colours + kinds.index(tifffile.EXTRASAMPLE.ASSOCALPHA))
+        pixels = divided(pixels, colours, colours + kinds.index(tifffile.EXTRASAMPLE.ASSOCALPHA))
     if photometric == _WHITE_IS_ZERO and pixels.dtype.kind == "u":
         pixels[..., 0] = np.iinfo(pixels.dtype).max - pixels[..., 0]
     return pixels
-
-
-def _divided(pixels: NDArray[Any], colours: int, transparency: int) -> NDArray[Any]:
-    """The first channels as they are where nothing is transparent.
-
-    Args:
-        colours: how many they are.
-        transparency: the channel that they were multiplied by.
-    """
-    whole = pixels.dtype.kind in "iu"
-    top = np.iinfo(pixels.dtype).max if whole else 1
-    alpha = pixels[..., transparency : transparency + 1].astype(np.float64)
-    plain = np.divide(
-        pixels[..., :colours] * float(top),
-        alpha,
-        where=alpha > 0,
-        out=np.zeros((*pixels.shape[:2], colours)),
-    )
-    plain = np.rint(plain).clip(0, top) if whole else plain
-    return np.concatenate([plain.astype(pixels.dtype), pixels[..., colours:]], axis=2)

@@ -25,6 +25,7 @@ from upres.errors import InputError, ResourceError, UpresError
 from upres.imaging import filefacts
 from upres.imaging.containers import reopened
 from upres.imaging.decoding import decode, frames_of
+from upres.imaging.heic import decode_heic, is_heic, open_heic
 from upres.imaging.metadata import orientation
 from upres.imaging.picture import Picture
 from upres.imaging.raw import HEAD, refuse_raw_head
@@ -70,7 +71,12 @@ def read_picture(
         InputError: missing, not a picture, damaged, too large, or of a kind that is not read.
     """
     with _explained(source) as name:
-        image = _open(_check(source, name), name)
+        data = _check(source, name)
+        if is_heic(source):
+            heic = open_heic(source, name)
+            _limit(source, name, [heic.size], max_pixels)
+            return decode_heic(heic)
+        image = _open(data, name)
         if image is None or image.format == "TIFF":
             return _read_tiff(image, source, name, max_pixels, only_first=not frames)
         with image:
@@ -86,7 +92,10 @@ def read_facts(source: Path | bytes) -> Picture:
         InputError: as ``read_picture``, as far as no pixels are decoded.
     """
     with _explained(source) as name:
-        image = _open(_check(source, name), name)
+        data = _check(source, name)
+        if is_heic(source):
+            return decode_heic(open_heic(source, name), pixels=False)
+        image = _open(data, name)
         if image is None or image.format == "TIFF":
             return _read_tiff(image, source, name, DEFAULT_MAX_PIXELS, pixels=False)
         with image:
@@ -100,15 +109,25 @@ def read_size(source: Path | bytes, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> 
         InputError: as ``read_picture``, as far as the header tells.
     """
     with _explained(source) as name:
-        image = _open(_check(source, name), name)
-        with image or nullcontext():
-            if image is None or image.format == "TIFF":
-                first = first_page(source, name)
-                size, turned = first.size, first.turned
-            else:
-                size, turned = image.size, orientation(filefacts.exif(image), filefacts.xmp(image))
+        data = _check(source, name)
+        if is_heic(source):
+            size, turned = open_heic(source, name).size, 1
+        else:
+            size, turned = _stored_size(source, data, name)
         _limit(source, name, [size], max_pixels)
         return size[::-1] if turned >= 5 else size
+
+
+def _stored_size(
+    source: Path | bytes, data: Path | io.BytesIO, name: str
+) -> tuple[tuple[int, int], int]:
+    """Width and height as they lie in the file, and its orientation."""
+    image = _open(data, name)
+    with image or nullcontext():
+        if image is None or image.format == "TIFF":
+            first = first_page(source, name)
+            return first.size, first.turned
+        return image.size, orientation(filefacts.exif(image), filefacts.xmp(image))
 
 
 def _read_tiff(
@@ -160,7 +179,7 @@ def _open(data: Path | io.BytesIO, name: str) -> Image.Image | None:
                     return None
             raise InputError(
                 f"{name} is not a picture that can be read",
-                "JPEG, PNG, WebP, TIFF, BMP, AVIF, GIF and JPEG 2000 can",
+                "JPEG, PNG, WebP, TIFF, BMP, AVIF, GIF, JPEG 2000 and HEIC can",
             ) from error
         finally:
             Image.MAX_IMAGE_PIXELS = limit
