@@ -106,6 +106,43 @@ def test_wide_colours_are_said_in_the_result_too():
     assert read_picture(encode(picture, "PNG")[0]).cicp == (9, 16, 0, 1)
 
 
+def test_a_profile_for_other_colours_is_left_out():
+    info = {"icc_profile": SRGB, "icc_profile_type": "prof"}
+    picture = read_picture(heic(BYTES[..., :1], "L", info=info))
+    assert picture.icc is None
+    assert picture.notes == ("the colour profile is for another kind of picture and is left out",)
+
+
+def test_what_is_no_xmp_is_said():
+    picture = read_picture(heic(BYTES[..., :3], "RGB", info={"xmp": b'{"a": 1}'}))
+    assert picture.xmp is None
+    assert picture.notes == ("metadata of the types mime are not carried over",)
+
+
+def test_what_belongs_to_the_main_picture_is_said():
+    light = {"max_content_light_level": 1000, "max_pic_average_light_level": 400}
+    info = {"content_light_level": light}
+    data = heic(BYTES[..., :3], "RGB", info=info).replace(b"mif1", b"tmap", 1)
+    beside = "a gain map for HDR, how bright it is and was seen"
+    (note,) = read_picture(data).notes
+    assert note == f"what belongs to the main picture ({beside}) is left out"
+
+
+def test_exif_alone_turns_nothing():
+    data = heic(BYTES[..., :3], "RGB", info={"exif": exif_with(6)})
+    picture = read_picture(data.replace(b"irot", b"free"))
+    np.testing.assert_array_equal(picture.pixels, BYTES[..., :3])
+    assert picture.turned == 1
+
+
+def test_other_pictures_called_heic_become_what_their_results_are_called(upres, tmp_path):
+    Image.fromarray(BYTES[..., :3]).save(tmp_path / "a.heic", "JPEG")
+    done = upres("a.heic", "--model", "bicubic", "-s", "2")
+    assert (done.returncode, done.stdout) == (0, b"a-x2.png\n")
+    with Image.open(tmp_path / "a-x2.png") as image:
+        assert image.format == "PNG"
+
+
 def test_the_main_one_of_several_is_read():
     other = np.zeros((20, 20, 3), np.uint8)
     picture = read_picture(heic(BYTES[..., :3], "RGB", beside=[other, other]))

@@ -4,6 +4,7 @@ import io
 import struct
 import subprocess
 import sys
+import tracemalloc
 import zlib
 
 import imagecodecs
@@ -425,10 +426,10 @@ def test_a_profile_stands_in_pages_that_it_is_for():
 # Cameras' raw files, and what lies below a page
 
 
-def raw(below, colours=32803):
+def raw(below, colours=32803, *, big=False):
     """A small picture, and what a sensor counted: below it or behind it."""
     buffer = io.BytesIO()
-    with tifffile.TiffWriter(buffer) as file:
+    with tifffile.TiffWriter(buffer, bigtiff=big) as file:
         small = (RAMP // 256).astype(np.uint8)
         file.write(small, photometric="rgb", subfiletype=1, subifds=int(below), metadata=None)
         # Types whose channels are known to tifffile: what a sensor has are no colours to it.
@@ -440,6 +441,7 @@ def raw(below, colours=32803):
 RAW = {
     "dng": raw(below=True),
     "a linear dng": raw(below=True, colours=34892),
+    "a large dng": raw(below=True, big=True),
     "pef": raw(below=False),
     "raf": b"FUJIFILMCCD-RAW 0201FF",
     "cr2": b"II*\0\x10\0\0\0CR\x02\0" + bytes(20),
@@ -459,10 +461,11 @@ def test_raw_files_are_no_pictures_yet(kind, tmp_path):
     assert "darktable" in caught.value.next_step
 
 
-def test_smaller_copies_below_a_page_are_said():
+@pytest.mark.parametrize("big", [False, True])
+def test_smaller_copies_below_a_page_are_said(big):
     buffer = io.BytesIO()
     large = np.tile(RAMP, (3, 3, 1))
-    with tifffile.TiffWriter(buffer, ome=True) as file:
+    with tifffile.TiffWriter(buffer, ome=True, bigtiff=big) as file:
         file.write(large, photometric="rgb", subifds=1)
         file.write(large[::2, ::2], photometric="rgb", subfiletype=1)
     picture = read_picture(buffer.getvalue())
@@ -470,10 +473,41 @@ def test_smaller_copies_below_a_page_are_said():
     assert "smaller copies and masks of pages are left out" in picture.notes
 
 
-@pytest.mark.parametrize("place", [1, 10**9, 4_000_000_000])
+def below(places, *, big=False):
+    """A TIFF that names directories below its page, true or not."""
+    kind = (16 if big else 4, len(places), places[0] if len(places) == 1 else places)
+    data = tiff(RAMP, bigtiff=big, extratags=[(65000, *kind, True)])
+    assert data.count(struct.pack("<HH", 65000, kind[0])) == 1
+    return data.replace(struct.pack("<HH", 65000, kind[0]), struct.pack("<HH", 330, kind[0]))
+
+
+@pytest.mark.parametrize("place", [0, 1, 10**9, 4_000_000_000, 2**63, 2**64 - 1])
 def test_a_page_is_read_whatever_lies_below_it(place):
-    data = tiff(RAMP, extratags=[(330, 4, 1, place, True)])
-    np.testing.assert_array_equal(read_picture(data).pixels, RAMP)
+    picture = read_picture(below([place], big=place >= 2**32))
+    np.testing.assert_array_equal(picture.pixels, RAMP)
+    assert picture.notes == ()
+
+
+def test_a_thousand_directories_below_take_no_memory():
+    data = below(list(range(8, 8 + 300_000, 3)))
+    tracemalloc.start()
+    try:
+        np.testing.assert_array_equal(read_picture(data).pixels, RAMP)
+        assert tracemalloc.get_traced_memory()[1] < 20 * len(data)
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_larger_picture_below_a_small_one_is_said(tmp_path):
+    path = tmp_path / "small-first.tif"
+    with tifffile.TiffWriter(path) as file:
+        file.write(RAMP, photometric="rgb", subfiletype=1, subifds=1, metadata=None)
+        file.write(np.tile(RAMP, (3, 3, 1)), photometric="rgb", metadata=None)
+    picture = read_picture(path)
+    assert picture.notes == ("a larger picture below the first page, 60 x 30, is not read",)
+    # A file's only page is streamed whatever it calls itself.
+    tifffile.imwrite(path, RAMP, photometric="rgb", subfiletype=1, metadata=None)
+    assert open_streamed(path, at_least=1) is not None
 
 
 def test_the_limit_counts_every_page(tmp_path):

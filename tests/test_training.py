@@ -851,6 +851,16 @@ def test_a_checkpoint_of_another_kind_of_device_is_taken(order):
     assert not any(group["capturable"] for group in learner.optimisers[1].param_groups)
 
 
+def test_a_checkpoint_from_before_there_was_a_field_is_taken(order, tmp_path):
+    run_order(order(), View(), after(2))
+    path = tmp_path / "run/last.pt"
+    state = torch.load(path, weights_only=True)
+    del state["recipe"]["optimiser"]["span"]
+    torch.save(state, path)
+    run_order(order(resume=True), View(), never)
+    assert torch.load(path, weights_only=True)["position"]["step"] > 2
+
+
 def test_a_damaged_checkpoint_is_refused(order, tmp_path):
     run_order(order(), View(), after(2))
     path = tmp_path / "run/last.pt"

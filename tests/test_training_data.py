@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import pillow_heif
 import pytest
 import torch
 from hypothesis import given
@@ -209,6 +210,20 @@ def test_low_resolution_files_that_do_not_fit_are_an_error(tmp_path, photo):
     with pytest.raises(InputError, match=r"32 x 31 pixels.*needs 32 x 32 at x2"):
         ready(tmp_path / "d", tmp_path)
     assert not list((tmp_path / "cache").rglob("low*"))
+
+
+def test_pictures_are_decoded_anew_once_they_can_be(pictures, tmp_path, monkeypatch):
+    made = np.random.default_rng(0).integers(0, 256, (70, 80, 3), np.uint8)
+    heif = pillow_heif.from_bytes("RGB", (80, 70), made.tobytes())
+    heif.save(pictures / "phone.heic", quality=-1, chroma=444, matrix_coefficients=0)
+    with monkeypatch.context() as hidden:
+        hidden.setattr("upres.imaging.heic.available", lambda: False)
+        prepared = ready(pictures, tmp_path)
+        assert len(prepared.entries) == 5
+        assert "needs pillow-heif" in prepared.skipped[0]
+    prepared = ready(pictures, tmp_path)
+    assert len(prepared.entries) == 6
+    assert prepared.skipped == ()
 
 
 def test_damaged_pictures_are_skipped_and_named(pictures, tmp_path):

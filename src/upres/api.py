@@ -407,7 +407,7 @@ def upscale_file(
 
     Args:
         output: its suffix chooses the format; None writes ``photo-x4.png`` style beside the source,
-            in the source's format.
+            in the source's format; of a HEIC in PNG.
         quality: 1 to 100 for lossy formats; None means 95, or lossless for a WebP that was.
         overwrite: replace an existing file.
 
@@ -422,7 +422,7 @@ def upscale_file(
     frames = asked is None or holds_frames(asked)
     picture = read_picture(path, max_pixels=max_pixels, frames=frames)
     target = Path(output) if output else written_to(path.with_stem(f"{path.stem}-x{scale:g}"))
-    kind = asked or written_as(picture.format, target)
+    kind = asked or written_as(picture.format, path, target)
     check_target(target, overwrite=overwrite, source=path)
     upscaler = load(model, scale=scale, device=device, precision=precision, fast=fast)
     check_size(kind, *upscaler.goal.size(picture.width, picture.height))

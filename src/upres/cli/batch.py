@@ -18,7 +18,7 @@ from upres.errors import BatchError, InputError, OutputError, UpresError, UsageE
 
 EXAMPLES = """
 Examples:
-  upres batch scans/                   into scans-x4/, names unchanged
+  upres batch scans/                   into scans-x4/, names unchanged (HEIC: .png)
   upres batch scans/ -o large -s 2     into large/, which is created
   upres batch scans/                   again: only what is missing or changed
   upres batch scans/ --include '*.tif' --format png
@@ -166,9 +166,7 @@ def batch(
     )
     if not dry_run:
         _make_folders(target, jobs)
-    with Journal(
-        target, key, source=folder, limits=f"max-pixels {max_pixels}", dry=dry_run
-    ) as journal:
+    with Journal(target, key, source=folder, limits=_limits(max_pixels), dry=dry_run) as journal:
         plan = {job: journal.todo(job.key, *_places(job)) for job in jobs}
         wanted = [
             replace(job, replaces=todo == "redo")
@@ -255,6 +253,15 @@ class _Chosen:
             return any(fnmatch(path, p) or fnmatch(name, p) for p in patterns)
 
         return (not self.include or matches(self.include)) and not matches(self.exclude)
+
+
+def _limits(max_pixels: int) -> str:
+    """What pictures may fail by here, and not elsewhere or later."""
+    from upres.imaging import heic, jpeg2000
+
+    extras = {"heic": heic.available(), "codecs": jpeg2000.available()}
+    missing = [f"no {extra}" for extra, there in extras.items() if not there]
+    return ", ".join([f"max-pixels {max_pixels}", *missing])
 
 
 def _job(source: Path, folder: Path, target: Path, form: str | None) -> Job:

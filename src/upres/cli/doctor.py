@@ -14,6 +14,7 @@ def doctor(json: options.Json = False) -> None:
     import torch
 
     import upres
+    from upres.imaging import heic, jpeg2000
     from upres.inference.device import choose, cpu_has_bfloat16, free_memory
     from upres.inference.onednn import available
     from upres.weights.store import home
@@ -32,6 +33,8 @@ def doctor(json: options.Json = False) -> None:
         "mps": "available" if torch.backends.mps.is_available() else "not available",
         "will use": f"{target.device.type} {target.precision} ({target.reason})",
         "free memory": f"{free_memory(torch.device('cpu')) / 2**30:.1f} GiB",
+        "HEIC": "read" if heic.available() else "not read: pip install 'upres[heic]'",
+        "rarer codecs": "read" if jpeg2000.available() else "not read: pip install 'upres[codecs]'",
         "downloads": _hub_cache(),
         "converted": str(home()),
         "hub": _hub_settings(),

@@ -285,7 +285,7 @@ def _compute(
 
     began = time.perf_counter()
     wide, high = upscaler.goal.size(source.width, source.height)
-    kind = job.kind or written_as(source.format, job.target)
+    kind = job.kind or written_as(source.format, job.source, job.target)
     picture = held_channels(source, kind)
     check_size(kind, wide, high)
     check_frames(picture, kind)

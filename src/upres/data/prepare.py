@@ -28,7 +28,9 @@ from upres.data.prepared import Entry, Prepared, degraded_name, low_starts
 from upres.data.rgb import read_partner, read_rgb
 from upres.errors import InputError, ResourceError
 from upres.hashing import seed_of, sha256_of
+from upres.imaging import heic
 from upres.imaging.degrade import light_photo
+from upres.imaging.formats import is_read_only
 from upres.imaging.reader import read_size
 from upres.imaging.resize import imresize
 
@@ -62,7 +64,10 @@ def prepare(
         InputError: pictures cannot be read, or low-resolution files do not fit them.
         ResourceError: the disk is full.
     """
-    key = hashlib.sha256(f"{FORMAT} {pictures.fingerprint} {sorted(sizes)}".encode()).hexdigest()
+    content = f"{FORMAT} {pictures.fingerprint} {sorted(sizes)}"
+    if not heic.available() and any(is_read_only(p.path) for p in pictures.train.values()):
+        content += " without HEIC"  # another folder, once it can be read
+    key = hashlib.sha256(content.encode()).hexdigest()
     folder = cache / key[:16]
     with _disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)

@@ -3,7 +3,7 @@
 import io
 import struct
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -18,6 +18,15 @@ _PIXELS = (b"IHDR", b"IDAT", b"IEND", b"fcTL", b"fdAT")
 BIG_TIFF = 43  # in the header, where others have 42
 Tags = TiffImagePlugin.ImageFileDirectory_v2
 _SUB_DIRECTORIES = 330
+_MOST_BELOW = 100
+_KIND_AND_SIZE = (
+    Tag.NewSubfileType,
+    Tag.ImageWidth,
+    Tag.ImageLength,
+    Tag.PhotometricInterpretation,
+)
+# Types of fields: SHORT, LONG, IFD, and BigTIFF's LONG8 and IFD8.
+_WHOLE = {3: "H", 4: "L", 13: "L", 16: "Q", 18: "Q"}
 
 
 def reopened(source: Path | bytes | io.BytesIO) -> BinaryIO:
@@ -70,18 +79,54 @@ def tiff_directories(file: BinaryIO) -> Iterator[tuple[int, Tags]]:
         offset = tags.next
 
 
-def sub_directories(file: BinaryIO, tags: Tags) -> Iterator[tuple[int, Tags]]:
-    """Places and tags of the directories below another one (Adobe PageMaker 6.0 TIFF Technical
-    Notes, SubIFDs): smaller copies of a page, or what a camera's file is for. Where one is damaged,
-    they end: the page itself may be whole.
+def directories_below(file: BinaryIO, offset: int) -> list[dict[int, int]]:
+    """What the directories below another one say about their kind and size (Adobe PageMaker 6.0
+    TIFF Technical Notes, SubIFDs): smaller copies of a page, or what a camera's file is for.
+
+    Nothing else of them is read: a file made for it could name as many as it has bytes, of any
+    length. Those that state no size are none; where the file ends, they end.
+
+    Args:
+        offset: of the other one.
     """
-    places = tags.get(_SUB_DIRECTORIES, ())
     head = _tiff_head(file)
-    for offset in places if isinstance(places, tuple) else (places,):
-        try:
-            yield offset, _directory(file, head, offset)
-        except (SyntaxError, struct.error, OSError, ValueError, TypeError):
-            return
+    order, big = "<" if head[:2] == b"II" else ">", head[2] == BIG_TIFF
+    found: list[dict[int, int]] = []
+    try:
+        below = _fields(file, offset, order, big=big, wanted=(_SUB_DIRECTORIES,))
+        for place in dict.fromkeys(below.get(_SUB_DIRECTORIES, ())):
+            fields = _fields(file, place, order, big=big, wanted=_KIND_AND_SIZE)
+            first = {tag: values[0] for tag, values in fields.items() if values}
+            if Tag.ImageWidth in first and Tag.ImageLength in first:
+                found.append(first)
+    except (struct.error, OSError, ValueError, OverflowError):
+        pass
+    return found
+
+
+def _fields(
+    file: BinaryIO, offset: int, order: str, *, big: bool, wanted: Collection[int]
+) -> dict[int, tuple[int, ...]]:
+    """Some fields of a directory, if they are whole numbers (TIFF 6.0, section 2; BigTIFF)."""
+    count_form, entry_form = ("Q", "HHQ8s") if big else ("H", "HHL4s")
+    count_form, entry_form = order + count_form, order + entry_form
+    file.seek(offset)
+    (count,) = struct.unpack(count_form, file.read(struct.calcsize(count_form)))
+    each = struct.calcsize(entry_form)
+    data = file.read(min(count, 0xFFFF) * each)
+    found = {}
+    for entry in struct.iter_unpack(entry_form, data[: len(data) // each * each]):
+        tag, kind, number, inside = entry
+        if tag not in wanted or kind not in _WHOLE:
+            continue
+        form = f"{order}{min(number, _MOST_BELOW)}{_WHOLE[kind]}"
+        size = struct.calcsize(form)
+        if number * struct.calcsize(order + _WHOLE[kind]) > len(inside):
+            (place,) = struct.unpack(order + ("Q" if big else "L"), inside)
+            file.seek(place)
+            inside = file.read(size)
+        found[tag] = struct.unpack(form, inside[:size])
+    return found
 
 
 def _tiff_head(file: BinaryIO) -> bytes:

@@ -64,22 +64,32 @@ _INSTEAD = "PNG"
 READABLE = frozenset(_READ_ONLY).union(*(kind.suffixes for kind in FORMATS.values()))
 
 
-def written_as(form: str, target: Path | None) -> str:
+def written_as(form: str, source: Path | None, target: Path | None) -> str:
     """The format of a result for which none was chosen.
 
     Args:
         form: the source's.
-        target: where it goes, with a name as ``written_to`` gives it.
+        source: its name; None for standard input.
+        target: where the result goes, by a name as ``written_to`` gives it; None for standard
+            output.
+
+    Raises:
+        OutputError: a format that is not written, in a name that says none.
     """
-    if form in FORMATS:
+    renamed = source is not None and is_read_only(source)
+    if form in FORMATS and (target is None or not renamed):
         return form
-    # A name that says another format is not a reason to write what it does not say.
     return _INSTEAD if target is None else format_of(target)
+
+
+def is_read_only(path: Path) -> bool:
+    """Whether a name says a format that is read and not written."""
+    return path.suffix.lower() in _READ_ONLY
 
 
 def written_to(path: Path) -> Path:
     """A result's name after its source's, with another suffix where the format is not written."""
-    if path.suffix.lower() in _READ_ONLY:
+    if is_read_only(path):
         return path.with_suffix(FORMATS[_INSTEAD].suffixes[0])
     return path
 
@@ -94,7 +104,7 @@ def format_of(path: Path) -> str:
     for name, kind in FORMATS.items():
         if suffix in kind.suffixes:
             return name
-    if suffix in _READ_ONLY:
+    if is_read_only(path):
         raise OutputError(f"{path} would be HEIC, which is read and not written", "use .png")
     known = ", ".join(kind.suffixes[0] for kind in FORMATS.values())
     raise OutputError(f"{path} ends in {suffix!r}, which is no known format", f"use one of {known}")

@@ -14,10 +14,20 @@ from upres.imaging import filefacts
 from upres.imaging.containers import reopened
 from upres.imaging.metadata import orientation
 from upres.imaging.picture import Picture, divided, stretched
+from upres.imaging.profiles import fits
 
 # ISO/IEC 23008-12, annex B: pictures and sequences of pictures that HEVC compressed.
 _BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs"}
 _ANY_CODEC = {b"mif1", b"msf1"}
+_GAIN_MAP = b"tmap"
+# pillow-heif calls any text of a MIME type XMP.
+_XMP_SIGNS = (b"<x:xmpmeta", b"<rdf:RDF", b"<?xpacket")
+_LIGHT = (
+    "content_light_level",
+    "mastering_display_colour_volume",
+    "ambient_viewing_environment",
+    "nominal_diffuse_white_luminance",
+)
 
 
 @dataclass(frozen=True)
@@ -27,10 +37,14 @@ class Heic:
     Attributes:
         image: its main picture, as pillow-heif has it.
         count: how many pictures it holds.
+        turned: whether it says that the picture is to be turned.
+        gain_map: whether it holds a map of how much brighter HDR is (ISO 21496-1).
     """
 
     image: Any
     count: int
+    turned: bool
+    gain_map: bool
 
     @property
     def size(self) -> tuple[int, int]:
@@ -39,16 +53,24 @@ class Heic:
         return int(width), int(height)
 
 
+def available() -> bool:
+    """Whether the extra "heic" is installed."""
+    return importlib.util.find_spec("pillow_heif") is not None
+
+
 def is_heic(source: Path | bytes) -> bool:
     """Whether a file says so in its first box (ISO/IEC 14496-12, 4.3)."""
     with reopened(source) as file:
-        head = file.read(8)
-        if head[4:] != b"ftyp":
-            return False
-        brands = file.read(min(int.from_bytes(head[:4], "big"), 256) - 8)
-    compatible = {brands[at : at + 4] for at in range(8, len(brands) - 3, 4)}
-    main = brands[:4]
-    return main in _BRANDS or (main in _ANY_CODEC and not compatible.isdisjoint(_BRANDS))
+        main, *compatible = _brands(file.read(256)) or [b""]
+    return main in _BRANDS or (main in _ANY_CODEC and not _BRANDS.isdisjoint(compatible))
+
+
+def _brands(head: bytes) -> list[bytes]:
+    """The main one, and those that it is compatible with."""
+    if head[4:8] != b"ftyp":
+        return []
+    box = head[8 : max(8, int.from_bytes(head[:4], "big"))]
+    return [box[:4], *(box[at : at + 4] for at in range(8, len(box) - 3, 4))]
 
 
 def open_heic(source: Path | bytes, name: str) -> Heic:
@@ -61,7 +83,7 @@ def open_heic(source: Path | bytes, name: str) -> Heic:
         InputError: pillow-heif is missing.
         ValueError, RuntimeError, EOFError, SyntaxError: it is damaged.
     """
-    if importlib.util.find_spec("pillow_heif") is None:
+    if not available():
         raise InputError(
             f"{name} is HEIC, which needs pillow-heif",
             "pip install 'upres[heic]', or export it as JPEG or TIFF",
@@ -70,7 +92,13 @@ def open_heic(source: Path | bytes, name: str) -> Heic:
 
     data = source if isinstance(source, bytes) else source.read_bytes()
     found = pillow_heif.open_heif(data, convert_hdr_to_8bit=False, hdr_to_16bit=False)
-    return Heic(found[found.primary_index], len(found))
+    stated = data.partition(b"mdat")[0]
+    return Heic(
+        image=found[found.primary_index],
+        count=len(found),
+        turned=b"irot" in stated or b"imir" in stated,
+        gain_map=_GAIN_MAP in _brands(data[:256]),
+    )
 
 
 def decode_heic(file: Heic, *, pixels: bool = True) -> Picture:
@@ -91,11 +119,15 @@ def decode_heic(file: Heic, *, pixels: bool = True) -> Picture:
         made = _pixels(image, channels, bits)
     else:
         made = np.empty((0, 0, channels), np.uint16 if bits > 8 else np.uint8)
-    raw, icc = info.get("exif"), info.get("icc_profile") or None
-    exif, xmp = filefacts.exif_bytes(raw), info.get("xmp") or None
-    stated = info.get("nclx_profile")
+    exif, xmp, notes = filefacts.exif_bytes(info.get("exif")), info.get("xmp"), _left_out(file)
+    if not _is_xmp(xmp):
+        xmp = None
+    stated, icc = info.get("nclx_profile"), info.get("icc_profile") or None
+    if icc and not fits(icc, channels):
+        notes.append("the colour profile is for another kind of picture and is left out")
+        icc = None
     cicp = None
-    if stated and not icc:
+    if stated and not info.get("icc_profile"):
         points = stated["color_primaries"], stated["transfer_characteristics"]
         cicp = filefacts.unusual_colours(*map(int, points))
     return Picture(
@@ -103,12 +135,12 @@ def decode_heic(file: Heic, *, pixels: bool = True) -> Picture:
         format="HEIC",
         kind="gray" if gray else "RGB",
         bits=bits,
-        turned=orientation(exif, xmp),
+        turned=orientation(exif, xmp) if file.turned else 1,
         icc=icc,
         exif=exif,
         xmp=xmp,
         cicp=cicp,
-        notes=tuple(_left_out(file)),
+        notes=tuple(notes),
     )
 
 
@@ -122,6 +154,10 @@ def _pixels(image: Any, channels: int, bits: int) -> NDArray[Any]:
     return made
 
 
+def _is_xmp(text: bytes | None) -> bool:
+    return any(sign in (text or b"") for sign in _XMP_SIGNS)
+
+
 def _left_out(file: Heic) -> list[str]:
     """What stands beside the main picture, in words."""
     info, notes = file.image.info, []
@@ -131,8 +167,17 @@ def _left_out(file: Heic) -> list[str]:
     beside = [kind.replace("/", ":").rpartition(":")[2] for kind in info.get("aux", ())]
     if info.get("depth_images"):
         beside.append("depth")
+    if file.gain_map:
+        beside.append("a gain map for HDR")
+    if any(name in info for name in _LIGHT):
+        beside.append("how bright it is and was seen")
+    if info.get("pixel_aspect_ratio", (1, 1)) not in ((1, 1), [1, 1]):
+        beside.append("the shape of its pixels")
     if beside:
         notes.append(f"what belongs to the main picture ({', '.join(beside)}) is left out")
-    if others := {str(block.get("type")) for block in info.get("metadata", ())}:
+    others = {str(block.get("type")) for block in info.get("metadata", ())}
+    if info.get("xmp") and not _is_xmp(info["xmp"]):
+        others.add("mime")
+    if others:
         notes.append(f"metadata of the types {', '.join(sorted(others))} are not carried over")
     return notes

@@ -140,12 +140,11 @@ def _read_tiff(
     pixels: bool = True,
 ) -> Picture:
     with image or nullcontext():
-        pages, copies = pages_of(source, name)
-        wanted = pages[:1] if only_first else pages
-        others = len(pages) - len(wanted)
+        found = pages_of(source, name)
+        wanted = found.first_alone() if only_first else found
         if pixels:
-            _limit(source, name, [page.size for page in wanted], max_pixels)
-        return decode_tiff(image, source, name, wanted, others=others, copies=copies, pixels=pixels)
+            _limit(source, name, [page.size for page in wanted.pages], max_pixels)
+        return decode_tiff(image, source, name, wanted, pixels=pixels)
 
 
 @contextmanager

@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from upres.errors import InputError
-from upres.imaging.containers import is_page, tiff_directories
 from upres.imaging.picture import Picture
 from upres.imaging.profiles import fits
 from upres.imaging.rare_tiff import libvips_reads
 from upres.imaging.reader import read_facts
+from upres.imaging.tiff_pages import first_page
 from upres.imaging.vips import reason, vips
 
 # Formats that are decoded from the top down.
@@ -131,10 +131,9 @@ def open_streamed(path: Path, *, at_least: int) -> Picture | None:
     if facts.format not in _FORMATS or not plain or facts.turned != 1 or facts.frames:
         return None
     if facts.format == "TIFF":
-        with path.open("rb") as file:
-            _, first = next(tiff_directories(file))
-        # libvips reads the page that stands first, be it a smaller copy.
-        if not is_page(first) or not libvips_reads(first):
+        first = first_page(path, str(path))
+        # libvips reads the directory that stands first, be it a smaller copy.
+        if first.index or not libvips_reads(first.tags):
             return None
     try:
         image = pyvips.Image.new_from_file(str(path), access="sequential")

@@ -1,7 +1,8 @@
 """TIFF files to pictures: every page by whichever decoder reads its kind of pixels right."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -27,12 +28,16 @@ _GRAY = (0, 1)  # PhotometricInterpretation
 _REDUCED = ("RGB", "RGBA", "CMYK", "LAB")
 
 
+def _size(tags: Mapping[int, Any]) -> tuple[int, int]:
+    return int(tags[Tag.ImageWidth]), int(tags[Tag.ImageLength])
+
+
 @dataclass(frozen=True)
 class Page:
     """A page of a TIFF, not decoded.
 
     Attributes:
-        index: its place among the directories of the file; -1 for those below another one.
+        index: its place among all directories of the file.
         offset: of its directory, in bytes.
     """
 
@@ -43,7 +48,7 @@ class Page:
     @property
     def size(self) -> tuple[int, int]:
         """Width and height as they lie in the file."""
-        return int(self.tags[Tag.ImageWidth]), int(self.tags[Tag.ImageLength])
+        return _size(self.tags)
 
     @property
     def bits(self) -> int:
@@ -52,8 +57,8 @@ class Page:
 
     @property
     def is_page(self) -> bool:
-        """Whether it is neither a smaller copy nor a mask, nor stands below another one."""
-        return self.index >= 0 and containers.is_page(self.tags)
+        """Whether it is neither a smaller copy nor a mask."""
+        return containers.is_page(self.tags)
 
     @property
     def turned(self) -> int:
@@ -64,9 +69,47 @@ class Page:
         return orientation(None, filefacts.xmp_tag(self.tags))
 
 
-def pages_of(source: Path | bytes, name: str) -> tuple[list[Page], list[Page]]:
-    """The pages of a file, at least one; and its other directories: pages' smaller copies and
-    masks, which cameras, scanners, microscopes and geographic programs add.
+@dataclass(frozen=True)
+class Pages:
+    """What a file holds, not decoded.
+
+    Attributes:
+        pages: those to read, at least one.
+        copies: other directories: pages' smaller copies and masks, which cameras, scanners and
+            geographic programs add.
+        below: what directories below others say, as microscopes' programs and cameras add them.
+        others: how many more pages there are.
+    """
+
+    pages: list[Page]
+    copies: list[Page]
+    below: list[dict[int, int]]
+    others: int = 0
+
+    def first_alone(self) -> "Pages":
+        """The same without the other pages."""
+        return replace(self, pages=self.pages[:1], others=len(self.pages) - 1)
+
+    @property
+    def beside(self) -> list[str]:
+        """What is neither read nor counted, in words."""
+        width, height = self.pages[0].size
+        larger = [
+            size
+            for size in (_size(one) for one in self.below if containers.is_page(one))
+            if math.prod(size) > width * height
+        ]
+        notes = []
+        if larger:
+            wide, high = max(larger, key=math.prod)
+            notes.append(f"a larger picture below the first page, {wide} x {high}, is not read")
+        if self.copies or len(self.below) > len(larger):
+            notes.append("smaller copies and masks of pages are left out")
+        return notes
+
+
+def pages_of(source: Path | bytes, name: str) -> Pages:
+    """Look at all directories of a file.
 
     Args:
         name: of the file, for people.
@@ -76,13 +119,14 @@ def pages_of(source: Path | bytes, name: str) -> tuple[list[Page], list[Page]]:
         SyntaxError, struct.error, OSError, ValueError: it is damaged.
     """
     with containers.reopened(source) as file:
-        found = list(_directories(file, name))
+        both = list(_directories(file, name))
+    found, below = [page for page, _ in both], [one for _, some in both for one in some]
     if not found:
         raise ValueError("it has no pages")
     pages = [page for page in found if page.is_page]
     if not pages:
-        return found[:1], found[1:]
-    return pages, [page for page in found if not page.is_page]
+        return Pages(found[:1], found[1:], below)
+    return Pages(pages, [page for page in found if not page.is_page], below)
 
 
 def first_page(source: Path | bytes, name: str) -> Page:
@@ -97,7 +141,7 @@ def first_page(source: Path | bytes, name: str) -> Page:
     """
     with containers.reopened(source) as file:
         copy = None
-        for page in _directories(file, name):
+        for page, _ in _directories(file, name):
             if page.is_page:
                 return page
             copy = copy or page
@@ -106,28 +150,25 @@ def first_page(source: Path | bytes, name: str) -> Page:
     return copy
 
 
-def _directories(file: BinaryIO, name: str) -> Iterator[Page]:
-    """All of a file, each before those below it.
+def _directories(file: BinaryIO, name: str) -> Iterator[tuple[Page, list[dict[int, int]]]]:
+    """All of a file, and what those below each say.
 
     Raises:
         InputError: one holds what a camera's sensor counted.
     """
     for index, (offset, tags) in enumerate(containers.tiff_directories(file)):
-        below = [Page(-1, *at) for at in containers.sub_directories(file, tags)]
-        pages = [Page(index, offset, tags), *below]
-        for page in pages:
-            refuse_raw_tags(page.tags, name)
-        yield from pages
+        below = containers.directories_below(file, offset)
+        for one in (tags, *below):
+            refuse_raw_tags(one, name)
+        yield Page(index, offset, tags), below
 
 
 def decode_tiff(
     image: Image.Image | None,
     source: Path | bytes,
     name: str,
-    pages: list[Page],
+    found: Pages,
     *,
-    others: int = 0,
-    copies: Sequence[Page] = (),
     pixels: bool = True,
 ) -> Picture:
     """A picture from pages of a TIFF.
@@ -135,20 +176,17 @@ def decode_tiff(
     Args:
         image: the file as Pillow opened it, or None where it does not know the first page's pixels.
         name: of the file, for people.
-        pages: those to read.
-        others: how many more of them there are.
-        copies: the file's other directories.
+        found: what to read.
         pixels: False leaves them out; only their number of channels and type are right then.
 
     Raises:
         InputError: its kind of pixels is not read, or it is damaged.
     """
     notes: list[str] = []
-    first, tags = pages[0], pages[0].tags
-    if others:
-        notes.append(f"only the first of {len(pages) + others} pages is kept")
-    if copies:
-        notes.append("smaller copies and masks of pages are left out")
+    pages, first, tags = found.pages, found.pages[0], found.pages[0].tags
+    if found.others:
+        notes.append(f"only the first of {len(pages) + found.others} pages is kept")
+    notes += found.beside
     place = None
     # Of several pages only the first one's would be known, and no axis may have been turned.
     if len(pages) == 1 and first.turned == 1:
@@ -183,7 +221,7 @@ def decode_tiff(
         frames = [Frame(_empty(first, extra))] * len(pages)
     bits = first.bits
     # Cameras put a small picture first, and tell everything there.
-    told = [first, *(page for page in copies if page.index == 0)]
+    told = [first, *(page for page in found.copies if page.index == 0)]
     missing = {no_data_of(page.tags) for page in pages}
     return Picture(
         pixels=frames[0].pixels,

@@ -17,7 +17,7 @@ from upres.training.checkpoint import load_checkpoint, save_checkpoint
 from upres.training.distributed import Processes
 from upres.training.learner import Learner
 from upres.training.patches import PatchStore
-from upres.training.recipe import Recipe
+from upres.training.recipe import Recipe, build_recipe
 from upres.training.schedule import rate_factor
 from upres.training.steps import steps_for
 
@@ -274,7 +274,8 @@ def _save(run: Run, position: Position, state: Mapping[str, Any]) -> None:
 
 def _check_same(run: Run, state: Mapping[str, Any]) -> None:
     """A run goes on as it began, or its result would tell a wrong story."""
-    begun = _flat(state["recipe"]) | state["begun"]
+    # What recipes of an older upres did not say had the value that is the default now.
+    begun = _flat(build_recipe(state["recipe"]).to_mapping()) | state["begun"]
     asked = _flat(run.recipe.to_mapping()) | _begun(run)
     for key in asked:
         if key not in _MAY_CHANGE and begun.get(key) != asked[key]:
