@@ -6,7 +6,7 @@ import io
 import numpy as np
 import pillow_heif
 import pytest
-from PIL import Image, ImageCms
+from PIL import Image, ImageCms, ImageOps
 
 from upres.errors import InputError, OutputError
 from upres.imaging.encoder import encode
@@ -72,17 +72,21 @@ def test_colours_multiplied_by_alpha_are_divided():
     np.testing.assert_array_equal(picture.pixels[..., 3:], alpha)
 
 
-def test_it_is_turned_once_and_by_the_file(tmp_path):
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_it_is_turned_once_and_by_the_file(orientation, tmp_path):
     """A phone states the turn twice: in its boxes, and in EXIF."""
     path = tmp_path / "IMG_1.HEIC"
-    path.write_bytes(heic(BYTES[..., :3], "RGB", info={"exif": exif_with(6)}))
+    path.write_bytes(heic(BYTES[..., :3], "RGB", info={"exif": exif_with(orientation)}))
+    image = Image.fromarray(BYTES[..., :3])
+    image.getexif()[0x0112] = orientation
+    wanted = ImageOps.exif_transpose(image)
     picture = read_picture(path)
-    np.testing.assert_array_equal(picture.pixels, np.rot90(BYTES[..., :3], -1))
-    assert read_size(path) == (40, 62)
-    assert picture.turned == 6
+    np.testing.assert_array_equal(picture.pixels, np.asarray(wanted))
+    assert read_size(path) == wanted.size
+    assert picture.turned == orientation
     out, _ = encode(picture, "JPEG")
     with Image.open(io.BytesIO(out)) as image:
-        assert image.size == (40, 62)
+        assert image.size == wanted.size
         assert dict(image.getexif()) == {0x0112: 1, 0x010F: "A maker"}
 
 
