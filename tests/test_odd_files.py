@@ -362,6 +362,43 @@ def test_pages_of_any_kinds_beside_each_other(first):
         np.testing.assert_array_equal(frame.pixels, again.pixels, strict=True)
 
 
+def test_pages_that_are_alike_are_read_together():
+    """Stacks of floats: one by one they took the square of their number."""
+    rng = np.random.default_rng(0)
+    stack = [rng.random((9, 14)).astype(np.float32) for _ in range(4)]
+    other = rng.integers(0, 2**16, (9, 14, 3), np.uint16)
+    written = [*stack[:3], other, other // 2, stack[3], stack[0][:5]]
+    turns = [1, 6, 3, 1, 8, 1, 1]
+    buffer = io.BytesIO()
+    with tifffile.TiffWriter(buffer) as file:
+        for made, turn in zip(written, turns, strict=True):
+            kind = "rgb" if made.ndim == 3 else "minisblack"
+            tags = [(274, 3, 1, turn, True)]
+            file.write(made, photometric=kind, extratags=tags, metadata=None)
+    picture = read_picture(buffer.getvalue())
+    quarters = {1: 0, 3: 2, 6: -1, 8: 1}
+    for frame, made, turn in zip(picture.frames, written, turns, strict=True):
+        wanted = np.rot90(made.reshape(*made.shape[:2], -1), quarters[turn])
+        np.testing.assert_array_equal(frame.pixels, wanted, strict=True)
+
+
+def test_one_damaged_page_of_many_is_said(tmp_path):
+    path = tmp_path / "stack.tif"
+    rng = np.random.default_rng(0)
+    stack = rng.random((5, 40, 40)).astype(np.float32)
+    with tifffile.TiffWriter(path) as file:
+        for made in stack:
+            file.write(made, compression="deflate", metadata=None)
+    with tifffile.TiffFile(path) as file:
+        place = file.pages[3].dataoffsets[0]
+    np.testing.assert_array_equal(read_picture(path).frames[4].pixels[..., 0], stack[4])
+    data = bytearray(path.read_bytes())
+    data[place : place + 40] = b"\xff" * 40
+    path.write_bytes(data)
+    with pytest.raises(InputError, match="damaged"):
+        read_picture(path)
+
+
 def test_a_file_that_states_no_bits_has_one(tmp_path):
     """The default of TIFF 6.0, which scanned pages rely on."""
     black = np.tile(np.arange(64) % 7 < 3, (32, 1))

@@ -24,6 +24,7 @@ def read_deep(
     name: str,
     *,
     page: int | None = None,
+    count: int = 1,
     tags: Mapping[int, Any] | None = None,
     extra: tuple[Extra, ...] = (),
 ) -> tuple[NDArray[Any], Kind, str | None]:
@@ -32,6 +33,8 @@ def read_deep(
 
     Args:
         page, tags: of a TIFF file.
+        count: how many pages from this one on, all alike and such as libvips reads; they come one
+            below the other. Opening a file anew for each would take the square of their number.
         extra: what its channels beyond colours are, if bands are wanted; see ``Picture``.
 
     Returns:
@@ -48,7 +51,7 @@ def read_deep(
 
     options: dict[str, Any] = {"access": "sequential", "fail_on": "error"}
     if page is not None:
-        options["page"] = page
+        options |= {"page": page, "n": count}
     try:
         if isinstance(source, bytes):
             image = pyvips.Image.new_from_buffer(source, "", **options)

@@ -20,12 +20,25 @@ from upres.imaging.metadata import orientation
 from upres.imaging.modes import COLOURLESS, array_of, kind_of, made_plain
 from upres.imaging.picture import Extra, Frame, Kind, Picture, stretched
 from upres.imaging.profiles import fits, srgb_profile
+from upres.imaging.rare_tiff import libvips_reads
 from upres.imaging.raw import refuse_raw_tags
 from upres.imaging.turning import upright
 
 _GRAY = (0, 1)  # PhotometricInterpretation
 # Modes that Pillow reads in 8 bits where nobody reads all of them.
 _REDUCED = ("RGB", "RGBA", "CMYK", "LAB")
+# What pages that are read together have in common.
+_ALIKE = (
+    Tag.ImageWidth,
+    Tag.ImageLength,
+    Tag.BitsPerSample,
+    Tag.SampleFormat,
+    Tag.SamplesPerPixel,
+    Tag.PhotometricInterpretation,
+    Tag.ExtraSamples,
+    Tag.PlanarConfiguration,
+    Tag.Compression,
+)
 
 
 def _size(tags: Mapping[int, Any]) -> tuple[int, int]:
@@ -205,12 +218,11 @@ def decode_tiff(
     reader = _Reader(image, source, name, extra, tags.get(Tag.InterColorProfile), notes)
     kind, icc = reader.kind(first), reader.icc
     if pixels:
-        frames = []
-        for page in pages:
-            made, page_kind, page_icc = reader.read(page)
-            frames.append(Frame(made))
-            if page is first:
+        frames: list[Frame] = []
+        for made, page_kind, page_icc in reader.read(pages):
+            if not frames:
                 kind, icc = page_kind, page_icc
+            frames.append(Frame(made))
         fitting = [fits(icc, f.pixels.shape[2] - extra.count("band")) for f in frames if icc]
         if icc and not fitting[0]:
             notes.append("the colour profile is for another kind of picture and is left out")
@@ -267,22 +279,47 @@ class _Reader:
             return kind_of(image)
         return "gray" if page.tags.get(Tag.PhotometricInterpretation) in _GRAY else "RGB"
 
-    def read(self, page: Page) -> tuple[NDArray[Any], Kind, bytes | None]:
-        """A page's pixels, upright, how they were stored, and their profile."""
-        image = self._seen(page)
-        if image is not None and not self._is_deep(image, page):
-            return self._by_pillow(image, page)
+    def read(self, pages: list[Page]) -> Iterator[tuple[NDArray[Any], Kind, bytes | None]]:
+        """Pages' pixels, upright, how they were stored, and their profiles."""
+        at = 0
+        while at < len(pages):
+            page = pages[at]
+            image = self._seen(page)
+            if image is not None and not self._is_deep(image, page):
+                yield self._by_pillow(image, page)
+                at += 1
+            else:
+                run = _run(pages, at)
+                yield from self._deep(run)
+                at += len(run)
+
+    def _deep(self, run: list[Page]) -> Iterator[tuple[NDArray[Any], Kind, bytes | None]]:
+        """Pages that are alike, by decoders other than Pillow's."""
+        first = run[0]
         try:
             made, kind, note = read_deep(
-                self.source, self.name, page=page.index, tags=page.tags, extra=self.extra
+                self.source,
+                self.name,
+                page=first.index,
+                count=len(run),
+                tags=first.tags,
+                extra=self.extra,
             )
         except InputError:
+            if len(run) > 1:  # one by one some may be read
+                for page in run:
+                    yield from self._deep([page])
+                return
+            image = self._seen(first)
             if image is None or image.mode not in _REDUCED or self.extra:
                 raise
-            return self._by_pillow(image, page)
+            yield self._by_pillow(image, first)
+            return
         if note:
             self.notes.append(note)
-        return upright(made, page.turned), kind, srgb_profile() if kind in CONVERTED else self.icc
+        icc = srgb_profile() if kind in CONVERTED else self.icc
+        for page, pixels in zip(run, np.split(made, len(run)), strict=True):
+            yield upright(pixels, page.turned), kind, icc
 
     def _seen(self, page: Page) -> Image.Image | None:
         """The page in Pillow, if that knows its kind of pixels."""
@@ -323,6 +360,21 @@ class _Reader:
         if not (asked and Tag.Orientation not in image.getexif()):
             made = upright(made, page.turned)
         return made, kind, icc
+
+
+def _run(pages: list[Page], at: int) -> list[Page]:
+    """The page at this place and those behind it that libvips can read together with it."""
+    first = pages[at]
+    end = at + 1
+    if libvips_reads(first.tags):
+        kind = [first.tags.get(tag) for tag in _ALIKE]
+        while (
+            end < len(pages)
+            and pages[end].index == first.index + end - at
+            and [pages[end].tags.get(tag) for tag in _ALIKE] == kind
+        ):
+            end += 1
+    return pages[at:end]
 
 
 def _extra(pages: list[Page]) -> tuple[Extra, ...]:
