@@ -19,6 +19,7 @@ from PIL import Image
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 import upres
+from tests.conftest import SOAK
 from tests.hub import Hub
 from tests.pictures import save, silent
 from upres.benchmark import session
@@ -566,7 +567,12 @@ def test_speed_is_measured_beside_the_usual_way(upres):
     (summary,) = [e for e in found if e["event"] == "summary" and e["model"] == "edsr-light"]
     assert summary["operations_per_second"] > 0
     assert all(t["peak_memory"] > 2**27 for t in timings)
-    done = upres(*arguments, "-m", "bicubic", "--sizes", "0.002,0.004", "--rounds", "1")
+
+
+@pytest.mark.skipif(not SOAK, reason="make soak: every contender starts torch anew")
+def test_speed_is_told_in_words(upres):
+    arguments = ("bench", "--speed", "-s", "2", "--device", "cpu", "-m", "bicubic")
+    done = upres(*arguments, "--sizes", "0.002,0.004", "--rounds", "1")
     assert b"time grows with size to the power" in done.stdout
 
 

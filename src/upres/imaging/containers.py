@@ -18,7 +18,7 @@ _PIXELS = (b"IHDR", b"IDAT", b"IEND", b"fcTL", b"fdAT")
 BIG_TIFF = 43  # in the header, where others have 42
 Tags = TiffImagePlugin.ImageFileDirectory_v2
 _SUB_DIRECTORIES = 330
-_MOST_BELOW = 100
+_MOST_BELOW = 100  # pyramids have a dozen; a hostile file could name one at each of its bytes
 _KIND_AND_SIZE = (
     Tag.NewSubfileType,
     Tag.ImageWidth,
