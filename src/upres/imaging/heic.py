@@ -123,13 +123,13 @@ def decode_heic(file: Heic, *, pixels: bool = True) -> Picture:
     if not _is_xmp(xmp):
         xmp = None
     stated, icc = info.get("nclx_profile"), info.get("icc_profile") or None
+    cicp = None
+    if stated and not icc:
+        points = stated["color_primaries"], stated["transfer_characteristics"]
+        cicp = filefacts.unusual_colours(*map(int, points))
     if icc and not fits(icc, channels):
         notes.append("the colour profile is for another kind of picture and is left out")
         icc = None
-    cicp = None
-    if stated and not info.get("icc_profile"):
-        points = stated["color_primaries"], stated["transfer_characteristics"]
-        cicp = filefacts.unusual_colours(*map(int, points))
     return Picture(
         pixels=made,
         format="HEIC",

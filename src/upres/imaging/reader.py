@@ -29,7 +29,8 @@ from upres.imaging.heic import decode_heic, is_heic, open_heic
 from upres.imaging.metadata import orientation
 from upres.imaging.picture import Picture
 from upres.imaging.raw import HEAD, refuse_raw_head
-from upres.imaging.tiff_pages import decode_tiff, first_page, pages_of
+from upres.imaging.tiff_layout import first_page, pages_of
+from upres.imaging.tiff_pages import decode_tiff
 
 # Content decides, not the suffix, and Pillow's dozens of rarer decoders stay out of reach. A JPEG
 # that holds several pictures opens as "MPO" by itself.

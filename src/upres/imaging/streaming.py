@@ -13,7 +13,7 @@ from upres.imaging.picture import Picture
 from upres.imaging.profiles import fits
 from upres.imaging.rare_tiff import libvips_reads
 from upres.imaging.reader import read_facts
-from upres.imaging.tiff_pages import first_page
+from upres.imaging.tiff_layout import first_page
 from upres.imaging.vips import reason, vips
 
 # Formats that are decoded from the top down.

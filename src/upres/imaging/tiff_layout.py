@@ -1,0 +1,148 @@
+"""Which pages a TIFF holds, and what else: nothing is decoded."""
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from PIL.ExifTags import Base as Tag
+
+from upres.imaging import containers, filefacts
+from upres.imaging.metadata import orientation
+from upres.imaging.raw import refuse_raw_tags
+
+
+def _size(tags: Mapping[int, Any]) -> tuple[int, int]:
+    return int(tags[Tag.ImageWidth]), int(tags[Tag.ImageLength])
+
+
+@dataclass(frozen=True)
+class Page:
+    """A page of a TIFF, not decoded.
+
+    Attributes:
+        index: its place among all directories of the file.
+        offset: of its directory, in bytes.
+    """
+
+    index: int
+    offset: int
+    tags: containers.Tags
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height as they lie in the file."""
+        return _size(self.tags)
+
+    @property
+    def bits(self) -> int:
+        """Of a channel."""
+        return containers.tiff_bits(self.tags)
+
+    @property
+    def is_page(self) -> bool:
+        """Whether it is neither a smaller copy nor a mask."""
+        return containers.is_page(self.tags)
+
+    @property
+    def turned(self) -> int:
+        """The orientation, 1 to 8."""
+        stated = self.tags.get(Tag.Orientation)
+        if isinstance(stated, int) and 1 <= stated <= 8:
+            return stated
+        return orientation(None, filefacts.xmp_tag(self.tags))
+
+
+@dataclass(frozen=True)
+class Pages:
+    """What a file holds, not decoded.
+
+    Attributes:
+        pages: those to read, at least one.
+        copies: other directories: pages' smaller copies and masks, which cameras, scanners and
+            geographic programs add.
+        below: what directories below others say, as microscopes' programs and cameras add them.
+        others: how many more pages there are.
+    """
+
+    pages: list[Page]
+    copies: list[Page]
+    below: list[dict[int, int]]
+    others: int = 0
+
+    def first_alone(self) -> "Pages":
+        """The same without the other pages."""
+        return replace(self, pages=self.pages[:1], others=len(self.pages) - 1)
+
+    @property
+    def beside(self) -> list[str]:
+        """What is neither read nor counted, in words."""
+        width, height = self.pages[0].size
+        larger = [
+            size
+            for size in (_size(one) for one in self.below if containers.is_page(one))
+            if math.prod(size) > width * height
+        ]
+        notes = []
+        if larger:
+            wide, high = max(larger, key=math.prod)
+            notes.append(f"a larger picture below the first page, {wide} x {high}, is not read")
+        if self.copies or len(self.below) > len(larger):
+            notes.append("smaller copies and masks of pages are left out")
+        return notes
+
+
+def pages_of(source: Path | bytes, name: str) -> Pages:
+    """Look at all directories of a file.
+
+    Args:
+        name: of the file, for people.
+
+    Raises:
+        InputError: it is a camera's raw file.
+        SyntaxError, struct.error, OSError, ValueError: it is damaged.
+    """
+    with containers.reopened(source) as file:
+        both = list(_directories(file, name))
+    found, below = [page for page, _ in both], [one for _, some in both for one in some]
+    if not found:
+        raise ValueError("it has no pages")
+    pages = [page for page in found if page.is_page]
+    if not pages:
+        return Pages(found[:1], found[1:], below)
+    return Pages(pages, [page for page in found if not page.is_page], below)
+
+
+def first_page(source: Path | bytes, name: str) -> Page:
+    """The first of ``pages_of``, without looking at those behind it.
+
+    Args:
+        name: of the file, for people.
+
+    Raises:
+        InputError: it is a camera's raw file.
+        SyntaxError, struct.error, OSError, ValueError: it is damaged.
+    """
+    with containers.reopened(source) as file:
+        copy = None
+        for page, _ in _directories(file, name):
+            if page.is_page:
+                return page
+            copy = copy or page
+    if copy is None:
+        raise ValueError("it has no pages")
+    return copy
+
+
+def _directories(file: BinaryIO, name: str) -> Iterator[tuple[Page, list[dict[int, int]]]]:
+    """All of a file, and what those below each say.
+
+    Raises:
+        InputError: one holds what a camera's sensor counted.
+    """
+    for index, (offset, tags) in enumerate(containers.tiff_directories(file)):
+        below = containers.directories_below(file, offset)
+        for one in (tags, *below):
+            refuse_raw_tags(one, name)
+        yield Page(index, offset, tags), below
