@@ -33,6 +33,9 @@ settings.load_profile("soak" if SOAK else "test")
 
 Run = Callable[..., "subprocess.CompletedProcess[bytes]"]
 
+# The program prints as on any other machine, and no process of the tests takes memory of a GPU.
+_SURROUNDINGS = {"COLUMNS": "80", "CUDA_VISIBLE_DEVICES": ""}
+
 
 @pytest.fixture(autouse=True)
 def _private_folders(tmp_path_factory, monkeypatch):
@@ -76,7 +79,7 @@ def start(tmp_path, forks) -> Iterator[Callable[..., Process]]:
     processes = []
 
     def begin(*arguments: object, env=None, cwd=tmp_path, **more: Any) -> Process:
-        environment = {**os.environ, "COLUMNS": "80", **(env or {})}
+        environment = {**os.environ, **_SURROUNDINGS, **(env or {})}
         words = list(map(str, arguments))
         processes.append(Process(forks, words, cwd=cwd, env=environment, **more))
         return processes[-1]
@@ -100,7 +103,7 @@ def upres(tmp_path, start) -> Run:
             return subprocess.run(
                 [sys.executable, "-W", "error", "-m", "upres", *words],
                 capture_output=True, input=data, cwd=cwd, timeout=timeout, check=False,
-                env={**os.environ, "COLUMNS": "80", **env},
+                env={**os.environ, **_SURROUNDINGS, **env},
             )  # fmt: skip
         process = start(*words, env=env, cwd=cwd, data=data)
         status = process.wait(timeout)

@@ -2,7 +2,8 @@
 
 Started once by forks.py: it imports what the program imports and waits at a socket. Each request
 is answered by a fork, a process of its own, that takes on the arguments, folder, environment and
-standard streams that came with it and then runs ``python -m upres`` to its end.
+standard streams that came with it and then runs ``python -m upres`` to its end. What training
+imports beyond that, three seconds, is imported before the first training.
 """
 
 import array
@@ -19,8 +20,8 @@ import threading
 import traceback
 
 
-def serve(listener: socket.socket) -> socket.socket:
-    """Fork for each connection; in the fork, return it. End when standard input does."""
+def serve(listener: socket.socket) -> tuple[socket.socket, dict]:
+    """Fork for each connection; in the fork, return it and its request. End with standard input."""
     # Nobody waits for the forks: each tells its client how its own child ended.
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     while True:
@@ -29,23 +30,29 @@ def serve(listener: socket.socket) -> socket.socket:
             listener.close()
             sys.exit()
         connection, _ = listener.accept()
+        data, streams, _, _ = socket.recv_fds(connection, 2**16, 3)
+        while more := connection.recv(2**16):
+            data += more
+        request = {**json.loads(data), "streams": streams}
+        if request["arguments"][:1] == ["train"]:
+            for name in ("torch._dynamo", "matplotlib.figure"):
+                importlib.import_module(name)
         if os.fork() == 0:
             listener.close()
-            return connection
+            return connection, request
+        for number in streams:
+            os.close(number)
         connection.close()
 
 
-def answer(connection: socket.socket) -> dict:
+def answer(connection: socket.socket, request: dict) -> dict:
     """Return the request in a child; tell the client the child's number and how it ended."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    data, streams, _, _ = socket.recv_fds(connection, 2**16, 3)
-    while more := connection.recv(2**16):
-        data += more
     child = os.fork()
     if child == 0:
         connection.close()
-        return {**json.loads(data), "streams": streams}
-    for number in streams:
+        return request
+    for number in request["streams"]:
         os.close(number)
     connection.sendall(array.array("q", [child]).tobytes())
     status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
@@ -96,5 +103,5 @@ if __name__ == "__main__":
     for name in ("typer._adapters", "upres.cli.run", "upres.api", "upres.networks"):
         importlib.import_module(name)
     assert "huggingface_hub" not in sys.modules
-    become(answer(serve(socket.socket(fileno=int(sys.argv[1])))))
+    become(answer(*serve(socket.socket(fileno=int(sys.argv[1])))))
     run()

@@ -118,7 +118,6 @@ def test_impossible_settings_are_refused_at_once():
             upres.load(**settings)
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="has a CUDA device")
 @pytest.mark.parametrize(
     ("options", "words"),
     [
@@ -168,6 +167,7 @@ def test_a_result_larger_than_memory_is_refused(doubled, pixels, monkeypatch):
         doubled.upscale(pixels)
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="has a CUDA device")
 def test_a_device_that_is_not_there_is_refused():
     with pytest.raises(upres.UsageError, match="upres doctor"):
         upres.load(device="cuda")

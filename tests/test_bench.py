@@ -603,6 +603,7 @@ def test_bytes_between_layers_are_counted():
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows does not say")
+@pytest.mark.skipif(not SOAK, reason="make soak: every contender starts torch anew")
 def test_contenders_have_processes_of_their_own():
     ballast = np.ones(2**29, np.uint8)
     with Worker("upres", Setting("bicubic", 2, device="cpu")) as worker:

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
+from tests.conftest import SOAK
 from upres.cli.app import app
 
 ROOT = Path(__file__).parent.parent
@@ -276,9 +277,9 @@ def test_what_means_nothing_is_one_clear_line(upres, tmp_path, arguments, code, 
     assert [p.name for p in tmp_path.iterdir()] == ["x.png"]
 
 
-@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+@pytest.mark.parametrize("closed", ["<&- >&- 2>&-", *(["<&-", ">&-", "2>&-"] if SOAK else [])])
 def test_closed_streams_are_nowhere(tmp_path, small, closed):
-    for name, code in ((small.name, 0), ("none.png", 3)):
+    for name, code in ((small.name, 0), *([("none.png", 3)] if "2>" in closed else [])):
         command = f"exec {sys.executable} -m upres {name} -s 2 -m bicubic --overwrite {closed}"
         done = subprocess.run(
             ["bash", "-c", command], cwd=tmp_path, capture_output=True, check=False
@@ -360,7 +361,7 @@ def test_json_is_one_object_a_line(upres, tmp_path, small):
 
 
 def test_a_dry_run_says_what_it_would_do_and_does_nothing(upres, small, tmp_path):
-    done = upres("small.png", "--long-side", 300, "--tile", 16, "--dry-run", "--json")
+    done = upres("small.png", "--long-side", 300, "--fast", "--tile", 16, "--dry-run", "--json")
     planned = json.loads(done.stdout)
     assert planned["event"] == "planned"
     assert planned["output_size"] == [300, 250]
@@ -427,7 +428,7 @@ def test_batch_never_enters_its_own_output(upres, tmp_path, small):
     }  # fmt: skip
     names = {p.name for p in (tmp_path / "large").iterdir()}
     assert names == {"small.png", ".upres-journal.jsonl", ".upres-lock"}
-    planned = upres("batch", ".", "-o", "new", "-s", 3, "--dry-run", "--json")
+    planned = upres("batch", ".", "-o", "new", "-s", 3, "-m", "bicubic", "--dry-run", "--json")
     assert planned.returncode == 0, planned.stderr
     assert json.loads(lines(planned.stdout)[0])["output"] == "new/small.png"
     assert not (tmp_path / "new").exists()
@@ -450,7 +451,7 @@ def test_a_full_disk_keeps_the_old_file(tmp_path, small):
 
 
 def test_a_result_larger_than_memory_is_refused_first(upres, tmp_path):
-    Image.new("L", (20000, 20000)).save(tmp_path / "huge.png")
+    Image.new("1", (20000, 20000)).save(tmp_path / "huge.png")
     done = upres("huge.png", "-o", "huge.jp2", "-s", 8, "-m", "bicubic", "--max-pixels", 10**9)
     assert_fails(done, 6, "GiB")
 
@@ -465,7 +466,7 @@ def test_an_interrupt_leaves_nothing_half_written(start, tmp_path, photo, kill, 
     process = start("big.png", "-o", "out.png", "--ensemble", "--precision", "fp32")
     # Opening a pipe waits for its reader, so the program is at work when this is written.
     (tmp_path / "big.png").write_bytes(picture.getvalue())
-    time.sleep(2)
+    time.sleep(1)
     process.send_signal(kill)
     assert process.wait(60) == code
     assert process.out == b""
@@ -663,7 +664,7 @@ def test_a_terminal_shows_progress_and_a_pipe_does_not(upres, start, tmp_path, p
     import pty
 
     Image.fromarray(photo[:150, :220]).save(tmp_path / "a.png")
-    arguments = ("a.png", "-s", "2", "--tile", "64")
+    arguments = ("a.png", "-s", "2", "--fast", "--tile", "64")
     screen, end = pty.openpty()
     process = start(*arguments, stderr=end, env={"TERM": "xterm"})
     os.close(end)

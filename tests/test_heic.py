@@ -2,6 +2,7 @@
 
 import importlib.util
 import io
+import json
 
 import numpy as np
 import pillow_heif
@@ -201,3 +202,30 @@ def test_results_are_png_or_what_their_names_say(upres, tmp_path):
     refused = upres("photos/a.HEIC", "-o", "b.heic", *plain)
     assert refused.returncode == OutputError.exit_code
     assert b"is read and not written; use .png" in refused.stderr
+
+
+def test_what_failed_for_want_of_the_extra_is_tried_again_with_it(upres, tmp_path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.heic").write_bytes(heic(BYTES[..., :3], "RGB"))
+    (tmp_path / "sitecustomize.py").write_text(
+        "import importlib.util\n"
+        "there = importlib.util.find_spec\n"
+        "importlib.util.find_spec = lambda name, *more: (\n"
+        "    None if name == 'pillow_heif' else there(name, *more)\n"
+        ")\n"
+    )
+    run = ("batch", "in", "-o", "out", "-s", 2, "-m", "bicubic", "--json")
+
+    def ends(env):
+        """How often it was made, failed, and failed before and is not tried again."""
+        done = upres(*run, env=env)
+        last = json.loads(done.stdout.decode().splitlines()[-1])
+        return [last[name] for name in ("done", "failed", "failed_before")], done.stderr
+
+    without = {"PYTHONPATH": str(tmp_path)}
+    assert b"not read: pip install 'upres[heic]'" in upres("doctor", env=without).stdout
+    counts, said = ends(without)
+    assert counts == [0, 1, 0]
+    assert b"pip install 'upres[heic]'" in said
+    assert ends(without)[0] == [0, 0, 1]
+    assert ends({})[0] == [1, 0, 0]

@@ -1,5 +1,6 @@
 """``python -m upres``, and the console script."""
 
+import gc
 import sys
 
 
@@ -12,6 +13,9 @@ def main() -> None:
     except KeyboardInterrupt:
         sys.stderr.write("upres: interrupted; nothing half-written was left\n")
         sys.exit(130)
+    finally:
+        # Looking for cycles among all that torch has made takes the interpreter's end 0.7 s.
+        gc.freeze()
 
 
 if __name__ == "__main__":

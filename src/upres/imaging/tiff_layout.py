@@ -115,15 +115,8 @@ def pages_of(source: Path | bytes, name: str) -> Pages:
 
 
 def first_page(source: Path | bytes, name: str) -> Page:
-    """The first of ``pages_of``, without looking at those behind it.
-
-    Args:
-        name: of the file, for people.
-
-    Raises:
-        InputError: it is a camera's raw file.
-        SyntaxError, struct.error, OSError, ValueError: it is damaged.
-    """
+    """The first of ``pages_of``, without looking at those behind it; arguments and errors are as
+    there."""
     with containers.reopened(source) as file:
         copy = None
         for page, _ in _directories(file, name):

@@ -126,6 +126,6 @@ def publish(path: Path, repository: str, *, private: bool, api: Api, add: Any) -
         first = str(error).strip().partition("\n")[0] or type(error).__name__
         raise WeightsError(
             f"{repository} cannot be published ({first})",
-            "log in with 'hf auth login', and check the name",
+            "see that the Hub can be reached, log in with 'hf auth login', and check the name",
         ) from error
     return str(commit.commit_url)
