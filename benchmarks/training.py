@@ -22,6 +22,7 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
+from upres.benchmark.speed import matrix_ceiling
 from upres.data.folders import find_pictures
 from upres.data.gather import gather
 from upres.data.patches import Sampler
@@ -119,25 +120,13 @@ def _wait(device: torch.device) -> None:
         torch.cuda.synchronize()
 
 
-def matrix_ceiling() -> float:
-    """FLOP/s of a large bfloat16 matrix product on CUDA."""
-    a = torch.randn(8192, 8192, device="cuda", dtype=torch.bfloat16)
-    for _ in range(3):
-        a @ a
-    torch.cuda.synchronize()
-    begun = time.perf_counter()
-    for _ in range(20):
-        a @ a
-    torch.cuda.synchronize()
-    return 20 * 2 * 8192**3 / (time.perf_counter() - begun)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--steps", type=int, default=5, help="of each contender in a round")
+    # On a GPU few steps would be over before the usual loop has used up what it decoded meanwhile.
+    parser.add_argument("--steps", type=int, help="of each contender in a round; 5, or 200 on CUDA")
     parser.add_argument("--blocks", type=int, default=16)
     parser.add_argument("--channels", type=int, default=64)
     parser.add_argument("--batch", type=int, default=16)
@@ -145,6 +134,9 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     device = torch.device(options.device)
+    if device.type == "cuda":
+        torch.cuda.set_device(device.index or 0)
+    steps = options.steps or (200 if device.type == "cuda" else 5)
     data = options.data
     if data is None:
         import skimage
@@ -174,17 +166,18 @@ def main() -> None:
         for _ in range(options.rounds):
             for name, run in contenders.items():
                 begun = time.perf_counter()
-                run(options.steps)
-                seconds[name].append((time.perf_counter() - begun) / options.steps)
+                run(steps)
+                seconds[name].append((time.perf_counter() - begun) / steps)
     weights = sum(p.numel() for p in EDSR(2, **numbers).parameters() if p.ndim == 4)
     flops = 3 * 2 * weights * options.batch * options.patch**2  # the tail's share is larger; small
     result: dict[str, object] = {"network": numbers, "batch": options.batch, "patch": options.patch}
+    ceiling = matrix_ceiling(device, torch.bfloat16) if device.type == "cuda" else None
     for name, times in seconds.items():
         middle = statistics.median(times)
         result[name] = {"ms_per_step": 1e3 * middle, "all": times}
         print(f"{name:<6} {1e3 * middle:8.2f} ms a step  {flops / middle / 1e9:7.0f} GFLOP/s")
-        if device.type == "cuda":
-            share = flops / middle / matrix_ceiling()
+        if ceiling is not None:
+            share = flops / middle / ceiling
             print(f"       {100 * share:.1f} % of a large bfloat16 matrix product's speed")
     ratio = statistics.median(seconds["usual"]) / statistics.median(seconds["upres"])
     result["ratio"] = ratio

@@ -405,6 +405,22 @@ def test_free_memory_only_makes_tiles_smaller(monkeypatch):
     assert little.memory <= 10**9 / 4
 
 
+@pytest.mark.parametrize("network", [EDSR(4), EDSR(4, channels=256), SRResNet(4), EDSR(2)])
+@pytest.mark.parametrize("tile", [None, 200])
+def test_no_tensor_on_cuda_is_too_large_to_be_counted(network, tile, monkeypatch):
+    monkeypatch.setattr("upres.inference.planning.free_memory", lambda device: 10**12)
+    (scale,) = network.scales
+    target = Target(torch.device("cuda"), torch.float16, "")
+    plan = plan_tiles(network, scale, target, (9000, 9000), tile, bytes_per_pixel=1000)
+    high, wide = (max(b - a for a, b in s) for s in (plan.grid.rows, plan.grid.columns))
+    pixels = plan.batch * (high + 2 * plan.grid.halo) * (wide + 2 * plan.grid.halo)
+    channels = network.peak_values(scale) // 2 // scale**2
+    assert 1 <= plan.batch <= 8
+    assert pixels * channels * scale**2 < 2**31
+    assert plan.grid.core == tile or plan.grid.core >= 512
+    assert plan.note == ""
+
+
 @pytest.mark.parametrize("version", [1, 2])
 def test_files_lately_read_are_not_memory_in_use(tmp_path, version):
     """Docker counts them, and gives their memory back for the asking."""

@@ -4,10 +4,11 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.nn import functional as F
 
 from upres.imaging.resize import imresize
 from upres.networks import ARCHITECTURES, EDSR, MDSR, SRCNN, VDSR, SRResNet
-from upres.networks.blocks import bicubic, bicubic_reach
+from upres.networks.blocks import _shuffle_last, bicubic, bicubic_reach
 
 # From the papers' tables or, for SRCNN's and VDSR's biases, from their layer lists.
 PARAMETERS = [
@@ -125,3 +126,12 @@ def test_colour_spaces_and_input_kinds_are_stated():
     assert (EDSR(2).colour, EDSR(2).channels, EDSR(2).enlarges_first) == ("rgb", 3, False)
     assert (VDSR().colour, VDSR().channels, VDSR().enlarges_first) == ("y", 1, True)
     assert (SRCNN(2).colour, SRResNet(2).colour, MDSR().colour) == ("y", "rgb", "rgb")
+
+
+@pytest.mark.parametrize("factor", [2, 3])
+def test_shuffled_pixels_stay_channels_last(factor):
+    """What CUDA takes the way of; it needs none."""
+    x = torch.rand(2, 5 * factor**2, 7, 4).to(memory_format=torch.channels_last)
+    made = _shuffle_last(x, factor)
+    assert torch.equal(made, F.pixel_shuffle(x, factor))
+    assert made.is_contiguous(memory_format=torch.channels_last)

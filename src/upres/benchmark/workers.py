@@ -177,10 +177,18 @@ def _made(
         return lambda: upscaler.upscale(pixels), Prepared(device, target.precision, tiles)
     network, _ = pipeline.steps.networks[0]
     if contender == "eager":
-        return eager(network, setting.scale, pixels, target.device), Prepared(device, "fp32", 1)
+        run = eager(network, setting.scale, pixels, target.device)
+        return run, Prepared(device, _usual_precision(target.device), 1)
     peer = PEERS[contender]
     made = peer.make(network, setting.scale, pixels, setting.threads)
     return made, Prepared("cpu", peer.precision, 1)
+
+
+def _usual_precision(device: torch.device) -> str:
+    """What torch makes of float32 convolutions where nothing is set."""
+    if device.type != "cuda" or torch.cuda.get_device_capability(device) < (8, 0):
+        return "fp32"
+    return "tf32"
 
 
 def _idle() -> None:

@@ -21,7 +21,6 @@ def doctor(json: options.Json = False) -> None:
 
     packages = ("torch", "pillow", "numpy", "huggingface-hub", "safetensors", "typer", "rich")
     target = choose("auto", "auto", deep=False)
-    cuda = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     facts: dict[str, Any] = {
         "upres": upres.__version__,
         "python": f"{platform.python_version()} on {platform.platform()}",
@@ -29,7 +28,7 @@ def doctor(json: options.Json = False) -> None:
         "cpu threads": torch.get_num_threads(),
         "native bfloat16": "yes" if cpu_has_bfloat16() else "no",
         "fused operators": "yes" if available() else "no: slower on the CPU",
-        "cuda": ", ".join(cuda) if torch.cuda.is_available() else _why_no_cuda(torch.version.cuda),
+        "cuda": _cuda(),
         "mps": "available" if torch.backends.mps.is_available() else "not available",
         "will use": f"{target.device.type} {target.precision} ({target.reason})",
         "free memory": f"{free_memory(torch.device('cpu')) / 2**30:.1f} GiB",
@@ -47,7 +46,13 @@ def doctor(json: options.Json = False) -> None:
         output.value(f"{key + ':':<18}{value}")
 
 
-def _why_no_cuda(built_for: str | None) -> str:
+def _cuda() -> str:
+    """The GPUs, or why there are none."""
+    import torch
+
+    if torch.cuda.is_available():
+        return ", ".join(map(torch.cuda.get_device_name, range(torch.cuda.device_count())))
+    built_for = torch.version.cuda
     if built_for is None:
         return (
             "not available: this torch was built without it; with an NVIDIA GPU, install one from "

@@ -257,7 +257,8 @@ class ModelStage:
         host.copy_(y, non_blocking=True)
         fine.copy_(finite, non_blocking=True)
         event = torch.cuda.Event()  # type: ignore[no-untyped-call]
-        event.record()
+        # Without a stream that would be the thread's own device's.
+        event.record(torch.cuda.current_stream(y.device))
 
         def result() -> tuple[Pixels, bool]:
             event.synchronize()

@@ -37,6 +37,7 @@ from upres.networks import Network
 _TINY = 16
 _BORDER = 8
 _PROBE = 256  # side of the tile that time is estimated from
+_CUDA_PROBE = 1024
 
 # A network draws sharper edges of transparency, and may ring along them; a bicubic cannot.
 Alpha = Literal["bicubic", "network"]
@@ -235,15 +236,19 @@ class Pipeline:
         each resize. Reading and writing are beside them."""
         total = sum(stage.estimate() for stage in self.resizes)
         for model in self.models:
-            x = torch.rand(1, 3, _PROBE, _PROBE, device=model.target.device)
+            grid, device = model.plan.grid, model.target.device
+            side = _PROBE
+            if device.type == "cuda":
+                # There a small tile takes as long as starting its kernels does.
+                side = max(_PROBE, min(_CUDA_PROBE, grid.core + 2 * grid.halo))
+            x = torch.rand(1, 3, side, side, device=device)
             with torch.inference_mode():
                 whole(model.executor, x, Cut()).sum().item()  # makes kernels ready
                 begun = time.perf_counter()
                 whole(model.executor, x, Cut()).sum().item()
                 lasted = time.perf_counter() - begun
-            grid = model.plan.grid
             pixels = grid.overhead * grid.height * grid.width * (8 if model.ensemble else 1)
-            total += lasted * pixels / _PROBE**2
+            total += lasted * pixels / side**2
         return total
 
     @property

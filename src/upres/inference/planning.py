@@ -13,7 +13,7 @@ from upres.networks.chain import ChainNetwork
 # few rows of activations, so they are large and the halo hardly counts.
 _STREAMED_CORE = 2048
 _CPU_CORE = 512
-_CUDA_CORE = 512
+_CUDA_CORE = 2048
 SMALLEST_CORE = 32
 # What tiles may take at most, and the share of the free memory that is never exceeded.
 _CPU_BUDGET = 2**31
@@ -29,6 +29,9 @@ _TILES_SHARE, _BAND_SHARE = 1 / 2, 1 / 3
 _CPU_SHARE = 0.25
 _CUDA_SHARE = 0.6
 _CUDA_BATCH = 8
+# Numbers alive at the peak. No tensor is more than two thirds of them, and so has fewer than 2^31
+# elements, beyond which convolutions on CUDA are slow or missing.
+_CUDA_VALUES = 3 * 2**30
 
 
 @dataclass(frozen=True)
@@ -106,6 +109,12 @@ def plan_tiles(
         high, wide = _padded(grid)
         return high * wide * bytes_per_pixel + fixed_bytes(high, wide)
 
+    def most(grid: Grid) -> int:
+        """Tiles of which a batch can be made."""
+        high, wide = _padded(grid)
+        values = network.peak_values(scale) * high * wide
+        return min(_CUDA_BATCH, _CUDA_VALUES // values) if cuda else 1
+
     cuda = target.device.type == "cuda"
     streamed = target.device.type == "cpu" and isinstance(network, ChainNetwork)
     usual = _STREAMED_CORE if streamed else _CUDA_CORE if cuda else _CPU_CORE
@@ -120,7 +129,9 @@ def plan_tiles(
                 f"--tile {tile} takes {needs(grid) / 2**30:.1f} GiB, more than --max-memory leaves",
                 "leave --tile away, or give a smaller one",
             )
-        return TilePlan(grid, *_batched(needs(grid), budget, cuda=cuda), "")
+        return TilePlan(grid, *_batched(needs(grid), budget, most(grid)), "")
+    while usual > SMALLEST_CORE and not most(Grid(height, width, usual, halo)):
+        usual //= 2
     core, note = usual, ""
     while core > SMALLEST_CORE:
         if needs(Grid(height, width, core, halo)) <= budget:
@@ -132,12 +143,12 @@ def plan_tiles(
     while low > _LOWEST_BAND and (low + 2 * halo) * bytes_per_row > band:
         low //= 2
     grid = Grid(height, width, core, halo, low if low < core else 0)
-    return TilePlan(grid, *_batched(needs(grid), budget, cuda=cuda), note)
+    return TilePlan(grid, *_batched(needs(grid), budget, most(grid)), note)
 
 
-def _batched(one: float, budget: float, *, cuda: bool) -> tuple[int, int]:
+def _batched(one: float, budget: float, most: int) -> tuple[int, int]:
     """How many tiles run at once, and the bytes they take."""
-    batch = min(_CUDA_BATCH, max(1, int(budget // one))) if cuda else 1
+    batch = max(1, min(most, int(budget // one)))
     return batch, int(one) * batch
 
 

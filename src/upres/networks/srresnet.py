@@ -2,9 +2,8 @@
 Using a Generative Adversarial Network", trained on MSE)."""
 
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from upres.networks.blocks import conv
+from upres.networks.blocks import conv, shuffle
 from upres.networks.network import Network
 
 
@@ -74,6 +73,6 @@ class SRResNet(Network):
         """N x channels x h x w to N x 3 x scale*h x scale*w, float32."""
         x = features
         for convolution, act, factor in zip(self.up, self.up_act, self.factors, strict=True):
-            x = act(F.pixel_shuffle(convolution(x), factor))
+            x = act(shuffle(convolution(x), factor))
         picture: Tensor = self.tail(x)
         return picture.float()
