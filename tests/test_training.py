@@ -17,11 +17,13 @@ from itertools import count
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from safetensors.torch import load_file
 
+from tests.conftest import SOAK
 from upres.data.folders import find_pictures
 from upres.errors import InputError, OutputError, ResourceError, UsageError, WeightsError
 from upres.imaging.metrics import Protocol, mod_crop, psnr
@@ -110,8 +112,10 @@ class View:
 
 
 @pytest.fixture
-def order(tmp_path, pictures, tiny):
+def order(tmp_path, pictures, tiny, monkeypatch):
     """Make an order: what does not matter here is chosen."""
+    # Half a second for each run; test_train_then_use_show_and_list has its curves drawn.
+    monkeypatch.setattr("upres.training.record.draw_curves", lambda _: None)
 
     def make(folder="run", **changes):
         options = {
@@ -335,6 +339,20 @@ def test_srresnet_takes_its_upsamplers_activations_along(old, new):
 def test_weights_that_do_not_fit_are_refused(other, message):
     with pytest.raises(WeightsError, match=message):
         warm_start(EDSR(2, blocks=2, channels=4), other.state_dict(), grow=False)
+
+
+@pytest.mark.parametrize(("low", "high"), [(2, 3), (2, 4), (3, 2), (3, 4), (4, 2)])
+def test_growing_to_another_scale_is_growing_what_begins_there(low, high, photo):
+    """Both at once begin with the pictures that one after the other begins with."""
+    torch.manual_seed(0)
+    source = EDSR(low, blocks=2, channels=4).state_dict()
+    narrow, wide = EDSR(high, blocks=2, channels=4), EDSR(high, blocks=2, channels=6)
+    narrow.load_state_dict(warm_start(narrow, source, grow=False).state)
+    warm = warm_start(wide, source, grow=True)
+    wide.load_state_dict(warm.state)
+    assert warm.new == ()
+    x = torch.from_numpy(photo[:20, :24].copy()).permute(2, 0, 1)[None] / 255
+    torch.testing.assert_close(wide(x, high), narrow(x, high), atol=1e-5, rtol=0)
 
 
 def test_narrower_weights_are_only_grown_when_asked():
@@ -709,7 +727,8 @@ def test_a_loss_that_stays_bad_gives_up_with_the_last_good_state(order, tmp_path
     assert state["position"]["step"] == 50
     assert all(torch.isfinite(v).all() for v in state["network"].values())
     factors = [e["rate_factor"] for e in events(tmp_path / "run") if e["event"] == "setback"]
-    assert factors == [0.5, 0.25, 0.125, 0.0625]
+    assert factors == [0.5, 0.25, 0.125]
+    assert state["position"]["slowed"] == 0.0625
 
 
 def test_a_bad_loss_at_the_very_end_is_not_kept(order, tmp_path, monkeypatch):
@@ -754,7 +773,16 @@ def test_a_full_disk_leaves_the_old_checkpoint(order, tmp_path, monkeypatch):
     with pytest.raises(ResourceError, match=r"disk is full.*--resume"):
         run_order(order(resume=True), View(), never)
     assert (tmp_path / "run/last.pt").read_bytes() == before
-    assert not list((tmp_path / "run").glob(".upres*"))
+    assert not list((tmp_path / "run").glob("*.part"))
+
+
+def test_a_step_that_does_not_fit_into_memory_is_one_line(order, tmp_path):
+    def full():
+        yield 0
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB")
+
+    with pytest.raises(ResourceError, match=r"more memory than this machine has.*accumulate"):
+        run_order(order(), View(), Asks(full()))
 
 
 def test_a_checkpoint_of_another_network_is_refused(order, tmp_path):
@@ -792,6 +820,52 @@ def test_a_resumed_run_may_be_longer_and_says_when_the_pictures_changed(order, p
     assert "the pictures are not those that the run was begun with" in view.notes
     state = torch.load(tmp_path / "run/last.pt", weights_only=True)
     assert state["position"]["step"] == 14
+    # The result tells of both.
+    told = load(result.path).facts.trained_on
+    assert told == "9 pictures (pictures), before that 10 pictures (pictures)"
+    (before,) = read_training(result.path)["data_before"]
+    assert before["pictures"] == 10
+
+
+def test_what_a_run_began_with_is_not_read_again(order, tmp_path):
+    run_order(order("first"), View(), never)
+    init = tmp_path / "first" / "model.safetensors"
+    run_order(order(init=str(init)), View(), after(2))
+    init.unlink()
+    view = View()
+    (result,) = run_order(order(init=str(init), resume=True), view, never)
+    assert result.finished
+    assert read_training(result.path)["start"].startswith(f"{init}: ")
+    assert any("--init is not looked at" in note for note in view.notes)
+
+
+def test_one_run_at_a_time_in_a_folder(order, tmp_path):
+    with FileLock(tmp_path / "run" / ".upres-lock"):
+        for options in ({}, {"resume": True}, {"overwrite": True}):
+            with pytest.raises(OutputError, match="another run works in"):
+                run_order(order(**options), View(), never)
+    (result,) = run_order(order(), View(), never)
+    assert result.finished
+
+
+def test_pictures_in_a_folder_without_a_run_are_never_deleted(order, tmp_path):
+    own = tmp_path / "run" / "validation" / "0000801.png"
+    own.parent.mkdir(parents=True)
+    own.write_bytes(b"mine")
+    run_order(order(overwrite=True), View(), after(1))
+    assert own.read_bytes() == b"mine"
+
+
+def test_what_is_held_out_and_too_small_is_said(order, pictures):
+    for path in pictures.iterdir():
+        with Image.open(path) as image:
+            image.crop((0, 0, 40, 40)).save(path)
+    view = View()
+    changes = {"data.patch": 8, "data.batch": 2, "steps": 2}
+    found = (("pictures", find_pictures(pictures)),)
+    (result,) = run_order(order(data=found, changes=changes, scales=(3,)), view, never)
+    assert result.quality == ()
+    assert any("nothing is measured" in note and "48 pixels" in note for note in view.notes)
 
 
 def test_a_network_without_upsamplers_is_not_resumed_at_another_scale(order, tmp_path):
@@ -920,6 +994,8 @@ def test_train_then_use_show_and_list(upres, pictures, tiny, tmp_path, small):
     done = upres(*command(pictures, tiny, "-o", "run"))
     assert done.returncode == 0, done.stderr
     assert done.stdout.decode() == "run/model.safetensors\n"
+    with Image.open(tmp_path / "run" / "curve.png") as curve:
+        assert len(np.unique(np.asarray(curve.convert("RGB")).reshape(-1, 3), axis=0)) > 10
     said = done.stderr.decode()
     assert "validation  model" in said
     assert "upres photo.jpg --scale 2 --model run/model.safetensors" in said
@@ -957,6 +1033,30 @@ def test_a_signal_saves_first(start, pictures, tiny, tmp_path, sign, code):
     assert load(tmp_path / "run/model.safetensors").facts.name == "tiny"
 
 
+def test_a_reader_that_goes_away_loses_nothing(start, pictures, tiny, tmp_path):
+    reads, writes = os.pipe()
+    long = ("-o", "my run", "--steps", "100000", "--json")
+    process = start(*command(pictures, tiny, *long), stdout=writes)
+    os.close(writes)
+    with os.fdopen(reads, "rb") as stream:
+        while b'"event": "steps"' not in stream.readline():
+            assert process.poll() is None, process.err
+    assert process.wait(60) == 141
+    assert b"stopped and saved" in process.err
+    assert b"--model 'my run/model.safetensors'" in process.err
+    assert torch.load(tmp_path / "my run/last.pt", weights_only=True)["position"]["step"] >= 50
+    assert load(tmp_path / "my run/model.safetensors").facts.name == "tiny"
+
+
+def test_nobody_who_listens_to_the_messages_is_no_reason_to_end(start, pictures, tiny, tmp_path):
+    reads, writes = os.pipe()
+    process = start(*command(pictures, tiny, "-o", "run"), stderr=writes)
+    os.close(reads)
+    os.close(writes)
+    assert process.wait(60) == 0
+    assert process.out == b"run/model.safetensors\n"
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
@@ -972,10 +1072,25 @@ def test_a_signal_saves_first(start, pictures, tiny, tmp_path, sign, code):
         (("--data", "pictures", "--init", "no.safetensors"), 5, "no.safetensors cannot be read"),
         (("--data", "pictures", "--resume", "--overwrite"), 2, "exclude each other"),
         (("--recipe", "edsr-light"), 2, "--data"),
+        (("--data", "pictures", "--seed", str(2**64)), 2, "more than 63 bits"),
+        (("--data", "pictures", "-o", "empty/file/run"), 4, "empty/file is a file"),
+        (("--data", "pictures", "--recipe", "empty/r.toml"), 2, "x2 must be a table, not 5"),
+        *(
+            (("--data", "pictures", "--set", f"network.{change}"), 2, words)
+            for change, words in (
+                ("numbers.blocks=x", "network.numbers must be over 0"),
+                ("numbers.blocks=-1", "network.numbers must be over 0"),
+                ("numbers.channels=0", "network.numbers must be over 0"),
+                ("numbers.foo=1", "describes no network of upres"),
+                ("scales=[2,2]", "each once at most"),
+            )
+        ),
     ],
 )
 def test_bad_input_is_one_line_and_a_code(upres, pictures, tmp_path, arguments, code, words):
     (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / "file").touch()
+    (tmp_path / "empty" / "r.toml").write_text("x2 = 5\n")
     done = upres("train", *arguments)
     lines = done.stderr.decode().splitlines()
     assert done.returncode == code, lines
@@ -1022,10 +1137,11 @@ def as_torchrun_does(arguments, folder, start):
     ("two", "more", "files"),
     [
         # The second run begins with what the first process of the first one wrote.
-        (
+        pytest.param(
             by_torchrun,
             ("--scale", "2,3"),
             ("x2/model.safetensors", "x3/model.safetensors"),
+            marks=pytest.mark.skipif(not SOAK, reason="make soak: torch is imported five times"),
         ),
         # Each step uses the layers of one scale alone.
         (

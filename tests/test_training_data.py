@@ -645,6 +645,16 @@ def test_an_archive_with_something_else_is_refused(tmp_path, photo):
     assert not (tmp_path / "elsewhere").exists()
 
 
+def test_low_resolution_files_without_a_picture_are_said(tmp_path, photo):
+    for name in ("HR/a.png", "LR_bicubic/X2/a.png", "LR_bicubic/X2/a_LR.png"):
+        save(tmp_path / name, photo[:32, :32])
+    notes = []
+    training_pictures(str(tmp_path), tmp_path, note=notes.append, progress=silent)
+    (said,) = notes
+    assert "belong to no picture are not used: 1, such as" in said
+    assert said.endswith(str(Path("LR_bicubic/X2/a_LR.png")))
+
+
 def test_neither_folder_nor_set(tmp_path):
     with pytest.raises(InputError, match=r"neither a folder nor a known set.*DIV2K"):
         training_pictures("DIV3K", tmp_path, note=silent, progress=silent)

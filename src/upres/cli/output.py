@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TextIO
 
 from upres.errors import OutputError, UpresError
 
@@ -32,13 +32,17 @@ class ReaderGone(Exception):  # noqa: N818 - no error: `upres models | head -1` 
     """Whoever read standard output stopped doing so."""
 
 
+def _into_nothing(stream: TextIO) -> None:
+    """Python flushes what is left when it exits; that must not fail a second time."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
 @contextmanager
 def _standard_output() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        # Python flushes what is left when it exits; that must not fail a second time.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _into_nothing(sys.stdout)
         if isinstance(error, BrokenPipeError):
             raise ReaderGone from None
         raise OutputError(f"standard output cannot be written ({error.strerror})") from error
@@ -82,9 +86,12 @@ class Output:
     def note(self, text: str) -> None:
         """Something people want to know."""
         if not self.quiet:
-            # A file's name may hold a line break.
-            sys.stderr.write(f"{text.replace(chr(10), ' ')}\n")
-            sys.stderr.flush()
+            try:
+                # A file's name may hold a line break.
+                sys.stderr.write(f"{text.replace(chr(10), ' ')}\n")
+                sys.stderr.flush()
+            except OSError:  # nobody can be told; the work goes on
+                _into_nothing(sys.stderr)
 
     def error(self, error: UpresError) -> None:
         """What went wrong, in one line."""

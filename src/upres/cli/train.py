@@ -1,6 +1,7 @@
 """``upres train``: from a folder of pictures to weights."""
 
 import os
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -170,6 +171,8 @@ def train(
         raise UsageError(f"--minutes must be over 0, not {minutes:g}", "for example --minutes 30")
     if resume and overwrite:
         raise UsageError("--resume and --overwrite exclude each other", "give one of them")
+    if seed >= 2**63:
+        raise UsageError(f"--seed {seed} has more than 63 bits", "give a smaller one")
     if not look_every > 0:
         raise UsageError(f"--look-every must be over 0, not {look_every:g}", "for example 5")
     if output is not None and any(os.path.realpath(d) == os.path.realpath(output) for d in data):
@@ -209,11 +212,14 @@ def train(
         look_minutes=look_every,
     )
     stop = Stop()
-    with train_view(out) as view:
+    with train_view(out, stop.because_of) as view:
         results = run_order(order, view, stop)
     _report(out, results)
-    if stop.signal is not None:
+    if stop():
         out.note("stopped and saved; the same command with --resume goes on")
+    if stop.error is not None:
+        raise stop.error
+    if stop.signal is not None:
         raise typer.Exit(128 + stop.signal)
 
 
@@ -238,4 +244,4 @@ def _report(out: Output, results: Sequence[Any]) -> None:
     for result in results:
         out.value(str(result.path), event="result", path=str(result.path))
         scale = f" --scale {result.quality[0].scale}" if result.quality else ""
-        out.note(f"use it: upres photo.jpg{scale} --model {result.path}")
+        out.note(f"use it: upres photo.jpg{scale} --model {shlex.quote(str(result.path))}")

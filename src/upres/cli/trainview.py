@@ -2,12 +2,14 @@
 
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from upres.cli.output import Output
+from upres.cli.output import Output, ReaderGone
+from upres.errors import OutputError
 
+OnGone = Callable[[Exception], None]
 _LINE_EVERY = 30.0  # seconds, where there is no terminal
 
 
@@ -23,10 +25,11 @@ class TrainView:
     Args:
         output: how the command speaks.
         live: rich's Live, or None to write lines.
+        on_gone: told why standard output takes no more; the run is to be saved and to end then.
     """
 
-    def __init__(self, output: Output, live: Any = None) -> None:
-        self.output, self.live = output, live
+    def __init__(self, output: Output, live: Any = None, on_gone: OnGone | None = None) -> None:
+        self.output, self.live, self.on_gone = output, live, on_gone
         self.title, self.doing, self.written = "", "", 0.0
         self.facts: Mapping[str, Any] = {}
         self.quality: Sequence[Any] = ()
@@ -45,7 +48,7 @@ class TrainView:
         length = f"{minutes:g} minutes" if minutes is not None else f"{recipe.steps:,} steps"
         self.title, self.doing = f"{title}, recipe {recipe.name}, {length}", ""
         self.facts, self.quality = {}, ()
-        self.output.event(event="begin", title=title, recipe=recipe.name)
+        self._event(event="begin", title=title, recipe=recipe.name)
         if self.live is None:
             self.output.note(self.title)
         self._draw()
@@ -53,7 +56,7 @@ class TrainView:
     def steps(self, facts: Mapping[str, Any]) -> None:
         """See ``View``."""
         self.facts = facts
-        self.output.event(event="steps", **facts)
+        self._event(event="steps", **facts)
         if self.live is not None:
             self._draw()
         elif time.monotonic() - self.written > _LINE_EVERY:
@@ -64,7 +67,7 @@ class TrainView:
         """See ``View``."""
         self.quality, self.quality_step = quality, step
         for one in quality:
-            self.output.event(event="validation", step=step, **vars(one))
+            self._event(event="validation", step=step, **vars(one))
             if self.live is None:
                 self.output.note(f"step {step}: {_quality(one)}")
         self._draw()
@@ -75,6 +78,14 @@ class TrainView:
             self.live.console.print(text, markup=False, highlight=False)
         else:
             self.output.note(text)
+
+    def _event(self, **event: Any) -> None:
+        try:
+            self.output.event(**event)
+        except (ReaderGone, OutputError) as error:
+            if self.on_gone is None:
+                raise
+            self.on_gone(error)
 
     def _rows(self) -> Iterator[tuple[str, str]]:
         facts = self.facts
@@ -127,13 +138,13 @@ def _quality(one: Any) -> str:
 
 
 @contextmanager
-def train_view(output: Output) -> Iterator[TrainView]:
+def train_view(output: Output, on_gone: OnGone | None = None) -> Iterator[TrainView]:
     """A live view where there is a terminal to show it, lines elsewhere."""
     if output.quiet or output.json or not sys.stderr.isatty():
-        yield TrainView(output)
+        yield TrainView(output, on_gone=on_gone)
         return
     from rich.console import Console
     from rich.live import Live
 
     with Live(console=Console(stderr=True), refresh_per_second=4, redirect_stdout=False) as live:
-        yield TrainView(output, live)
+        yield TrainView(output, live, on_gone)

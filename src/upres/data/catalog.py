@@ -99,7 +99,13 @@ def training_pictures(
     known = training_set(text)
     try:
         if path.exists():
-            return path.resolve().name, find_pictures(path)
+            found = find_pictures(path)
+            if found.strangers:
+                note(
+                    "low-resolution files that belong to no picture are not used: "
+                    f"{len(found.strangers)}, such as {found.strangers[0]}"
+                )
+            return path.resolve().name, found
     except OSError as error:  # no permission, or a name that no file can have
         raise InputError(
             f"{text} cannot be looked into ({error.strerror})", "check the path"

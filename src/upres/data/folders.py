@@ -29,10 +29,17 @@ class PictureFile:
 
 @dataclass(frozen=True)
 class PictureFolder:
-    """Pictures to train on, and the ones that the layout sets apart for validation."""
+    """What a folder holds.
+
+    Attributes:
+        train: pictures to train on.
+        validation: the ones that the layout sets apart for that.
+        strangers: low-resolution files that belong to no picture, by their paths.
+    """
 
     train: tuple[PictureFile, ...]
     validation: tuple[PictureFile, ...] = ()
+    strangers: tuple[Path, ...] = ()
 
 
 def find_pictures(folder: Path) -> PictureFolder:
@@ -50,22 +57,27 @@ def find_pictures(folder: Path) -> PictureFolder:
         reason = "is not a folder" if folder.exists() else "does not exist"
         raise InputError(f"{folder} {reason}", "give a folder of pictures, or a set such as DIV2K")
     if (folder / "DIV2K_train_HR").is_dir():
-        train = _pairs(folder, "DIV2K_train_HR", "DIV2K_train_LR_bicubic")
+        train, strangers = _pairs(folder, "DIV2K_train_HR", "DIV2K_train_LR_bicubic")
         validation: tuple[PictureFile, ...] = ()
         if (folder / "DIV2K_valid_HR").is_dir():
-            validation = _pairs(folder, "DIV2K_valid_HR", "DIV2K_valid_LR_bicubic")
-        found = PictureFolder(train, validation)
+            validation, more = _pairs(folder, "DIV2K_valid_HR", "DIV2K_valid_LR_bicubic")
+            strangers += more
+        found = PictureFolder(train, validation, strangers)
     elif (folder / "HR").is_dir():
-        found = PictureFolder(_pairs(folder, "HR", "LR_bicubic"))
+        train, strangers = _pairs(folder, "HR", "LR_bicubic")
+        found = PictureFolder(train, (), strangers)
     else:
-        found = PictureFolder(_pairs(folder, ".", None))
+        found = PictureFolder(_pairs(folder, ".", None)[0])
     if not found.train:
         raise InputError(f"{folder} holds no pictures", "JPEG, PNG, TIFF, WebP, AVIF are usual")
     return found
 
 
-def _pairs(root: Path, high: str, low: str | None) -> tuple[PictureFile, ...]:
-    """Pictures below ``root/high``, with what lies in the same place in ``root/low/X2``..."""
+def _pairs(
+    root: Path, high: str, low: str | None
+) -> tuple[tuple[PictureFile, ...], tuple[Path, ...]]:
+    """Pictures below ``root/high``, with what lies in the same place in ``root/low/X2``...; and
+    what lies there and belongs to none."""
     by_scale = {
         scale: _by_place(root / low / f"X{scale}")
         for scale in (2, 3, 4)
@@ -77,7 +89,9 @@ def _pairs(root: Path, high: str, low: str | None) -> tuple[PictureFile, ...]:
         partners = ((s, partner(lows, place, s)) for s, lows in by_scale.items())
         low_files = tuple((scale, low_file) for scale, low_file in partners if low_file is not None)
         found.append(PictureFile(path.relative_to(root).as_posix(), path, low_files))
-    return tuple(found)
+    used = {path for file in found for _, path in file.low}
+    there = (path for lows in by_scale.values() for path in lows.values())
+    return tuple(found), tuple(path for path in there if path not in used)
 
 
 def partner(lows: Mapping[str, Path], name: str, scale: int) -> Path | None:

@@ -30,18 +30,23 @@ def save_checkpoint(folder: Path, state: dict[str, Any]) -> None:
             os.fsync(file.fileno())
         part.replace(path)
     except (OSError, RuntimeError) as error:
+        goes_on = "go on with --resume" if path.is_file() else "then begin again"
         # torch's own writer wraps what the file system says.
         if is_disk_full(error) or is_disk_full(error.__context__):
             raise ResourceError(
-                f"the disk is full, the checkpoint in {folder} stays as it was",
-                "free some, then go on with --resume",
+                f"the disk is full; {_kept(path)}", f"free some, and {goes_on}"
             ) from error
+        first = str(error).partition("\n")[0]
         raise OutputError(
-            f"the checkpoint in {folder} cannot be written ({error}), the old one stays",
-            "go on with --resume when it can",
+            f"the checkpoint in {folder} cannot be written ({first}); {_kept(path)}",
+            f"when it can, {goes_on}",
         ) from error
     finally:
         part.unlink(missing_ok=True)
+
+
+def _kept(path: Path) -> str:
+    return f"{path} stays as it was" if path.is_file() else "nothing was saved before"
 
 
 def load_checkpoint(folder: Path) -> dict[str, Any]:

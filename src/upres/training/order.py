@@ -4,7 +4,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from upres.data.folders import PictureFolder
 from upres.errors import OutputError, UsageError
@@ -13,10 +13,14 @@ from upres.training.checkpoint import NAME as CHECKPOINT
 from upres.training.recipe import Recipe, load_recipe
 from upres.training.record import BOARD, CURVE, METRICS, PICTURES
 
+if TYPE_CHECKING:
+    import filelock
+
 RESULT = "model.safetensors"
 _FILES = (CHECKPOINT, RESULT, METRICS)
+_LOCK = ".upres-lock"
 # What else a run leaves; only files of these names are ours to delete.
-_LEFT = (CURVE, f"{PICTURES}/*[0-9].png", f"{BOARD}/events.out.tfevents.*")
+_LEFT = (CURVE, f"{PICTURES}/{'[0-9]' * 7}.png", f"{BOARD}/events.out.tfevents.*")
 
 
 @dataclass(frozen=True)
@@ -111,6 +115,8 @@ def check_folder(folder: Path, order: Order) -> None:
     if folder.exists() and not folder.is_dir():
         raise OutputError(f"{folder} is a file", "give a folder with --output")
     above = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    if not above.is_dir():
+        raise OutputError(f"{above} is a file", "give a folder with --output")
     if not os.access(above, os.W_OK):
         raise OutputError(f"{above} cannot be written", "give another --output")
     if order.resume or not folder.is_dir():
@@ -122,18 +128,33 @@ def check_folder(folder: Path, order: Order) -> None:
         )
 
 
-def make_way(folder: Path, order: Order) -> None:
+def make_way(folder: Path, order: Order) -> "filelock.FileLock":
     """Make the folder; with ``overwrite`` an old run's files go.
 
+    Returns:
+        What keeps other runs out of it until it is released.
+
     Raises:
-        OutputError: it cannot be made.
+        OutputError: it cannot be made, or another run works there or has meanwhile.
     """
+    import filelock
+
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for pattern in (*_FILES, *_LEFT) if order.overwrite else ():
+        lock = filelock.FileLock(folder / _LOCK)
+        lock.acquire(blocking=False)
+        check_folder(folder, order)
+        # Pictures of people's own may have such names where no run has been.
+        left = _LEFT if (folder / METRICS).is_file() else ()
+        for pattern in (*_FILES, *left) if order.overwrite else ():
             for path in list(folder.glob(pattern)):
                 path.unlink()
+    except filelock.Timeout:
+        raise OutputError(
+            f"another run works in {folder}", "wait for it, or give another --output"
+        ) from None
     except OSError as error:
         raise OutputError(
             f"{folder} cannot be made ready ({error.strerror})", "give another --output"
         ) from error
+    return lock

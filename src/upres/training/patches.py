@@ -83,6 +83,9 @@ class PatchStore:
         return self._values(low), self._values(high)
 
     def _values(self, pixels: Tensor) -> Tensor:
+        if self.device.type == "cuda" and not self.resident:
+            # From other memory the copy would wait for all steps before.
+            pixels = pixels.pin_memory().to(self.device, non_blocking=True)
         values = pixels.to(self.device).float().div_(255.0)
         if self.colour == "y":
             values = (values @ self.luma + _LUMA_OFFSET).unsqueeze(-1)

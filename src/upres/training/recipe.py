@@ -2,7 +2,7 @@
 
 import json
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -162,6 +162,9 @@ def load_recipe(
     except ValueError as error:
         raise UsageError(f"recipe {name} is not TOML ({error})", "mend the file") from error
     special = {f"x{s}": raw.pop(f"x{s}", {}) for s in (2, 3, 4)}
+    for key, value in special.items():
+        if not isinstance(value, Mapping):
+            raise UsageError(f"recipe {name}: {key} must be a table, not {value!r}")
     if scale is not None:
         raw = _laid_over(raw, special[f"x{scale}"])
     for key, value in (changes or {}).items():
@@ -266,9 +269,15 @@ def _value(hint: Any, value: Any, where: str, key: str) -> Any:
 
 def _check(recipe: Recipe, where: str) -> None:
     data, optimiser, schedule = recipe.data, recipe.optimiser, recipe.schedule
-    scales = recipe.network.scales
+    scales, numbers = recipe.network.scales, recipe.network.numbers
     rules = (
-        ("network.scales", scales, bool(scales) and all(s in (2, 3, 4) for s in scales), "2, 3, 4"),
+        (
+            "network.scales",
+            scales,
+            bool(scales) and len({*scales} & {2, 3, 4}) == len(scales),
+            "2, 3, 4, each once at most",
+        ),
+        ("network.numbers", dict(numbers), _positive(numbers.values()), "over 0"),
         ("data.patch", data.patch, 8 <= data.patch <= 512, "8 to 512"),
         ("data.batch", data.batch, 1 <= data.batch <= 4096, "1 to 4096"),
         (
@@ -312,6 +321,13 @@ def _check(recipe: Recipe, where: str) -> None:
     for key, value, holds, rule in rules:
         if not holds:
             raise UsageError(f"{where}: {key} must be {rule}, not {value!r}")
+
+
+def _positive(values: Iterable[Any]) -> bool:
+    return all(
+        _positive(v) if isinstance(v, list | tuple) else isinstance(v, int | float) and v > 0
+        for v in values
+    )
 
 
 def _unit(values: tuple[float, ...], low: float) -> bool:

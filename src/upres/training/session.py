@@ -12,7 +12,8 @@ from upres.data.gather import Pictures, gather
 from upres.data.patches import Sampler
 from upres.data.prepare import prepare
 from upres.data.prepared import Prepared
-from upres.errors import UsageError
+from upres.errors import ResourceError, UsageError
+from upres.inference.engine import is_out_of_memory
 from upres.model import Model
 from upres.training.checkpoint import NAME as CHECKPOINT
 from upres.training.distributed import Processes, join
@@ -77,6 +78,14 @@ def run_order(order: Order, view: TrainingView, stop: Stopping) -> list[Result]:
         device = torch.device(kind, processes.local_rank) if kind == "cuda" else torch.device(kind)
         results = _runs(order, view, stop, processes, device)
         return results if processes.first else []
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        where = "the GPU" if kind == "cuda" else "this machine"
+        raise ResourceError(
+            f"training takes more memory than {where} has",
+            "compute batches in parts (--set data.accumulate=2), or give a smaller --batch",
+        ) from error
     finally:
         processes.close()
 
@@ -96,8 +105,13 @@ def _runs(
     around = _Around(order, pictures, view, stop, processes, device)
     results: list[Result] = []
     for plan in wanted:
-        model, origin = begin(order, plan, results[0].path if results else None)
-        result = _one(around, plan, model, origin)
+        # What a run that goes on began with may be gone by now, and is in its checkpoint.
+        resume = order.resume and (plan.folder / CHECKPOINT).is_file()
+        if resume and order.init is not None and processes.first:
+            view.note(f"{plan.folder} goes on as it began: --init is not looked at")
+        asked = replace(order, init="none") if resume else order
+        model, origin = begin(asked, plan, results[0].path if results else None)
+        result = _one(around, plan, model, origin, resume=resume)
         processes.wait()  # the first one has written what the next run may begin with
         results.append(result)
         if not result.finished:
@@ -117,7 +131,7 @@ class _Around:
     device: torch.device
 
 
-def _one(around: _Around, plan: Plan, model: Model, origin: str) -> Result:
+def _one(around: _Around, plan: Plan, model: Model, origin: str, *, resume: bool) -> Result:
     order, recipe, first = around.order, plan.recipe, around.processes.first
     data = recipe.data
     versions = data.versions if data.degradation == "photo" else 0
@@ -150,15 +164,18 @@ def _one(around: _Around, plan: Plan, model: Model, origin: str) -> Result:
         else ()
     )
     scales = f"x{','.join(map(str, plan.scales))}"
-    resume = order.resume and (plan.folder / CHECKPOINT).is_file()
     if order.resume and not resume:
         around.view.note(f"{plan.folder} holds no run to resume: a new one begins")
     if not resume:
         around.view.note(f"{scales} starts from {origin}")
     around.view.begins(f"{model.facts.name} {scales}", recipe, order.minutes)
+    if first and not pairs and data.held_out:
+        around.view.note(
+            "nothing is measured: no picture that was held out can be read and has "
+            f"{16 * max(plan.scales)} pixels or more on each side"
+        )
     # From here on nothing is asked for any more: an old run may go.
-    if first:
-        make_way(plan.folder, order)
+    lock = make_way(plan.folder, order) if first else None
     record = Record(plan.folder, pairs, around.view) if first else None
     story = _story(around, plan, prepared)
     run = Run(
@@ -173,7 +190,7 @@ def _one(around: _Around, plan: Plan, model: Model, origin: str) -> Result:
         minutes=order.minutes,
         resume=resume,
         origin=origin,
-        data=around.pictures.fingerprint,
+        data=story["data"],
         stop=around.stop,
         # A report copies the state, which would cost a fast device a tenth of its time.
         report_every=50 if around.device.type == "cpu" else 500,
@@ -191,6 +208,8 @@ def _one(around: _Around, plan: Plan, model: Model, origin: str) -> Result:
     finally:
         if record is not None:
             record.close()
+        if lock is not None:
+            lock.release()
     return Result(plan.folder / RESULT, quality, outcome.finished)
 
 
@@ -210,6 +229,8 @@ def _prepared(around: _Around, plan: Plan, versions: int) -> Prepared:
         around.processes.wait()
     for why in prepared.skipped:
         around.view.note(f"skipped {why}")
+    if len(prepared.skipped) > 1:
+        around.view.note(f"{len(prepared.skipped)} pictures were skipped")
     return prepared
 
 
@@ -244,14 +265,19 @@ def _finish(
         "device": _device_name(outcome),
         "validation": [asdict(one) for one in quality],
     }
-    data = story["data"]
-    facts = replace(
-        outcome.kept.facts,
-        trained_on=f"{data['pictures']} pictures ({', '.join(data['names'])})",
-    )
+    if outcome.data_before:
+        told["data_before"] = [dict(one) for one in outcome.data_before]
+    trained_on = ", before that ".join(map(_pictures, (story["data"], *outcome.data_before[::-1])))
+    facts = replace(outcome.kept.facts, trained_on=trained_on)
     Model(outcome.kept.network, facts).save(folder / RESULT, training=told)
     record.event("end", {"step": outcome.position.step, "finished": outcome.finished})
     return quality
+
+
+def _pictures(data: Mapping[str, Any]) -> str:
+    if "names" not in data:
+        return "others"
+    return f"{data['pictures']} pictures ({', '.join(data['names'])})"
 
 
 def _device_name(outcome: Outcome) -> str:

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import torch
 
-from upres.errors import UsageError
+from upres.errors import UsageError, WeightsError
 from upres.model import Model, build, load, load_published
 from upres.networks import ARCHITECTURES
 from upres.training.order import Order, Plan
 from upres.training.warmstart import add_difference, mean_of, warm_start
 from upres.version import __version__
-from upres.weights.facts import ModelFacts
+from upres.weights.facts import FactsError, ModelFacts
 from upres.weights.known import known_models
 from upres.weights.store import fetch
 
@@ -29,20 +29,25 @@ def begin(order: Order, plan: Plan, first: Path | None) -> tuple[Model, str]:
     """
     recipe = plan.recipe
     architecture = ARCHITECTURES[recipe.network.architecture]
-    facts = ModelFacts.from_mapping(
-        {
-            "name": order.name or recipe.name,
-            "architecture": recipe.network.architecture,
-            "numbers": recipe.network.numbers,
-            "scales": plan.scales,
-            "colour": architecture.colour,
-            "licence": order.licence or "not stated",
-            "trained_by": order.trained_by or f"upres {__version__}",
-            "trained_on": "nothing yet",
-        }
-    )
+    told = {
+        "name": order.name or recipe.name,
+        "architecture": recipe.network.architecture,
+        "numbers": recipe.network.numbers,
+        "scales": plan.scales,
+        "colour": architecture.colour,
+        "licence": order.licence or "not stated",
+        "trained_by": order.trained_by or f"upres {__version__}",
+        "trained_on": "nothing yet",
+    }
     torch.manual_seed(order.seed)
-    model = build(facts)
+    try:
+        facts = ModelFacts.from_mapping(told)
+        model = build(facts)
+    except (FactsError, WeightsError) as error:
+        why = error.problem if isinstance(error, WeightsError) else str(error)
+        raise UsageError(
+            f"recipe {recipe.name} describes no network of upres ({why})", "look at network.numbers"
+        ) from error
     if order.init is None and first is not None:
         sum_ = _Sum((str(first),))
     else:

@@ -24,13 +24,19 @@ class Stop:
 
     Attributes:
         signal: which one came, or None.
+        error: the other reason to end, or None.
     """
 
     def __init__(self) -> None:
         self.signal: int | None = None
+        self.error: Exception | None = None
 
     def __call__(self) -> bool:
-        return self.signal is not None
+        return self.signal is not None or self.error is not None
+
+    def because_of(self, error: Exception) -> None:
+        """End as if by a signal; of several reasons the first counts."""
+        self.error = self.error or error
 
     @contextmanager
     def listening(self) -> Iterator[None]:

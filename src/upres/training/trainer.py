@@ -4,7 +4,7 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from copy import deepcopy
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -56,7 +56,8 @@ class Run:
         sampler, store: where patches come from.
         folder: where last.pt goes.
         origin: what the weights begin with, in words.
-        data: fingerprint of the pictures.
+        data: the pictures: what the result tells of them, with their fingerprint as "sha256".
+        data_before: the same of those that it was trained on before it was resumed with others.
         minutes: how long, or None to make ``recipe.steps`` steps.
         resume: go on from the folder's checkpoint.
         stop: asked before every step; a true answer saves and ends.
@@ -74,7 +75,8 @@ class Run:
     processes: Processes
     watch: Watch
     origin: str = ""
-    data: str = ""
+    data: Mapping[str, Any] = field(default_factory=dict)
+    data_before: tuple[Mapping[str, Any], ...] = ()
     minutes: float | None = None
     resume: bool = False
     stop: Callable[[], bool] = lambda: False
@@ -106,6 +108,7 @@ class Outcome:
     """Attributes:
     kept: the network with the weights that count.
     origin: what the weights began with, in words, however often the run was resumed.
+    data_before: see ``Run``.
     position: where the run ended.
     finished: whether that was the end, or ``stop``.
     dtype: of the network's arithmetic in training.
@@ -113,6 +116,7 @@ class Outcome:
 
     kept: Model
     origin: str
+    data_before: tuple[Mapping[str, Any], ...]
     position: Position
     finished: bool
     dtype: torch.dtype
@@ -197,7 +201,8 @@ def train(run: Run) -> Outcome:
     if processes.first:
         _save(run, position, learner.state())
     processes.wait()
-    return Outcome(kept, run.origin, position, bool(progress >= 1.0), learner.dtype)
+    finished = bool(progress >= 1.0)
+    return Outcome(kept, run.origin, run.data_before, position, finished, learner.dtype)
 
 
 class _Meter:
@@ -239,19 +244,19 @@ def _set_back(
     position = replace(
         then, slowed=then.slowed * _SLOWER ** (now.setbacks + 1), setbacks=now.setbacks + 1
     )
+    if position.setbacks > SETBACKS:
+        if run.processes.first:
+            _save(run, replace(then, slowed=position.slowed), state)
+        raise ResourceError(
+            f"the loss was not finite {SETBACKS + 1} times in a row around step {now.step}, with "
+            f"ever lower rates; the state of step {then.step} is saved",
+            f"--resume goes on from there with {position.slowed:.2g} of the rate; or begin again "
+            "with a lower --rate, --set optimiser.clip=0.5 or --set precision=fp32",
+        )
     if run.processes.first:
         run.watch.event(
             "setback",
             {"step": now.step, "back_to": then.step, "rate_factor": position.slowed},
-        )
-        if position.setbacks > SETBACKS:
-            _save(run, then, state)
-    if position.setbacks > SETBACKS:
-        raise ResourceError(
-            f"the loss was not finite {SETBACKS + 1} times in a row around step {now.step}, with "
-            f"ever lower rates; the state of step {then.step} is saved",
-            "lower the rate (--rate), clip gradients (--set optimiser.clip=0.5), or use "
-            "--set precision=fp32",
         )
     return position
 
@@ -264,7 +269,7 @@ def _save(run: Run, position: Position, state: Mapping[str, Any]) -> None:
             "begun": _begun(run),
             "origin": run.origin,
             "position": asdict(position),
-            "data": run.data,
+            "data": [dict(one) for one in (*run.data_before, run.data)],
             "random": torch.get_rng_state(),
             **state,
         },
@@ -284,8 +289,6 @@ def _check_same(run: Run, state: Mapping[str, Any]) -> None:
                 f"{begun.get(key)}, not {asked[key]}",
                 "resume with the recipe and options that it was begun with",
             )
-    if state["data"] != run.data:
-        run.watch.event("other_pictures", {"step": state["position"]["step"]})
 
 
 def _begun(run: Run) -> dict[str, Any]:
@@ -323,7 +326,12 @@ def _resumed(run: Run, learner: Learner) -> tuple[Run, Position]:
             f"the checkpoint in {run.folder} does not fit this recipe ({first})",
             "resume with the recipe and options that it was begun with",
         ) from error
-    run = replace(run, origin=state["origin"])
+    # An older upres noted the fingerprint alone.
+    known = state["data"] if isinstance(state["data"], list) else [{"sha256": state["data"]}]
+    others = tuple(one for one in known if one["sha256"] != run.data["sha256"])
+    if known[-1]["sha256"] != run.data["sha256"]:
+        run.watch.event("other_pictures", {"step": position.step})
+    run = replace(run, origin=state["origin"], data_before=others)
     if run.processes.first:
         run.watch.event("resume", {"step": position.step, "start": run.origin})
     return run, position

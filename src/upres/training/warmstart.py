@@ -84,15 +84,20 @@ def warm_start(network: Network, source: Mapping[str, Tensor], *, grow: bool) ->
         if old is not None and old.shape == value.shape:
             value.copy_(old)
             taken.append(name)
-        elif old is not None and grow and _fits_inside(old, value):
+        elif (
+            old is not None
+            and grow
+            and _fits_inside(old, value)
+            and _phases(name, source) == _phases(name, state)
+        ):
             _embed(value, old)
             derived.append(name)
-        elif name.startswith(_UPSAMPLER) and not grow:
-            made = _upsampler(name, value, source)
+        elif name.startswith(_UPSAMPLER):
+            made = _upsampler(name, _narrowed(name, state, source) if grow else value, source)
             if made is None:
                 new.append(name)
             else:
-                value.copy_(made)
+                _embed(value, made)
                 derived.append(name)
         elif (
             name.startswith(_UPSAMPLER_ACTIVATION) and f"{_UPSAMPLER_ACTIVATION}0.weight" in source
@@ -164,6 +169,25 @@ def _embed(value: Tensor, old: Tensor) -> None:
         value[:outputs, :inputs] = old
     else:
         value[:outputs] = old
+
+
+def _phases(name: str, weights: Mapping[str, Tensor]) -> int:
+    """Outputs for each channel of the upsampling convolution that a tensor belongs to; else 1."""
+    if not name.startswith(_UPSAMPLER):
+        return 1
+    weight = weights[f"{name.rpartition('.')[0]}.weight"]
+    return weight.shape[0] // weight.shape[1]
+
+
+def _narrowed(name: str, state: Mapping[str, Tensor], source: Mapping[str, Tensor]) -> Tensor:
+    """The part of an upsampling tensor that the source's channels have in it."""
+    stem, _, _ = name.rpartition(".")
+    first = source.get(f"{stem.rpartition('.')[0]}.0.weight")
+    if first is None:
+        return state[name]
+    width = first.shape[1]
+    outputs = width * _phases(name, state)
+    return state[name][(slice(outputs), slice(width))[: state[name].ndim]]
 
 
 def _upsampler(name: str, value: Tensor, source: Mapping[str, Tensor]) -> Tensor | None:
