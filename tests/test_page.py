@@ -135,6 +135,12 @@ def test_everything_by_keyboard(browser, made):
     )
     right = tab.seen()[:, before.shape[1] * 3 // 4]
     assert abs(np.median(right) - 128) < 10  # a difference is gray where there is none
+    for _ in range(2):  # off and on again, each time until it is drawn
+        before_it = tab.page.inner_text("#right-tag")
+        tab.page.keyboard.press("d")
+        tab.page.wait_for_function(
+            "before => document.getElementById('right-tag').textContent !== before", arg=before_it
+        )
     tab.page.keyboard.press("d")
     tab.page.keyboard.press("n")
     assert tab.page.input_value("#picture") == "1"
@@ -198,11 +204,10 @@ def test_a_page_of_many_pictures_stays_small(photo):
     whole = np.tile(photo, (2, 2, 1))[:512, :512]
     noise = np.clip(whole + grain, 0, 255).astype(np.uint8)
     gallery = Gallery(154)
-    for picture in range(14):
-        for model in range(10):
-            gallery.add(f"m{model}", "set14", 4, str(picture), noise, noise)
+    for model in range(10):
+        gallery.add(f"m{model}", "set14", 4, "one of fourteen", noise, noise)
     text = page(Report(Settings(), (), (), ""), gallery, title="x", protocol="y")
-    assert len(text) < 30_000_000
+    assert len(text) < 30_000_000 / 14
     cropped = Gallery(154 * 30)
     cropped.add("m", "s", 2, "p", np.tile(photo, (3, 3, 1)), None)
     (shown,) = cropped.shown.values()
