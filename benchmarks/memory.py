@@ -7,6 +7,7 @@ decoded input and output, in bytes as 8-bit RGB.
 """
 
 import argparse
+import multiprocessing
 import os
 import sys
 import tempfile
@@ -15,6 +16,13 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+
+
+def write(path: Path, width: int, height: int) -> None:
+    """A picture of this size."""
+    rng = np.random.default_rng(0)
+    ramp = np.linspace(0, 200, width)[None, :, None] + rng.integers(0, 40, (height, width, 3))
+    Image.fromarray(ramp.astype(np.uint8)).save(path, quality=92)
 
 
 def main() -> None:
@@ -26,9 +34,11 @@ def main() -> None:
     height = round((options.megapixels * 1e6 * 2 / 3) ** 0.5)
     width = round(options.megapixels * 1e6 / height)
     with tempfile.TemporaryDirectory() as folder:
-        rng = np.random.default_rng(0)
-        ramp = np.linspace(0, 200, width)[None, :, None] + rng.integers(0, 40, (height, width, 3))
-        Image.fromarray(ramp.astype(np.uint8)).save(Path(folder, "large.jpg"), quality=92)
+        # In a process of its own: what is forked counts from its parent's memory on.
+        context = multiprocessing.get_context("spawn")
+        maker = context.Process(target=write, args=(Path(folder, "large.jpg"), width, height))
+        maker.start()
+        maker.join()
         arguments = ["large.jpg", "-s", str(options.scale), "-m", options.model]
         began = time.perf_counter()
         child = os.fork()

@@ -3,7 +3,9 @@
 Skipped where there is no Chromium or no playwright; .ci/run installs both.
 """
 
+import base64
 import io
+import json
 import shutil
 
 import numpy as np
@@ -186,6 +188,19 @@ def test_compare_makes_a_page_of_ones_own_picture(browser, upres, small, tmp_pat
     assert tab.said == []
 
 
+def test_compare_says_ensembles_and_lays_transparency_on_white(upres, tmp_path):
+    Image.new("RGBA", (24, 20), (255, 0, 0, 0)).save(tmp_path / "clear.png")
+    done = upres("compare", "clear.png", "-s", 2, "--model", "edsr-light", "--ensemble")
+    assert done.returncode == 0, done.stderr
+    text = (tmp_path / "clear-compare.html").read_text()
+    data = json.loads(text.partition('type="application/json">')[2].partition("</script>")[0])
+    layers = data["pictures"][0]["layers"]
+    assert [name for name, _ in layers] == ["bicubic", "edsr-light+"]
+    for _, uri in layers:
+        with Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2]))) as shown:
+            assert shown.getextrema() == ((255, 255),) * 3
+
+
 def test_compare_refuses_in_one_line(upres, small, tmp_path):
     assert upres("compare", small, "-o", "x.png").returncode == 4
     (tmp_path / "x.html").touch()
@@ -208,11 +223,24 @@ def test_a_page_of_many_pictures_stays_small(photo):
         gallery.add(f"m{model}", "set14", 4, "one of fourteen", noise, noise)
     text = page(Report(Settings(), (), (), ""), gallery, title="x", protocol="y")
     assert len(text) < 30_000_000 / 14
+    (shown,) = gallery.shown.values()
+    assert all(len(layer) <= gallery.share for layer in shown.layers.values())
     cropped = Gallery(154 * 30)
     cropped.add("m", "s", 2, "p", np.tile(photo, (3, 3, 1)), None)
     (shown,) = cropped.shown.values()
     left, top, right, bottom = shown.box
-    assert max(right - left, bottom - top) <= cropped.side < 300
+    assert max(right - left, bottom - top) < 300
+
+
+def test_layers_are_what_was_made_to_the_last_bit(photo):
+    """Between good models there is less difference than a lossy codec adds."""
+    piece = photo[:90, :120]
+    other = piece ^ 1
+    gallery = Gallery(3)
+    gallery.add("1", "", 2, "p", other, piece)
+    (shown,) = gallery.shown.values()
+    for made, want in ((shown.layers["1"], other), (shown.layers["truth"], piece)):
+        np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(made))), want)
 
 
 def test_names_cannot_end_the_script(photo):

@@ -17,9 +17,7 @@ from upres.benchmark.report import Report, details, matrix
 from upres.data.detail import CELL, detail_map
 
 _BUDGET = 20_000_000  # bytes of pictures, before base64 adds a third
-_BYTES_PER_PIXEL = 0.35  # of a WebP of the best quality, for detailed pictures
-_QUALITIES = (92, 80, 60, 40, 20)
-_LARGEST, _SMALLEST = 4096, 96
+_LARGEST, _SMALLEST = 4096, 64
 TRUTH = "truth"
 
 
@@ -30,7 +28,7 @@ class Shown:
     Attributes:
         box: left, top, right, bottom in output pixels.
         size: width and height of the whole picture.
-        layers: WebP files by model.
+        layers: lossless WebP files by model: what is compared is what models made.
     """
 
     name: str
@@ -49,7 +47,6 @@ class Gallery:
 
     def __init__(self, layers: int) -> None:
         self.share = _BUDGET // max(1, layers)
-        self.side = int(min(_LARGEST, max(_SMALLEST, math.sqrt(self.share / _BYTES_PER_PIXEL))))
         self.shown: dict[tuple[str, int, str], Shown] = {}
 
     def seen(
@@ -66,8 +63,13 @@ class Gallery:
         name: str,
         made: NDArray[np.uint8],
         truth: NDArray[np.uint8] | None,
+        icc: bytes | None = None,
     ) -> None:
-        """Keep a piece of H x W x 3 pixels, the same piece for every model."""
+        """Keep a piece of H x W x 3 pixels, the same piece for every model.
+
+        Args:
+            icc: the RGB profile of the colours; without one they are sRGB.
+        """
         key = (dataset, scale, name)
         if key not in self.shown:
             left, top, right, bottom = self._box(made if truth is None else truth)
@@ -79,19 +81,25 @@ class Gallery:
             )
         shown = self.shown[key]
         left, top, right, bottom = shown.box
-        shown.layers[model] = _webp(made[top:bottom, left:right], self.share)
+        shown.layers[model] = _webp(made[top:bottom, left:right], icc)
         if truth is not None and TRUTH not in shown.layers:
-            shown.layers[TRUTH] = _webp(truth[top:bottom, left:right], self.share)
+            shown.layers[TRUTH] = _webp(truth[top:bottom, left:right])
 
     def _box(self, pixels: NDArray[np.uint8]) -> tuple[int, int, int, int]:
-        """The piece with the most detail, if the whole is too large."""
+        """The piece with the most detail, as large as its share allows."""
         height, width = pixels.shape[:2]
-        h, w = min(self.side, height), min(self.side, width)
         detail = detail_map(pixels)
         row, column = np.unravel_index(int(detail.argmax()), detail.shape)
-        top = min(max(0, int(row) * CELL + CELL // 2 - h // 2), height - h)
-        left = min(max(0, int(column) * CELL + CELL // 2 - w // 2), width - w)
-        return left, top, left + w, top + h
+        # Smooth pictures take a byte a pixel or less, detailed ones two and more.
+        side = min(_LARGEST, max(_SMALLEST, int(math.sqrt(self.share))))
+        while True:
+            h, w = min(side, height), min(side, width)
+            top = min(max(0, int(row) * CELL + CELL // 2 - h // 2), height - h)
+            left = min(max(0, int(column) * CELL + CELL // 2 - w // 2), width - w)
+            size = len(_webp(pixels[top : top + h, left : left + w]))
+            if size <= self.share or max(h, w) <= _SMALLEST:
+                return left, top, left + w, top + h
+            side = max(_SMALLEST, int(0.95 * max(h, w) * min(1.0, math.sqrt(self.share / size))))
 
 
 def page(report: Report | None, gallery: Gallery, *, title: str, protocol: str) -> str:
@@ -114,7 +122,7 @@ def page(report: Report | None, gallery: Gallery, *, title: str, protocol: str) 
                 "width": width,
                 "height": height,
                 "note": "" if (width, height) == shown.size else note,
-                "layers": {name: _uri(shown.layers[name]) for name in layers},
+                "layers": [[name, _uri(shown.layers[name])] for name in layers],
                 "figures": figures.get(key, {}),
             }
         )
@@ -163,20 +171,16 @@ def _plots(report: Report) -> list[dict[str, Any]]:
                     for r in rows
                 ],
                 "gains_title": f"{where}: {best.model} over bicubic, dB",
-                "gains": gains[:40],
+                "gains": gains,
             }
         )
     return made
 
 
-def _webp(pixels: NDArray[np.uint8], limit: int) -> bytes:
-    """As good as fits into ``limit`` bytes; pieces are small enough for the best, as a rule."""
+def _webp(pixels: NDArray[np.uint8], icc: bytes | None = None) -> bytes:
+    data = io.BytesIO()
     image = Image.fromarray(np.ascontiguousarray(pixels))
-    for quality in _QUALITIES:
-        data = io.BytesIO()
-        image.save(data, "WEBP", quality=quality, method=2)
-        if data.tell() <= limit:
-            break
+    image.save(data, "WEBP", lossless=True, method=2, icc_profile=icc)
     return data.getvalue()
 
 

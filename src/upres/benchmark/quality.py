@@ -23,6 +23,7 @@ from upres.imaging.degrade import Degradation
 from upres.imaging.metrics import Protocol, mod_crop, psnr, ssim
 from upres.imaging.resize import imresize
 
+_SMALL = 600_000  # numbers in a picture
 _EXACT = 100.0  # dB: a mean over pictures needs a number where the error is none
 Rule = Literal["y", "rgb", "div2k"]
 
@@ -53,8 +54,8 @@ class Settings:
         channel = "Y channel (BT.601)" if self.rule == "y" else "RGB"
         usual = "scale + 6" if self.rule == "div2k" else "scale"
         shave = usual if self.shave is None else str(self.shave)
-        text = f"{channel}, {shave} pixels shaved, 8 bit, LR by MATLAB's imresize"
-        return text + (f", then {self.degraded}" if self.degraded else "")
+        degraded = f", LR pictures with {self.degraded}" if self.degraded else ""
+        return f"{channel}, {shave} pixels shaved, 8 bit{degraded}"
 
     def with_jpeg(self, quality: int) -> "Settings":
         """The same, after JPEG (4:2:0) of this quality."""
@@ -218,8 +219,14 @@ def measure_set(
     images: dict[str, list[Measured]] = {label: [] for label, _ in models}
     for _, upscaler in models:
         upscaler.upscale(np.zeros((16, 16, 3), np.uint8))  # weights are loaded before clocks run
+    warm: set[tuple[int, ...]] = set()
     for truth in truths:
         one = example(truth, scale, settings)
+        # Kernels are made ready for each new size: of a small picture that is much of its time.
+        if one.low.shape not in warm and one.low.size < _SMALL:
+            warm.add(one.low.shape)
+            for _, upscaler in models:
+                upscaler.upscale(one.low)
         for label, upscaler in models:
             figures, made = measure(one, upscaler, scale, settings)
             images[label].append(figures)

@@ -32,12 +32,25 @@ class Report:
         rows: one for each model, set and scale.
         failures: what could not be measured, and why.
         machine: where it ran.
+        given: sets and scales whose low-resolution pictures came with them.
     """
 
     settings: Settings
     rows: tuple[Row, ...]
     failures: tuple[str, ...]
     machine: str
+    given: tuple[tuple[str, int], ...] = ()
+
+    @property
+    def protocol(self) -> str:
+        """How it was measured, in words."""
+        made = "LR by MATLAB's imresize"
+        named = ", ".join(f"{name} x{scale}" for name, scale in self.given)
+        if self.given and set(self.columns) <= set(self.given):
+            made = "LR as it came with the pictures"
+        elif self.given:
+            made += f", but as it came with the pictures of {named}"
+        return f"{self.settings}, {made}"
 
     @property
     def columns(self) -> list[tuple[str, int]]:
@@ -103,9 +116,7 @@ def details(report: Report) -> tuple[list[str], list[list[str]]]:
                 row.model,
                 f"{row.psnr:.3f}",
                 f"{row.ssim:.4f}",
-                ""
-                if found is None
-                else f"{found.mean:+.2f} ({found.low:+.2f} to {found.high:+.2f})",
+                "" if found is None else _gain(found),
                 "" if beside is None else f"{beside:.2f}",
                 f"{row.consistency:.1f} dB",
                 f"{row.parameters:,}" if row.parameters else "",
@@ -113,6 +124,11 @@ def details(report: Report) -> tuple[list[str], list[list[str]]]:
             ]
         )
     return head, rows
+
+
+def _gain(found: Gain) -> str:
+    sure = f" ({found.low:+.2f} to {found.high:+.2f})" if found.pictures > 1 else ""
+    return f"{found.mean:+.2f}{sure}"
 
 
 def pictures(report: Report) -> tuple[list[str], list[list[str]]]:
@@ -152,14 +168,19 @@ def as_json(report: Report, indent: int | None = 1) -> str:
         for row in report.rows
     ]
     whole = {
-        "protocol": str(report.settings),
+        "protocol": report.protocol,
         "version": __version__,
         "machine": report.machine,
         "rows": rows,
-        "gains": [asdict(gain) for gain in report.gains],
+        "gains": [_without_nan(asdict(gain)) for gain in report.gains],
         "failures": list(report.failures),
     }
     return json.dumps(whole, indent=indent) + "\n"
+
+
+def _without_nan(values: dict[str, Any]) -> dict[str, Any]:
+    """JSON knows no NaN."""
+    return {key: None if value != value else value for key, value in values.items()}
 
 
 def as_csv(report: Report) -> str:
@@ -178,7 +199,7 @@ def as_markdown(report: Report) -> str:
     """The tables, with the protocol and the machine."""
     parts = [
         "# Quality",
-        f"{report.settings}. upres {__version__}, {report.machine}.",
+        f"{report.protocol}. upres {__version__}, {report.machine}.",
         *(_markdown_table(*table(report)) for table in (matrix, details)),
     ]
     if report.failures:
@@ -188,4 +209,5 @@ def as_markdown(report: Report) -> str:
 
 def _markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
+    escaped = ([cell.replace("|", "\\|") for cell in cells] for cells in lines)
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in escaped)

@@ -1,5 +1,6 @@
 """``upres bench`` from its options to a report."""
 
+import itertools
 import os
 import platform
 from collections.abc import Iterator, Sequence
@@ -10,10 +11,10 @@ from pathlib import Path
 import torch
 
 from upres.api import KERNELS, Upscaler
-from upres.benchmark.page import Gallery
+from upres.benchmark.page import TRUTH, Gallery
 from upres.benchmark.quality import Row, Settings, measure_set
 from upres.benchmark.report import Report
-from upres.data.evaluation import Note, Progress, Truth, find_set
+from upres.data.evaluation import EVALUATION_SETS, Note, Progress, Truth, find_set
 from upres.errors import UpresError, UsageError, VerificationError
 from upres.inference.device import DeviceName, Precision
 from upres.inference.sizes import Goal
@@ -68,7 +69,7 @@ def run_order(
     rows: list[Row] = []
     failures: list[str] = []
     jobs: list[tuple[str, int, list[Truth], list[tuple[str, Upscaler]]]] = []
-    texts: dict[str, str] = {}  # by the label that stands for each set
+    texts = {name: name for name in EVALUATION_SETS}  # by the label that stands for each set
     for name in order.sets:
         for scale in order.scales:
             with _kept_going(order, failures, f"{name} x{scale}"):
@@ -83,7 +84,8 @@ def run_order(
             counted(f"{label} x{scale}: {len(truths)} pictures, {len(models)} models")
         with _kept_going(order, failures, f"{label} x{scale}"):
             rows += measure_set(label, truths, scale, models, order.settings, seen)
-    return Report(order.settings, tuple(rows), tuple(failures), machine()), gallery
+    given = tuple((label, scale) for label, scale, truths, _ in jobs if any(t.low for t in truths))
+    return Report(order.settings, tuple(rows), tuple(failures), machine(), given), gallery
 
 
 def _set(
@@ -107,9 +109,10 @@ def _kept_going(order: Order, failures: list[str], what: str) -> Iterator[None]:
 def models_at(
     order: Order, scale: int, note: Note, progress: Progress
 ) -> list[tuple[str, Upscaler]]:
-    """Bicubic and what was asked for, as far as it serves the scale."""
+    """Bicubic and what was asked for, as far as it serves the scale; by labels that mean the same
+    at every scale."""
     found: dict[str, Upscaler] = {}
-    texts: dict[str, str] = {}  # by the label that stands for each model
+    labels = labelled(order.models)
     for name in ("bicubic", *order.models):
         upscaler = Upscaler(
             name,
@@ -124,10 +127,16 @@ def models_at(
         if not upscaler.serves(scale):
             note(f"{name} has no weights for x{scale} and is left out there")
             continue
-        plus = "+" if upscaler.ensemble else ""
-        label = unambiguous(model_label(name) + plus, name + plus, texts)
-        found.setdefault(label, upscaler)
+        found.setdefault(labels.get(name, name) + "+" * upscaler.ensemble, upscaler)
     return list(found.items())
+
+
+def labelled(models: Sequence[str]) -> dict[str, str]:
+    """What stands for each of these names and files in tables; no file is called like a model that
+    has a name, nor like the truth on pages."""
+    known = (*KERNELS, TRUTH, *(entry.facts.name for entry in known_models().entries))
+    taken = {name: name for name in (*known, *(m for m in models if model_label(m) == m))}
+    return {model: unambiguous(model_label(model), model, taken) for model in models}
 
 
 def model_label(name: str) -> str:
@@ -141,12 +150,14 @@ def model_label(name: str) -> str:
 
 
 def unambiguous(label: str, text: str, taken: dict[str, str]) -> str:
-    """The label, or what people wrote where it stands for something else already.
+    """The label, or what people wrote where it stands for something else already, or that with a
+    number.
 
     Args:
         taken: what each label stands for; added to.
     """
-    return label if taken.setdefault(label, text) == text else text
+    candidates = itertools.chain((label, text), (f"{text} ({n})" for n in itertools.count(2)))
+    return next(one for one in candidates if taken.setdefault(one, text) == text)
 
 
 def every_model() -> tuple[str, ...]:

@@ -17,6 +17,8 @@ from torch import Tensor, nn
 from upres.benchmark.contenders import Contender
 from upres.benchmark.workers import Setting, Worker, installed
 from upres.errors import ResourceError
+from upres.inference.executor import Executor
+from upres.inference.streamed import StreamedExecutor
 from upres.networks import Network
 
 # Larger pictures than this are not given to contenders that take them whole: they would need tens
@@ -136,8 +138,11 @@ def exponent(timings: Sequence[Timing]) -> float | None:
     return float(np.polyfit(x, y, 1)[0])
 
 
-def operations(network: Network, scale: int) -> float:
-    """Floating-point operations for a pixel of input, as torch counts them."""
+def operations(executor: Executor, network: Network, scale: int) -> float:
+    """Floating-point operations for a pixel of input: those that the executor makes of the network,
+    or else the network's own as torch counts them."""
+    if isinstance(executor, StreamedExecutor):
+        return executor.operations
     from torch.utils.flop_counter import FlopCounterMode
 
     side = 32

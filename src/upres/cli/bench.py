@@ -245,7 +245,7 @@ def _measure(
         from upres.imaging.writer import write_file
 
         if path.suffix == ".html":
-            protocol = f"{found.settings}; {found.machine}"
+            protocol = f"{found.protocol}; {found.machine}"
             text = page(found, gallery, title=", ".join(order.sets), protocol=protocol)
         else:
             writers = {
@@ -271,7 +271,7 @@ def _show(found: "Report", output: Output, *, by_picture: bool) -> None:
     from upres.benchmark import report as reports
 
     bold = sys.stdout.isatty()
-    output.note(f"{found.settings}; {found.machine}")
+    output.note(f"{found.protocol}; {found.machine}")
     if by_picture:
         output.table(*reports.pictures(found))
         output.text("\n")
@@ -282,8 +282,9 @@ def _show(found: "Report", output: Output, *, by_picture: bool) -> None:
     for gain in found.gains:
         if gain.over != "bicubic":
             output.text(
-                f"\n{gain.model} over {gain.over} on {gain.set} x{gain.scale}: {gain.mean:+.3f} dB "
-                f"({gain.low:+.3f} to {gain.high:+.3f}), better on {gain.won} of {gain.pictures}\n"
+                f"\n{gain.model} over {gain.over} on {gain.set} x{gain.scale}: {gain.mean:+.3f} dB"
+                + (f" ({gain.low:+.3f} to {gain.high:+.3f})" if gain.pictures > 1 else "")
+                + f", better on {gain.won} of {gain.pictures}\n"
             )
 
 

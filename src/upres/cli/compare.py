@@ -1,13 +1,17 @@
 """``upres compare``: a page that shows one's own picture by several models."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from upres.cli import options
 from upres.cli.output import Output
 from upres.errors import InputError, OutputError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 EXAMPLES = """
 Examples:
@@ -68,14 +72,15 @@ def compare(
         torch.set_num_threads(threads)
     from upres.api import KERNELS, Upscaler
     from upres.benchmark.page import Gallery, page
-    from upres.benchmark.session import model_label, unambiguous
-    from upres.data.rgb import as_rgb
+    from upres.benchmark.session import labelled
+    from upres.imaging.profiles import fits
     from upres.inference.sizes import Goal
 
     names = dict.fromkeys(["bicubic", *(n.strip() for n in model.split(",") if n.strip())])
     goal = Goal(scale=scale)
     gallery = Gallery(len(names))
-    labels: dict[str, str] = {}  # two files may have the same
+    labels = labelled(list(names))
+    icc = picture.icc if picture.icc and fits(picture.icc, 3) else None
     with speak.progress() as progress:
         for name in names:
             upscaler = Upscaler(
@@ -88,10 +93,9 @@ def compare(
             )
             pipeline = upscaler.pipeline(picture.pixels, jpeg_quality=picture.jpeg_quality)
             progress.start(name, picture.width * picture.height / max(1, pipeline.tiles))
-            made = as_rgb(pipeline.run(progress.update))
-            label = model_label(name) if name.endswith(".safetensors") else pipeline.steps.name
-            label = unambiguous(label, name, labels)
-            gallery.add(label, "", 0, file.name, made, None)
+            made = _over_white(pipeline.run(progress.update))
+            label = labels[name] if name.endswith(".safetensors") else pipeline.steps.name
+            gallery.add(label + "+" * upscaler.ensemble, "", 0, file.name, made, None, icc)
     height, width = made.shape[:2]
     text = page(
         None,
@@ -101,3 +105,17 @@ def compare(
     )
     write_file(target, text.encode(), overwrite=overwrite)
     speak.value(str(target))
+
+
+def _over_white(pixels: "NDArray[Any]") -> "NDArray[np.uint8]":
+    """H x W x 1..4 uint8 or uint16 as H x W x 3 uint8, what is transparent over white."""
+    import numpy as np
+
+    from upres.data.rgb import as_rgb
+
+    if pixels.shape[2] in (2, 4):
+        top = np.iinfo(pixels.dtype).max
+        alpha = pixels[..., -1:].astype(np.float64) / top
+        over = np.rint(pixels[..., :-1] * alpha + top * (1 - alpha))
+        pixels = over.astype(pixels.dtype)
+    return as_rgb(pixels)

@@ -75,7 +75,8 @@ def _about(
     label: str, scale: int, upscaler: "Upscaler", ours: "Sequence[speed.Timing]", output: Output
 ) -> str:
     """How time grows with size, and how near the machine's ceilings it is."""
-    steps = upscaler.pipeline(picture(0.001)).steps
+    pipeline = upscaler.pipeline(picture(0.001))
+    steps = pipeline.steps
     device, dtype = steps.target.device, steps.target.dtype
     exponent = speed.exponent(ours)
     facts: dict[str, float | None] = {"exponent": exponent}
@@ -85,7 +86,7 @@ def _about(
         passes = 8 if upscaler.ensemble else 1
         a_second = ours[-1].rate * 1e6 * passes
         work, ceiling = (
-            speed.operations(network, scale) * a_second,
+            speed.operations(pipeline.models[0].executor, network, scale) * a_second,
             speed.matrix_ceiling(device, dtype),
         )
         facts |= {"operations_per_second": work, "matrix_ceiling": ceiling}

@@ -4,6 +4,7 @@ import os
 import shutil
 import tarfile
 import zlib
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -121,7 +122,7 @@ class Truth:
     """One picture of a set, at one scale.
 
     Attributes:
-        name: of its file, without the suffix.
+        name: of its file, without the suffix unless another file differs in nothing else.
         path: the high-resolution picture.
         low: the low-resolution one, if it came with it.
     """
@@ -140,7 +141,8 @@ def find_set(
     note: Note,
     progress: Progress,
 ) -> tuple[str, list[Truth]]:
-    """A set's name and its pictures, in the order of their names.
+    """A set's name and its pictures, in the order of their names; where some of a known set's are
+    missing, the name says so.
 
     Args:
         text: a known set's name in any case; a folder of pictures; or two folders joined by ":",
@@ -158,9 +160,10 @@ def find_set(
         return _folder(text, scale)
     for place in (data_dir, home):
         if place is not None and (found := _copy(known, place, scale)):
-            if len(found) != known.pictures:
-                note(f"{place} holds {len(found)} of {known.title}'s {known.pictures} pictures")
-            return known.name, found
+            if len(found) == known.pictures:
+                return known.name, found
+            note(f"{place} holds {len(found)} of {known.title}'s {known.pictures} pictures")
+            return f"{known.name} ({len(found)} of {known.pictures})", found
     if known.name == "div2k":
         fetch_set(DIV2K, home / "DIV2K", note=note, progress=progress, only="DIV2K_valid_HR")
     elif known.source is None:
@@ -173,7 +176,12 @@ def find_set(
         with alone(home / known.title):
             if not _copy(known, home, scale):  # another process may have unpacked it meanwhile
                 _unpack(known, archive, home)
-    return known.name, _copy(known, home, scale)
+    found = _copy(known, home, scale)
+    if not found:
+        raise InputError(
+            f"{home / known.title} holds no pictures", "remove that folder, and ask again"
+        )
+    return known.name, found
 
 
 def _folder(text: str, scale: int) -> tuple[str, list[Truth]]:
@@ -189,7 +197,7 @@ def _folder(text: str, scale: int) -> tuple[str, list[Truth]]:
         raise InputError(f"{folder} holds no pictures", "give a folder of PNG files")
     if low is None:
         return name, found
-    partners = {path.stem: path for path in _files(low)}
+    partners = {low_one.name: low_one.path for low_one in _truths(low)}
     missing = [truth.name for truth in found if truth.name not in partners]
     if missing:
         raise InputError(
@@ -239,7 +247,7 @@ def _in_layout(folder: Path, scale: int) -> list[Truth]:
     DIV2K_valid_HR/ with DIV2K_valid_LR_bicubic/X2/."""
     for high, low in (("HR", "LR_bicubic"), ("DIV2K_valid_HR", "DIV2K_valid_LR_bicubic")):
         if found := _truths(folder / high):
-            lows = {path.stem: path for path in _files(folder / low / f"X{scale}")}
+            lows = {t.name: t.path for t in _truths(folder / low / f"X{scale}")}
             return [Truth(t.name, t.path, partner(lows, t.name, scale)) for t in found]
     end = f"_SRF_{scale}_"
     files = {path.stem: path for path in _files(folder / f"image_SRF_{scale}")}
@@ -251,15 +259,19 @@ def _in_layout(folder: Path, scale: int) -> list[Truth]:
 
 
 def _truths(folder: Path) -> list[Truth]:
-    return [Truth(path.stem, path) for path in _files(folder)]
+    files = _files(folder)
+    stems = Counter(path.stem for path in files)
+    return [Truth(path.name if stems[path.stem] > 1 else path.stem, path) for path in files]
 
 
 def _files(folder: Path) -> list[Path]:
     if not is_folder(folder):
         return []
-    return sorted(
-        p for p in folder.iterdir() if p.suffix.lower() in READABLE and not p.name.startswith(".")
-    )
+    return sorted(filter(_is_picture, folder.iterdir()))
+
+
+def _is_picture(path: Path) -> bool:
+    return path.suffix.lower() in READABLE and not path.name.startswith(".")
 
 
 def _unpack(known: EvaluationSet, archive: Path, home: Path) -> None:
@@ -270,7 +282,7 @@ def _unpack(known: EvaluationSet, archive: Path, home: Path) -> None:
         beside.mkdir(parents=True)
         with tarfile.open(archive) as packed:
             packed.extractall(beside, filter="data")
-        files = [p for p in beside.rglob("*") if p.suffix.lower() in READABLE and p.is_file()]
+        files = [p for p in beside.rglob("*") if p.is_file() and _is_picture(p)]
         _verify(known, files)
         (beside / "HR").mkdir(exist_ok=True)
         for file in files:

@@ -35,6 +35,7 @@ class FusedConv:
         self.bias = (convolution.bias.detach() * factor).to(dtype)
         self.reach = convolution.kernel_size[0] // 2
         self.outputs = convolution.out_channels
+        self.operations = 2 * weight.numel()  # for a pixel
         self._pad = [self.reach, self.reach]
         self._ops: Any = torch.ops.mkldnn if available() else None
         if self._ops is None:

@@ -105,6 +105,12 @@ class StreamedExecutor:
         reach = sum(b.reach for b in (*self.pre, *self.body))
         self.lead, self.front = reach + 2 * _EDGE, 2 * reach
 
+    @property
+    def operations(self) -> int:
+        """Floating-point operations for a pixel of input, borders aside."""
+        fused = [c for b in (*self.pre, *self.body) for c in (b.first, b.second)]
+        return sum(c.operations for c in (self.head, *fused, self.body_out, self.rebuild))
+
     def row_bytes(self, width: int) -> int:
         """Of one row of activations."""
         return width * self.channels * self.dtype.itemsize
