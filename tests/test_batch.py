@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import multiprocessing
 import os
 import random
 import shutil
@@ -17,7 +18,7 @@ from PIL import Image
 
 from tests.conftest import SOAK
 from upres.cli.journal import NAME, Journal
-from upres.errors import InputError, OutputError
+from upres.errors import InputError, OutputError, ResourceError
 from upres.imaging import isolation
 from upres.imaging.isolation import Decoder
 
@@ -125,9 +126,13 @@ def test_two_folders_do_not_replace_each_others_results(upres, folder, tmp_path)
 
 
 def test_what_stands_where_a_picture_failed_is_not_replaced(upres, folder, tmp_path):
+    good = (folder / "a.png").read_bytes()
     (folder / "a.png").write_bytes(b"nothing")
     assert upres("batch", "in", "-o", "out", *FAST).returncode == 7
     (tmp_path / "out" / "a.png").write_bytes(b"made by hand")
+    retried = upres("batch", "in", "-o", "out", *FAST, "--retry-failed", "--json")
+    assert counts(retried, "failed", "not_ours") == (0, 1)
+    (folder / "a.png").write_bytes(good)
     done = upres("batch", "in", "-o", "out", "-s", 3, "-m", "bicubic", "--json")
     assert counts(done, "done", "not_ours") == (2, 1)
     assert (tmp_path / "out" / "a.png").read_bytes() == b"made by hand"
@@ -181,6 +186,63 @@ def test_another_format_and_names_that_collide(upres, folder, tmp_path):
     assert b"would both be written to" in done.stderr
     assert not (tmp_path / "other").exists()
     assert upres("batch", "in", "--format", "doc").returncode == 2
+    assert upres("batch", "in", "-o", "").returncode == 2
+    # There and back: each format's results are known.
+    assert upres("batch", "in", "-o", "out", *FAST, "--exclude", "*.bmp").returncode == 0
+    back = upres("batch", "in", "-o", "out", *FAST, "--format", "webp", "--exclude", "A*", "--json")
+    assert counts(back, "done", "unchanged", "not_ours") == (0, 3, 0)
+
+
+def test_results_among_the_pictures_are_refused(upres, folder, tmp_path):
+    (folder / "in").mkdir()
+    for name in ("a.png", "z.png"):
+        shutil.copy(folder / "b" / "d.png", folder / "in" / name)
+    before = contents(folder)
+    for chosen, words in (
+        ("a", b"over in/a.png, which"),
+        ("z", b"to in/z.png, among the pictures"),
+    ):
+        more = ("--overwrite", "--include", f"*{chosen}.png")
+        done = upres("batch", "in", "-o", ".", *FAST, *more)
+        assert done.returncode == 4
+        assert words in done.stderr
+    assert contents(folder) == before
+    two = upres("in/a.png", "in/in/a.png", "-o", "in", *FAST, "--overwrite")
+    assert two.returncode == 4
+    assert contents(folder) == before
+
+
+def test_a_result_where_a_folder_should_be_fails_alone(upres, folder, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "b").write_bytes(b"a file")
+    for more in (("--dry-run",), ()):
+        done = upres("batch", "in", "-o", "out", *FAST, "--json", *more)
+        assert done.returncode == 7
+        assert counts(done, "failed") == (2,)
+        assert b"out/b/c.jpg cannot be written (Not a directory)" in done.stderr
+    assert (tmp_path / "out" / "a.png").is_file()
+
+
+def test_a_picture_that_is_gone_is_no_traceback(upres, folder, tmp_path):
+    (folder / "link.png").symlink_to(folder / "a.png")
+    run = ("batch", "in", "-o", "out", *FAST, "--json")
+    assert counts(upres(*run), "done") == (4,)
+    (folder / "a.png").unlink()
+    done = upres(*run)
+    assert done.returncode == 7
+    assert counts(done, "failed", "unchanged") == (1, 2)
+    (tmp_path / "gone-x2.png").touch()
+    assert upres("gone.png", *FAST, "--overwrite").returncode == 3
+
+
+def test_results_that_are_taken_away_at_once_end_nothing(start, folder, tmp_path):
+    reads, writes = os.pipe()
+    process = start("batch", "in", "-o", "out", *FAST, stdout=writes)
+    os.close(writes)
+    with os.fdopen(reads) as names:
+        for name in names:
+            (tmp_path / name.strip()).unlink()
+    assert process.wait(60) == 0, process.err
 
 
 def test_a_dry_run_writes_nothing(upres, folder, tmp_path):
@@ -272,28 +334,88 @@ def test_interrupted_it_goes_on(tmp_path, start, upres):
 
 def test_half_a_line_is_no_line(tmp_path):
     (tmp_path / "x.png").write_bytes(b"x")
+    x = tmp_path / "x.png"
     with Journal(tmp_path, "s", source=tmp_path) as journal:
-        journal.begin("x.png", tmp_path / "x.png")
-        journal.end("x.png", tmp_path / "x.png", tmp_path / "x.png", None)
+        journal.begin("x.png", x, x, x)
+        journal.end("x.png", x, x, None)
     with (tmp_path / NAME).open("a") as file:
         file.write('{"state": "done", "source": "y.p')
     with Journal(tmp_path, "s", source=tmp_path) as journal:
         assert set(journal.entries) == {"x.png"}
-        assert journal.todo("x.png", tmp_path / "x.png", tmp_path / "x.png") == "done"
-        journal.begin("z.png", tmp_path / "x.png")
+        assert journal.todo("x.png", x, x) == "done"
+
+
+def test_what_a_killed_run_left_is_known_by_its_contents(tmp_path):
+    """Killed before or after the result took its place, and where something else came instead."""
+    source, part, target = (tmp_path / name for name in ("x.png", "part", "y.png"))
+    source.write_bytes(b"picture")
+    part.write_bytes(b"result")
     with Journal(tmp_path, "s", source=tmp_path) as journal:
-        assert journal.todo("z.png", tmp_path / "x.png", tmp_path / "x.png") == "redo"
+        journal.begin("x.png", source, target, part)
+    for there, todo in ((None, "do"), (b"result", "done"), (b"drawing", "foreign")):
+        if there is not None:
+            target.write_bytes(there)
+        with Journal(tmp_path, "s", source=tmp_path) as journal:
+            assert journal.todo("x.png", source, target) == todo
+
+
+def test_an_old_result_that_a_killed_run_would_have_replaced_is_ours(tmp_path):
+    source, part, target = (tmp_path / name for name in ("x.png", "part", "y.png"))
+    source.write_bytes(b"picture")
+    target.write_bytes(b"old result")
+    part.write_bytes(b"result")
+    with Journal(tmp_path, "s", source=tmp_path) as journal:
+        journal.begin("x.png", source, target, part)
+    with Journal(tmp_path, "s", source=tmp_path) as journal:
+        assert journal.todo("x.png", source, target) == "redo"
+
+
+def test_what_is_changed_while_a_run_works_is_left_alone(tmp_path):
+    source, part, target = (tmp_path / name for name in ("x.png", "part", "y.png"))
+    source.write_bytes(b"picture")
+    part.write_bytes(b"result")
+    with Journal(tmp_path, "s", source=tmp_path) as journal:
+        journal.begin("x.png", source, target, part)
+        target.write_bytes(b"result")
+        journal.end("x.png", source, target, None)
+    with Journal(tmp_path, "other", source=tmp_path) as journal:
+        assert journal.todo("x.png", source, target) == "redo"
+        target.write_bytes(b"retouched")
+        with pytest.raises(OutputError, match="changed while this run worked"):
+            journal.begin("x.png", source, target, part, replaces=True)
+        journal.end("x.png", source, target, "changed")
+    for settings in ("s", "other"):
+        with Journal(tmp_path, settings, source=tmp_path) as journal:
+            assert journal.todo("x.png", source, target) == "foreign"
+
+
+def test_a_pipe_is_never_waited_for(tmp_path):
+    source, target = tmp_path / "x.png", tmp_path / "y.png"
+    source.touch()
+    with Journal(tmp_path, "s", source=tmp_path) as journal:
+        journal.see("x.png", source, target)
+        journal.end("x.png", source, target, "is empty")
+    source.unlink()
+    os.mkfifo(source)
+    with Journal(tmp_path, "s", source=tmp_path) as journal:
+        assert journal.todo("x.png", source, target) == "do"
+
+
+def test_a_journal_that_cannot_be_written_is_one_line(tmp_path):
+    (tmp_path / NAME).symlink_to(tmp_path / "nowhere" / "x")
+    with pytest.raises(OutputError, match="cannot be written"):
+        Journal(tmp_path, "s", source=tmp_path)
 
 
 def test_a_picture_that_changes_while_it_is_read_is_done_again(tmp_path):
     source, target = tmp_path / "x.png", tmp_path / "out.png"
     source.write_bytes(b"before")
     with Journal(tmp_path, "s", source=tmp_path) as journal:
-        journal.see("x.png", source)
+        journal.see("x.png", source, target)
         source.write_bytes(b"behind")
         os.utime(source, (1, 1))
-        journal.begin("x.png", source)
         target.write_bytes(b"made from what was before")
+        journal.begin("x.png", source, target, target)
         journal.end("x.png", source, target, None)
         assert journal.todo("x.png", source, target) == "redo"
 
@@ -322,7 +444,7 @@ def test_a_journal_belongs_to_one_run(tmp_path):
 
 
 def crash(path, **_):
-    if b"crash" in Path(path).name.encode():
+    if "crash" in Path(path).name:
         os.abort()
     if "hang" in Path(path).name:
         time.sleep(60)
@@ -334,13 +456,37 @@ def crash(path, **_):
 def serve_crashing(pipe):
     """The decoder's process with a reader that does what the file's name says."""
     isolation.read_picture = crash
-    isolation._serve_as_usual(pipe)
+    isolation._serve(pipe)  # of this new process, as it always is
 
 
 @pytest.fixture
 def harmful(monkeypatch):
-    monkeypatch.setattr(isolation, "_serve_as_usual", isolation._serve, raising=False)
     monkeypatch.setattr(isolation, "_serve", serve_crashing)
+
+
+def test_files_that_crash_hang_or_take_everything_fail_alone(harmful):
+    with Decoder() as decoder:
+        for name, error, words in (
+            ("crash.png", InputError, "made its decoder crash"),
+            ("good.png", InputError, "good.png is fine"),
+            ("greedy.png", ResourceError, "more memory than one picture"),
+            ("hang.png", InputError, "not decoded within 1 s"),
+            ("good.png", InputError, "good.png is fine"),
+        ):
+            decoder.timeout = 1 if "hang" in name else 60
+            with pytest.raises(error, match=words):
+                decoder.read(Path(name), max_pixels=10, frames=True)
+
+
+def test_half_an_answer_is_a_crash(tmp_path):
+    decoder = Decoder()
+    decoder._started()
+    ours, theirs = multiprocessing.Pipe()
+    decoder._pipe = ours
+    os.write(theirs.fileno(), (100).to_bytes(4, "big") + b"half")
+    theirs.close()
+    with decoder, pytest.raises(InputError, match="made its decoder crash"):
+        decoder.read(tmp_path / "x.png", max_pixels=10, frames=True)
 
 
 def test_real_files_come_through_whole(folder):

@@ -13,6 +13,9 @@ A message is one line: the value, the rule it breaks, and the next step.
 """
 
 import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 __all__ = [
     "BatchError",
@@ -90,3 +93,23 @@ class VerificationError(UpresError):
     """A check of an installation or of a file failed (exit code 8)."""
 
     exit_code = 8
+
+
+@contextmanager
+def os_errors(path: Path) -> Iterator[None]:
+    """What goes wrong in writing ``path``, as errors for people."""
+    try:
+        yield
+    except OSError as error:
+        if is_disk_full(error):
+            raise ResourceError(
+                f"{path} does not fit on the disk ({error.strerror})", "free some"
+            ) from error
+        if error.errno == errno.EFBIG:
+            raise ResourceError(
+                f"{path} is larger than files may be there ({error.strerror})",
+                "write elsewhere, or choose a smaller result",
+            ) from error
+        raise OutputError(
+            f"{path} cannot be written ({error.strerror})", "write elsewhere"
+        ) from error

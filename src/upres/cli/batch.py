@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from fnmatch import fnmatch
 from pathlib import Path
@@ -43,6 +44,7 @@ def batch(
         typer.Option(
             "--output",
             "-o",
+            parser=options.named,
             metavar="DIR",
             help="Folder for the results, created if need be.  "
             "[default: DIR-x4, or DIR-upscaled for sizes]",
@@ -136,17 +138,18 @@ def batch(
         raise UsageError("a folder's results do not go to standard output", "give -o a folder")
     speak = Output(json=json, quiet=quiet)
     target = output or _sibling(folder, chosen.label or "upscaled")
+    unread: list[OSError] = []
     sources, others = _pictures(
-        folder,
-        target,
-        _Chosen(tuple(include or ()), tuple(exclude or ())),
-        lambda e: speak.note(f"note: {e.filename} is left out ({e.strerror})"),
+        folder, target, _Chosen(tuple(include or ()), tuple(exclude or ())), unread.append
     )
+    for error in unread:
+        speak.error(InputError(f"{error.filename} cannot be looked into ({error.strerror})"))
     jobs = [_job(source, folder, target, format_) for source in sources]
     # Systems that don't tell capitals from small letters would keep one of the two.
     refuse_collisions(
-        jobs, lambda path: str(path).casefold(), "rename one, or leave one out with --exclude"
+        jobs, lambda path: str(path).lower(), "rename one, or leave one out with --exclude"
     )
+    _refuse_mixing(jobs, folder, target)
     key = chosen.fingerprint(
         encoding=(quality, background, strip_metadata, convert_profile, format_)
     )
@@ -173,7 +176,7 @@ def batch(
             for job, todo in plan.items()
             if overwrite or todo in ("do", "redo") or (retry_failed and todo == "failed")
         ]
-        tally = _Tally(journal)
+        tally = _Tally(journal, overwrite=overwrite)
         failure: UpresError | None = None
         if wanted:
             try:
@@ -190,6 +193,7 @@ def batch(
         "failed_before": sum(todo == "failed" for todo in left.values()),
         "not_ours": sum(todo == "foreign" for todo in left.values()),
         "others": others,
+        "unread_folders": len(unread),
     }
     for job, todo in left.items():
         if todo == "foreign":
@@ -206,6 +210,10 @@ def batch(
             f"{counts['failed_before']} of {len(jobs)} pictures failed in an earlier run",
             "--retry-failed tries them again",
         )
+    if unread:
+        raise BatchError(
+            f"{len(unread)} folders could not be looked into", "check their permissions"
+        )
 
 
 _WORDS = {
@@ -217,22 +225,25 @@ _WORDS = {
     "failed_before": "failed before",
     "not_ours": "results that are not ours",
     "others": "other files",
+    "unread_folders": "folders that cannot be looked into",
 }
 
 
 class _Tally:
     """Tells the journal, and counts."""
 
-    def __init__(self, journal: Journal) -> None:
+    def __init__(self, journal: Journal, *, overwrite: bool) -> None:
         self.journal, self.done, self.failed = journal, 0, 0
+        self.overwrite = overwrite
 
     def reads(self, job: Job) -> None:
         """See ``Watch``."""
-        self.journal.see(job.key, _places(job)[0])
+        self.journal.see(job.key, *_places(job))
 
-    def begins(self, job: Job) -> None:
+    def writes(self, job: Job, part: Path) -> None:
         """See ``Watch``."""
-        self.journal.begin(job.key, _places(job)[0])
+        replaces = job.replaces and not self.overwrite
+        self.journal.begin(job.key, *_places(job), part, replaces=replaces)
 
     def ended(self, job: Job, error: UpresError | None) -> None:
         """See ``Watch``."""
@@ -316,9 +327,31 @@ def _pictures(
     return found, others
 
 
+def _refuse_mixing(jobs: list[Job], folder: Path, target: Path) -> None:
+    """No result among the pictures, where it would replace one or be taken for one next time.
+
+    Raises:
+        OutputError: one would be.
+    """
+    pictures, results = (Path(os.path.realpath(place)) for place in (folder, target))
+    if results.is_relative_to(pictures):
+        return  # a folder within, which is never entered
+    for job in jobs:
+        place = _places(job)[1]
+        if Path(os.path.realpath(place)).is_relative_to(pictures):
+            raise OutputError(
+                f"{job.name} would be written to {place}, among the pictures",
+                "choose another folder with -o",
+            )
+
+
 def _make_folders(target: Path, jobs: list[Job]) -> None:
-    for folder in {target, *(job.target.parent for job in jobs if job.target is not None)}:
-        try:
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(
+            f"{target} cannot be created ({error.strerror})", "choose another folder with -o"
+        ) from error
+    for folder in {_places(job)[1].parent for job in jobs}:
+        with suppress(OSError):  # each of its pictures says so
             folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise OutputError(f"{folder} cannot be created ({error.strerror})") from error

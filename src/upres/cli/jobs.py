@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,7 +56,7 @@ class Job:
 
 
 def refuse_collisions(jobs: Sequence[Job], place: Callable[[Path], str], remedy: str) -> None:
-    """No two results in one file.
+    """No two results in one file, and none in the place of another picture of this run.
 
     Args:
         place: equal for targets that would be the same file.
@@ -64,9 +65,16 @@ def refuse_collisions(jobs: Sequence[Job], place: Callable[[Path], str], remedy:
         OutputError: two would be.
     """
     seen: dict[str, Job] = {}
+    sources = {os.path.realpath(job.source): job for job in jobs if job.source is not None}
     for job in jobs:
         if job.target is None:
             continue
+        source = sources.get(os.path.realpath(job.target))
+        if source is not None and source is not job:
+            raise OutputError(
+                f"{job.name} would be written over {source.name}, which is to be upscaled too",
+                remedy,
+            )
         other = seen.setdefault(place(job.target), job)
         if other is not job:
             raise OutputError(

@@ -1,18 +1,20 @@
 """What was done in a folder of results: so that a second run does what is missing or changed.
 
-One JSON object a line, the last one about a picture counts. A line "begun" is written before the
-result, "done" or "failed" after it: whatever moment a run was killed at, the next one knows which
-files are its own.
+One JSON object a line, the last one about a result counts. A line "begun", with the hash of what
+is ready beside the result's place, is written before that takes the place, and "done" or "failed"
+after it: whatever moment a run was killed at, the next one knows which files are its own.
 """
 
 import json
 import os
+import threading
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from stat import S_ISREG
 from typing import Literal, TextIO
 
-from upres.errors import OutputError
+from upres.errors import OutputError, os_errors
 from upres.hashing import sha256_of
 
 NAME = ".upres-journal.jsonl"
@@ -22,22 +24,25 @@ Todo = Literal["do", "redo", "done", "failed", "foreign"]
 
 @dataclass(frozen=True)
 class Entry:
-    """The last that is known about a picture.
+    """The last that is known about a result.
 
     Attributes:
         state: "begun", "done" or "failed".
-        source: path below the folder of the pictures, with slashes.
+        target: path of the result below the journal's folder, with slashes.
+        source: path of the picture below the folder of the pictures, with slashes.
         content: SHA-256 of the file.
         size, modified: of the file, in bytes and nanoseconds: while both stay, so does the content.
         settings: fingerprint of all that the result depends on but the picture.
-        made: size and time of what was at the result's place in the end.
+        made: size and time of what is ours at the result's place; of "begun", of what was there
+            before.
         error: why it failed.
         folder: of the pictures.
         limits: what a picture may fail by besides.
-        result: SHA-256 of the result, once it is done: a copy has another time.
+        result: SHA-256 of what is ours there: a copy has another time.
     """
 
     state: Literal["begun", "done", "failed"]
+    target: str
     source: str
     content: str
     size: int
@@ -71,9 +76,11 @@ class Journal:
 
         self.folder, self.settings, self.limits = folder, settings, limits
         self.source = os.path.realpath(source)
-        self.entries: dict[str, Entry] = {}
+        self.entries: dict[str, Entry] = {}  # by their targets
         self._seen: dict[str, Entry] = {}  # read, and not at their end
+        self._planned: dict[str, _Stamp | None] = {}  # what was there when it was asked about
         self._file: TextIO | None = None
+        self._writing = threading.Lock()
         self._cut = False  # a run was killed within a line
         self._lock = filelock.FileLock(folder / LOCK)
         if dry:
@@ -90,88 +97,128 @@ class Journal:
         # Whoever was killed cannot have removed its own.
         for part in folder.rglob(".upres-*.part"):
             if _abandoned(part):
-                part.unlink(missing_ok=True)
-        self._read()
-        self._file = (folder / NAME).open("a+", encoding="utf-8")
-        if self._cut:
-            self._file.write("\n")
+                with suppress(OSError):
+                    part.unlink(missing_ok=True)
+        try:
+            self._read()
+            with os_errors(folder / NAME):
+                self._file = (folder / NAME).open("a+", encoding="utf-8")
+        except BaseException:
+            self._lock.release()
+            raise
 
     def __enter__(self) -> "Journal":
         return self
 
     def __exit__(self, *exception: object) -> None:
         if self._file is not None:
-            self._file.close()
+            with suppress(OSError):  # all was flushed, or its failure told
+                self._file.close()
         self._lock.release()
 
     def todo(self, name: str, source: Path, target: Path) -> Todo:
         """What is to be done about a picture.
 
         Returns:
-            "do" where there is no result; "redo" where picture or settings changed, or a run was
-            killed; "done"; "failed" where it failed before and nothing changed; "foreign" where
-            a result is there that upres did not make, that was changed since, or that belongs to
-            another picture of that name, from another folder.
+            "do" where there is no result; "redo" where there is an old one of ours, and picture or
+            settings changed or a run was killed; "done"; "failed" where it failed before and
+            nothing changed; "foreign" where a result is there that upres did not make, that was
+            changed since, or that belongs to another picture of that name, from another folder.
         """
-        entry = self.entries.get(name)
-        there = _stamp(target)
+        key = self._key(target)
+        entry = self.entries.get(key)
+        there = self._planned[key] = _stamp(target)
         if entry is None:
             return "do" if there is None else "foreign"
-        content = self._same_content(entry, source)
+        # Where a run was killed, what has the stamp is the old result.
+        stamped = there is not None and there == entry.made
+        made = (stamped and entry.state == "done") or _is(target, entry.result)
+        if there is not None and not stamped and not made:
+            return "foreign"
+        content = entry.source == name and self._same_content(entry, source)
         if there is not None and not content and entry.folder != self.source:
             return "foreign"
-        if entry.state == "begun":
-            return "redo"
-        same = entry.settings == self.settings and content
-        if entry.state == "failed":
-            if same and entry.limits == self.limits:
-                return "failed"
-            if there is None:
-                return "do"
-            return "redo" if there == entry.made else "foreign"
+        same = content and entry.settings == self.settings
+        if entry.state == "failed" and same and entry.limits == self.limits:
+            return "failed"
         if there is None:
             return "do"
-        if there != entry.made and not _is(target, entry.result):
-            return "foreign"
-        return "done" if same else "redo"
+        return "done" if same and made and entry.state != "failed" else "redo"
 
-    def see(self, name: str, source: Path) -> None:
+    def see(self, name: str, source: Path, target: Path) -> None:
         """Before a picture is read: should it change from then on, the next run will notice."""
         try:
-            self._seen[name] = self._now(name, source)
+            self._seen[self._key(target)] = self._now(name, source, target)
         except OSError:
-            self._seen.pop(name, None)  # whoever reads it says what is wrong
+            self._seen.pop(self._key(target), None)  # whoever reads it says what is wrong
 
-    def begin(self, name: str, source: Path) -> None:
-        """Before a result is written."""
-        if name not in self._seen:
-            self._seen[name] = self._now(name, source)
-        self._write(self._seen[name])
+    def begin(
+        self, name: str, source: Path, target: Path, part: Path, *, replaces: bool = False
+    ) -> None:
+        """Before a result that is ready takes its place.
+
+        Args:
+            part: the result, in the same file system.
+            replaces: ``todo`` found an old result of ours there.
+
+        Raises:
+            OutputError: the old result was changed meanwhile, or the journal cannot be written.
+            ResourceError: the disk is full.
+        """
+        key = self._key(target)
+        before = _stamp(target)
+        if replaces and before not in (None, self._planned.get(key)):
+            raise OutputError(
+                f"{target} was changed while this run worked, and is left alone",
+                "move it away, or replace it with --overwrite",
+            )
+        seen = self._seen.get(key) or self._now(name, source, target)
+        self._seen[key] = replace(seen, made=_stamp(part), result=sha256_of(part))
+        self._write(replace(self._seen[key], made=before), lasting=True)
 
     def end(self, name: str, source: Path, target: Path, error: str | None) -> None:
-        """After a result was written, or was not; in a dry run nothing was."""
+        """After a result took its place, or did not; in a dry run none did.
+
+        Raises:
+            OutputError, ResourceError: the journal cannot be written.
+        """
         if self._file is None:
             return
+        key = self._key(target)
+        begun = self._seen.pop(key, None)
+        if error is None and begun is not None:
+            self._write(replace(begun, state="done"))
+            return
         try:
-            begun = self._seen.pop(name, None) or self._now(name, source)
+            begun = begun or self._now(name, source, target)
         except OSError:  # it failed because it cannot be read
-            begun = self._entry(name, "", 0, 0)
-        made = _stamp(target)
-        if error is None:
-            self._write(replace(begun, state="done", made=made, result=sha256_of(target)))
-        else:
-            self._write(replace(begun, state="failed", made=made, error=error))
+            begun = self._entry(name, target, "", 0, 0)
+        # What is there stays ours only if it was.
+        ours = self.entries.get(key, begun)
+        failed = replace(begun, state="failed", error=error or "")
+        self._write(replace(failed, made=ours.made, result=ours.result))
 
-    def _now(self, name: str, source: Path) -> Entry:
+    def _key(self, target: Path) -> str:
+        return target.relative_to(self.folder).as_posix()
+
+    def _now(self, name: str, source: Path, target: Path) -> Entry:
         stat = source.stat()
         # Opening a pipe could wait for ever.
         content = sha256_of(source) if S_ISREG(stat.st_mode) else ""
-        return self._entry(name, content, stat.st_size, stat.st_mtime_ns)
+        return self._entry(name, target, content, stat.st_size, stat.st_mtime_ns)
 
-    def _entry(self, name: str, content: str, size: int, modified: int) -> Entry:
-        folder, limits = self.source, self.limits
-        settings = self.settings
-        return Entry("begun", name, content, size, modified, settings, folder=folder, limits=limits)
+    def _entry(self, name: str, target: Path, content: str, size: int, modified: int) -> Entry:
+        return Entry(
+            "begun",
+            self._key(target),
+            name,
+            content,
+            size,
+            modified,
+            self.settings,
+            folder=self.source,
+            limits=self.limits,
+        )
 
     def _same_content(self, entry: Entry, source: Path) -> bool:
         try:
@@ -179,7 +226,7 @@ class Journal:
             known = (entry.folder, entry.size, entry.modified)
             if known == (self.source, stat.st_size, stat.st_mtime_ns):
                 return True
-            if stat.st_size != entry.size:
+            if stat.st_size != entry.size or not S_ISREG(stat.st_mode):
                 return False
             return sha256_of(source) == entry.content
         except OSError:
@@ -201,13 +248,20 @@ class Journal:
                 entry = Entry(**facts)
             except (ValueError, TypeError, KeyError):
                 continue  # half a line of a run that was killed
-            self.entries[entry.source] = entry
+            self.entries[entry.target] = entry
 
-    def _write(self, entry: Entry) -> None:
-        self.entries[entry.source] = entry
-        if self._file is not None:
-            self._file.write(json.dumps(asdict(entry)) + "\n")
-            self._file.flush()
+    def _write(self, entry: Entry, *, lasting: bool = False) -> None:
+        # The thread that writes results begins, the one that computes ends.
+        with self._writing, os_errors(self.folder / NAME):
+            self.entries[entry.target] = entry
+            if self._file is not None:
+                # A line that could not be written whole would swallow the next.
+                end, self._cut = "\n" if self._cut else "", True
+                self._file.write(f"{end}{json.dumps(asdict(entry))}\n")
+                self._file.flush()
+                self._cut = False
+                if lasting:
+                    os.fsync(self._file.fileno())
 
 
 def _is(path: Path, sha256: str) -> bool:
@@ -226,12 +280,15 @@ def _abandoned(part: Path) -> bool:
         os.kill(int(process), 0)
     except ProcessLookupError:
         return True
-    except OSError:
+    except (OSError, OverflowError):
         pass
     return False
 
 
-def _stamp(path: Path) -> tuple[int, int] | None:
+_Stamp = tuple[int, int]
+
+
+def _stamp(path: Path) -> _Stamp | None:
     try:
         stat = path.stat(follow_symlinks=False)
     except OSError:

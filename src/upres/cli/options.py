@@ -24,14 +24,17 @@ def _colour(text: str | tuple[int, int, int]) -> tuple[int, int, int]:
     from PIL import ImageColor
 
     try:
-        red, green, blue = ImageColor.getcolor(text, "RGB")  # type: ignore[misc]
+        colour = ImageColor.getrgb(text)
+        if len(colour) != 3 or max(colour) > 255:
+            raise ValueError
     except ValueError:
         raise typer.BadParameter(f"{text!r} is no colour such as white or #ff8800") from None
-    return red, green, blue
+    return colour
 
 
-def _named(text: str) -> Path:
-    # Path("") is the current folder, which nobody means who gives an empty variable.
+def named(text: str | Path) -> Path:
+    """A folder's path. Path("") is the current folder, which nobody means who gives an empty
+    variable."""
     if not text:
         raise typer.BadParameter("the folder's name is empty")
     return Path(text)
@@ -68,7 +71,8 @@ def _bytes(text: str) -> int:
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmgt]?)i?b?", text.strip().lower())
     if match is None:
         raise typer.BadParameter(f"{text!r} is no size such as 2G or 800M")
-    return int(float(match[1]) * 1024 ** " kmgt".index(match[2] or " "))
+    size = float(match[1]) * 1024 ** " kmgt".index(match[2] or " ")
+    return int(min(size, 2.0**62))
 
 
 def scales(text: str) -> tuple[int, ...]:
@@ -253,4 +257,4 @@ Json = Annotated[
 Quiet = Annotated[
     bool, typer.Option("--quiet", help="Only errors on stderr.", rich_help_panel=_OUT)
 ]
-Folder = Annotated[Path, typer.Argument(parser=_named, metavar="DIR", help="Folder with pictures.")]
+Folder = Annotated[Path, typer.Argument(parser=named, metavar="DIR", help="Folder with pictures.")]

@@ -199,5 +199,8 @@ class _Bars:
 
 def complain(message: str) -> None:
     """One line on stderr, also before any command is chosen."""
-    sys.stderr.write(f"upres: {' '.join(message.split())}\n")
-    sys.stderr.flush()
+    try:
+        sys.stderr.write(f"upres: {' '.join(message.split())}\n")
+        sys.stderr.flush()
+    except OSError:  # nobody can be told; the exit code still tells
+        _into_nothing(sys.stderr)

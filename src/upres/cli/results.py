@@ -12,6 +12,7 @@ from upres.hashing import sha256_of
 if TYPE_CHECKING:
     from upres.imaging.fidelity import Item
     from upres.imaging.picture import Picture
+    from upres.imaging.writer import Ready
 
 
 def write(
@@ -22,8 +23,13 @@ def write(
     target: Path | None,
     settings: Settings,
     output: Output,
+    ready: "Ready | None" = None,
 ) -> tuple[list[str], "list[Item] | None"]:
-    """Write the result; notes, and what became of everything in the file, if that is asked for."""
+    """Write the result; notes, and what became of everything in the file, if that is asked for.
+
+    Args:
+        ready: see ``replacing``.
+    """
     from upres.imaging.encoder import Encoding, encode
     from upres.imaging.fidelity import compare
     from upres.imaging.reader import read_facts
@@ -36,7 +42,7 @@ def write(
     if target is None:
         output.raw(data)
     else:
-        write_file(target, data, overwrite=settings.overwrite or job.replaces)
+        write_file(target, data, overwrite=settings.overwrite or job.replaces, ready=ready)
     return notes, compare(source, read_facts(data)) if settings.report_fidelity else None
 
 
@@ -49,6 +55,7 @@ def stream(
     target: Path,
     settings: Settings,
     output: Output,
+    ready: "Ready | None" = None,
 ) -> tuple[list[str], "list[Item] | None"]:
     """Write rows while they are computed; what ``write`` returns.
 
@@ -56,6 +63,7 @@ def stream(
         source: as it was read.
         make: the rows of the result from one on.
         shape: H x W x C of the result.
+        ready: see ``replacing``.
     """
     from upres.imaging.encoder import Encoding, save_rows
     from upres.imaging.fidelity import compare
@@ -78,18 +86,22 @@ def stream(
             spool.add(strip)
             yield strip
 
-    done = False
+    done, how = False, "the same command" if settings.resume else "--resume"
+    overwrite = settings.overwrite or job.replaces
     try:
-        with replacing(target, overwrite=settings.overwrite or job.replaces) as (file, part):
+        with replacing(target, overwrite=overwrite, ready=ready) as (file, part):
             notes = save_rows(file, about, kind, shape, rows(), encoding)
             file.flush()
             check_written(part, kind, width, height)
         done = True
+    except Exception:
+        if job.key:  # a folder's failures are not tried again unasked
+            how += " with --retry-failed"
+        raise
     finally:
         spool.close(done=done)
         if not done:
             kept = f"{100 * spool.rows // height} % of {target} is kept in {spool.path.name}"
-            how = "the same command" if settings.resume else "--resume"
             output.note(f"note: {kept}; {how} goes on")
     return notes, compare(source, read_facts(target)) if settings.report_fidelity else None
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from upres.imaging.fidelity import Item
     from upres.imaging.isolation import Decoder
     from upres.imaging.picture import Picture
+    from upres.imaging.writer import Ready
 
 # Bytes of a result that takes so long that people want to know how long.
 _LONG = 10**8
@@ -38,8 +39,8 @@ class Watch(Protocol):
         """Its picture is about to be read, in a thread of its own."""
         ...
 
-    def begins(self, job: Job) -> None:
-        """Its result is about to be made."""
+    def writes(self, job: Job, part: Path) -> None:
+        """Its result is whole, and about to take its place."""
         ...
 
     def ended(self, job: Job, error: UpresError | None) -> None:
@@ -146,14 +147,22 @@ def _outcomes(
                         reading = readers.submit(read, following)
                     label = f"{i + 1}/{len(jobs)} {job.name}" if len(jobs) > 1 else job.name
                     started = partial(progress.start, label)
-                    if watch is not None:
-                        watch.begins(job)
+                    ready = None if watch is None else partial(watch.writes, job)
                     with _memory_errors(job):
                         encode = _compute(
-                            job, picture, upscaler, settings, output, started, progress.update
+                            job,
+                            picture,
+                            upscaler,
+                            settings,
+                            output,
+                            started,
+                            progress.update,
+                            ready,
                         )
-                except WeightsError:
-                    raise  # it would be the same for every picture
+                except WeightsError:  # it would be the same for every picture
+                    if writing is not None:
+                        yield writing[0], _outcome(writing[1])
+                    raise
                 except UpresError as error:
                     if following is not None and reading in (None, current):
                         reading = readers.submit(read, following)
@@ -277,6 +286,7 @@ def _compute(
     output: Output,
     started: Callable[[float], None],
     advanced: Callable[[float, int], None],
+    ready: "Ready | None",
 ) -> Callable[[], None]:
     """Everything up to the pixels; returns what is left to do: encode, write, report."""
     from upres.imaging.formats import check_size, format_of, written_as
@@ -341,13 +351,13 @@ def _compute(
         # Rows that another device or precision made are not to be gone on with.
         how = f"{facts['device']} {facts['precision']}"
         settings = replace(settings, key=f"{settings.key} {how}")
-        done = stream(job, source, make, shape, kind, target, settings, output)
+        done = stream(job, source, make, shape, kind, target, settings, output, ready)
         return lambda: finish(*done)
     if frames:
         made = upscaler.picture(picture, advanced, told)
     else:
         made = replace(picture, pixels=pipeline.run(advanced, told))
-    return lambda: finish(*write(job, source, made, kind, target, settings, output))
+    return lambda: finish(*write(job, source, made, kind, target, settings, output, ready))
 
 
 def _minutes(seconds: float) -> str:

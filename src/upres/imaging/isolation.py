@@ -3,11 +3,14 @@ memory, ends that process and not the run."""
 
 import multiprocessing
 import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
 
-from upres.errors import InputError, UpresError
+from upres.errors import InputError, ResourceError, UpresError
 from upres.imaging.picture import Picture
 from upres.imaging.reader import read_picture
 
@@ -50,7 +53,7 @@ class Decoder:
                     f"{path} was not decoded within {self.timeout:g} s", "it is probably damaged"
                 )
             answer = pipe.recv()
-        except (EOFError, BrokenPipeError, ConnectionResetError):
+        except (EOFError, OSError):  # also when it ends within an answer
             code = self._end()
             raise InputError(
                 f"{path} made its decoder crash (exit code {code})",
@@ -72,7 +75,8 @@ class Decoder:
             context = multiprocessing.get_context("spawn")
             self._pipe, theirs = context.Pipe()
             self._process = context.Process(target=_serve, args=(theirs,), daemon=True)
-            self._process.start()
+            with _uninterrupted():
+                self._process.start()
             theirs.close()
         return self._pipe
 
@@ -88,6 +92,20 @@ class Decoder:
         return code
 
 
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """What is started meanwhile never hears of Ctrl-C, which all processes of a terminal get: the
+    one that started it ends it."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _serve(pipe: Connection) -> None:
     _limit_memory()
     while True:
@@ -99,6 +117,13 @@ def _serve(pipe: Connection) -> None:
             pipe.send(read_picture(path, max_pixels=max_pixels, frames=frames))
         except UpresError as error:
             pipe.send(error)
+        except MemoryError:
+            pipe.send(
+                ResourceError(
+                    f"{path} takes more memory than one picture of a folder may",
+                    "upscale it alone",
+                )
+            )
         except (KeyboardInterrupt, BrokenPipeError):
             return
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from zlib_ng import zlib_ng
 
-from upres.imaging.writer import os_errors
+from upres.errors import os_errors
 
 _RECORD = struct.Struct("<IIQ")  # rows, CRC-32 and length of what follows
 _LEVEL = 1

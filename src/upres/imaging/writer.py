@@ -1,15 +1,14 @@
 """Files to where they belong: checked before the work, and never half there."""
 
-import errno
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from upres.errors import OutputError, ResourceError, is_disk_full
+from upres.errors import OutputError, ResourceError, os_errors
 from upres.imaging.formats import FORMATS
 
 
@@ -25,8 +24,7 @@ def check_target(
     Raises:
         OutputError: exists already, no such folder, not writable, or an impossible name.
     """
-    # os.path, since pathlib's exists() raises on names that are too long.
-    if source and os.path.exists(path) and os.path.samefile(path, source):  # noqa: PTH110, PTH121
+    if source and _is_same(path, source):
         raise OutputError(f"{path} is the picture itself", "choose another name")
     try:
         os.lstat(path)
@@ -48,19 +46,32 @@ def check_target(
         raise OutputError(f"{path.parent} is not writable", "write elsewhere")
 
 
-def write_file(path: Path, data: bytes, *, overwrite: bool) -> None:
+def _is_same(path: Path, source: Path) -> bool:
+    try:
+        return path.samefile(source)
+    except (OSError, ValueError):  # one is not there, or cannot be
+        return False
+
+
+# Told of the whole file beside the place, before it takes the place.
+Ready = Callable[[Path], None]
+
+
+def write_file(path: Path, data: bytes, *, overwrite: bool, ready: Ready | None = None) -> None:
     """Write beside the place and rename: afterwards there is the old file or the new one.
 
     Raises:
         OutputError: it cannot be written, or exists by now without ``overwrite``.
         ResourceError: the disk is full.
     """
-    with replacing(path, overwrite=overwrite) as (file, _):
+    with replacing(path, overwrite=overwrite, ready=ready) as (file, _):
         file.write(data)
 
 
 @contextmanager
-def replacing(path: Path, *, overwrite: bool) -> Iterator[tuple[BinaryIO, Path]]:
+def replacing(
+    path: Path, *, overwrite: bool, ready: Ready | None = None
+) -> Iterator[tuple[BinaryIO, Path]]:
     """A file beside the place and its name, which takes the place when the block ends well.
 
     Raises:
@@ -71,6 +82,8 @@ def replacing(path: Path, *, overwrite: bool) -> Iterator[tuple[BinaryIO, Path]]
         yield file, part
         file.flush()
         os.fsync(file.fileno())
+        if ready is not None:
+            ready(part)
         if overwrite:
             part.replace(path)
             return
@@ -93,16 +106,8 @@ def _beside(path: Path) -> Iterator[tuple[BinaryIO, Path]]:
         with os_errors(path), part.open("x+b") as file:
             yield file, part
     finally:
-        part.unlink(missing_ok=True)
-
-
-@contextmanager
-def os_errors(path: Path) -> Iterator[None]:
-    """What goes wrong in writing ``path``, as errors for people."""
-    try:
-        yield
-    except OSError as error:
-        raise _os_error(path, error) from error
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
 
 
 def check_disk(path: Path, kind: str, nbytes: int) -> str | None:
@@ -134,9 +139,3 @@ def check_disk(path: Path, kind: str, nbytes: int) -> str | None:
 _LITTLE = 10**8  # soon written, and soon said if it does not fit
 # What is left of pictures' bytes where they compress best.
 _SMALLEST = {"PNG": 0.2, "TIFF": 0.2, "GIF": 0.05, "JPEG": 0.01, "WEBP": 0.005, "AVIF": 0.005}
-
-
-def _os_error(path: Path, error: OSError) -> OutputError | ResourceError:
-    if is_disk_full(error) or error.errno == errno.EFBIG:
-        return ResourceError(f"{path} does not fit on the disk ({error.strerror})", "free some")
-    return OutputError(f"{path} cannot be written ({error.strerror})", "write elsewhere")
