@@ -358,6 +358,108 @@ def test_the_number_beside_is_another_one(no_data):
     assert beside != np.float32(no_data)
 
 
+# Numbers that networks were not trained on
+
+
+@pytest.fixture(scope="module")
+def light():
+    return Upscaler("edsr-light", Goal(scale=2), precision="fp32")
+
+
+def file_of(pixels):
+    """Gray, RGB or RGBA."""
+    colours = {"photometric": "rgb" if pixels.shape[2] > 2 else "minisblack"}
+    return tiff(pixels, **colours, extrasamples=["unassalpha"] if pixels.shape[2] == 4 else [])
+
+
+def upscaled(light, pixels):
+    """What becomes of the pixels of a file."""
+    return light.picture(read_picture(file_of(pixels))).pixels
+
+
+@pytest.mark.parametrize("factor", [1e-2, 1e-5, 300.0, 1e7])
+def test_floats_come_out_alike_however_small_or_large_they_are(light, photo, factor):
+    values = photo[40:80, 60:100].astype(np.float32) / 255
+    same = upscaled(light, values)
+    made = upscaled(light, values * np.float32(factor)) / np.float32(factor)
+    assert np.abs(made - same).max() < 0.03
+    assert abs(made.mean() - values.mean()) < 0.002
+
+
+@pytest.mark.parametrize("top", [100, 1000, 4095])
+def test_little_of_sixteen_bits_is_enough(light, photo, top):
+    """Microscopes and satellites store 10 or 12 bits in 16."""
+    values = np.rint(photo[40:80, 60:100] * (top / 255)).astype(np.uint16)
+    made = upscaled(light, values)
+    assert made.dtype == np.uint16
+    assert abs(made.mean() - values.mean()) < 0.003 * top
+    same = light.upscale(photo[40:80, 60:100]).astype(float)
+    assert np.abs(made / (top / 255) - same).max() < 8 + 255 / top
+
+
+def test_one_value_stays_that_value(light):
+    for value in (np.uint16(300), np.float32(1e-6), np.float32(0), np.float32(7e5)):
+        made = upscaled(light, np.full((20, 20, 3), value))
+        np.testing.assert_array_equal(made, np.full((40, 40, 3), value))
+
+
+def test_streamed_pictures_have_the_same_range(light, photo, tmp_path):
+    values = photo[:180, :100].astype(np.uint16) + np.uint16(500)
+    path = tmp_path / "in.tif"
+    path.write_bytes(file_of(values))
+    streamed = open_streamed(path, at_least=1)
+    made = np.concatenate(list(light.pipeline(streamed.pixels).strips()))
+    np.testing.assert_array_equal(made, upscaled(light, values))
+
+
+def test_colours_that_nobody_sees_say_nothing_of_the_range(light, photo):
+    values = photo[40:80, 60:100].astype(np.float32) / 255
+    opaque = np.ones((40, 40, 1), np.float32)
+    opaque[:8, :8] = 0
+    loud = np.where(opaque > 0, values, np.float32(1e6))
+    quiet = np.where(opaque > 0, values, np.float32(0))
+    made, want = (
+        upscaled(light, np.concatenate([colours, opaque], 2)) for colours in (loud, quiet)
+    )
+    np.testing.assert_allclose(made[20:], want[20:], atol=1e-5)
+
+
+@pytest.mark.parametrize("top", [255.0, 65535.0])
+def test_floats_of_transparency_may_go_up_to_any_number(photo, top):
+    upscaler = Upscaler("bicubic", Goal(scale=2))
+    values = photo[40:80, 60:100].astype(np.float32) / 255
+    alpha = np.linspace(0, 1, 40, dtype=np.float32)[:, None, None] * np.ones(
+        (40, 40, 1), np.float32
+    )
+    one, many = (
+        upscaler.picture(read_picture(file_of(np.concatenate([values, alpha * t], 2)))).pixels
+        for t in (np.float32(1), np.float32(top))
+    )
+    np.testing.assert_allclose(many[..., 3] / top, one[..., 3], atol=1e-5)
+
+
+def test_missing_transparency_does_not_spread(photo):
+    upscaler = Upscaler("bicubic", Goal(scale=2))
+    pixels = np.concatenate([photo[40:80, 60:100] / 255, np.ones((40, 40, 1))], 2)
+    pixels = pixels.astype(np.float32)
+    pixels[5, 5, 3], pixels[30, 30, 3] = np.nan, 0.5
+    made = upscaler.picture(read_picture(file_of(pixels))).pixels
+    assert np.isnan(made).sum() == 4
+
+
+@pytest.mark.parametrize("fill", [1e20, 9.96921e36])
+def test_what_lies_absurdly_far_from_the_rest_is_missing(light, photo, fill):
+    values = photo[40:80, 60:100, :1].astype(np.float32) + 200
+    holed = values.copy()
+    holed[:6, :6] = fill
+    pipeline = light.pipeline_of(read_picture(file_of(holed)))
+    assert any("taken for missing ones" in note for note in pipeline.notes)
+    assert not light.pipeline_of(read_picture(tiff(values))).notes
+    made, want = pipeline.run(), upscaled(light, values)
+    assert (made[:12, :12] == np.float32(fill)).all()
+    assert np.abs(made[40:] - want[40:]).max() < 2
+
+
 def test_hidden_colours_are_filled_alike_in_blocks_of_columns(monkeypatch):
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 255, (90, 300, 4)).astype(np.uint8)

@@ -1,5 +1,6 @@
 """Large pictures read row by row, by libvips, so that they need not fit into memory."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import EllipsisType
@@ -20,6 +21,7 @@ from upres.imaging.vips import reason, vips
 _FORMATS = ("PNG", "TIFF", "JPEG")
 
 
+_BLOCK = 256  # rows
 _ABOVE = 2560  # rows; bands have 2048 and their halos at most
 
 
@@ -60,6 +62,12 @@ class StreamedPixels:
         """Some channels, as of an array; before any reader."""
         chosen = [self._chosen[index] for index in key[1]]
         return StreamedPixels(self.path, self._stored, self.dtype, chosen)
+
+    def blocks(self) -> Iterator[NDArray[Any]]:
+        """All rows from the top down, some at a time, decoded beside what readers do."""
+        beside = StreamedPixels(self.path, self._stored, self.dtype, self._chosen).reader()
+        for top in range(0, beside.height, _BLOCK):
+            yield beside.read(top, min(beside.height, top + _BLOCK))
 
     def reader(self) -> "Reader":
         """Rows from the top down; readers go on independently, and none begins late."""

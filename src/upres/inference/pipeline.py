@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from math import prod
 from typing import Literal
@@ -132,8 +132,24 @@ class Pipeline:
             return value
         if not is_alpha:
             return StageRows(self._values(index, index + 1))
-        kernel = self.steps.alpha == "bicubic"
-        return StageRows(self._stage(self._part(index, index + 1), kernel=kernel))
+        part, kernel = self._part(index, index + 1), self.steps.alpha == "bicubic"
+        bounds = self._opacity(index)
+        if bounds is None:
+            return StageRows(self._stage(part, kernel=kernel))
+        stage = self._stage(filled(part, None, bounds), kernel=kernel)
+        return StageRows(RestoredStage(stage, self._part(index, index + 1), bounds))
+
+    def _opacity(self, index: int) -> Range | None:
+        """Of floats that are not 0 to 1: which of them is opaque."""
+        if isinstance(self.source, StreamedPixels) or self.source.dtype.kind != "f":
+            return None
+        alpha = self.source[..., index : index + 1]
+        bounds = Range(self.source.dtype)
+        known = bounds.known(alpha)
+        top = float(alpha.max(where=known, initial=0))
+        if top <= 1 and known.all():
+            return None
+        return Range(self.source.dtype, mapped=True, span=max(1.0, top))
 
     def _values(self, first: int, end: int, alpha: int | None = None) -> Stage:
         """All steps over some channels, their range and holes minded.
@@ -141,33 +157,61 @@ class Pipeline:
         Args:
             alpha: the channel that says where they can be seen, or None.
         """
-        source, bounds = self._part(first, end), self._bounds(first, end)
         if alpha is not None and self._constant(alpha) is not None:
             alpha = None
+        source, bounds = self._part(first, end), self._bounds(first, end, alpha)
         if bounds is None and alpha is None:
             return self._stage(source)
         hides = None if alpha is None else self._part(alpha, alpha + 1)
         within = bounds or Range(self.source.dtype)
-        stage = self._stage(filled(source, hides, within))
+        stage = self._stage(filled(source, hides, within), floats=within.mapped)
         return RestoredStage(stage, self._part(first, end), bounds) if bounds else stage
 
-    def _bounds(self, first: int, end: int) -> Range | None:
-        """None where every number is a value that networks can be given."""
-        if not isinstance(self.source, StreamedPixels) and np.issubdtype(
-            self.source.dtype, np.floating
-        ):
-            return Range.of(self.source[..., first:end], self.no_data) if self.ranged else None
-        bounds = Range.stated(self.source.dtype, self.no_data)
-        return None if bounds.no_data is None else bounds
+    def _bounds(self, first: int, end: int, alpha: int | None) -> Range | None:
+        """None where every number is a value that networks can be given.
 
-    def _stage(self, source: Rows, *, kernel: bool = False) -> Stage:
+        Args:
+            alpha: see ``_values``.
+        """
+        dtype = self.source.dtype
+        bounds = Range.stated(dtype, self.no_data if self.ranged or dtype.kind != "f" else None)
+        # A kernel keeps whole numbers' values wherever they lie.
+        if bounds.floats or (dtype == np.uint16 and self.steps.networks):
+            found = bounds.of(self._blocks(first, end, alpha))
+            if found.absurd < bounds.absurd and self.ranged:
+                what = f"values of {found.absurd:.0e} and more are taken for missing ones"
+                self.remarks = (*self.remarks, what)
+            # Arrays of floats may lie a little beyond 0..1, and are cut there.
+            beyond = found.mapped and (found.low < 0 or found.low + found.span > 1)
+            if self.ranged or not bounds.floats or not beyond:
+                bounds = found
+        needed = bounds.mapped or bounds.no_data is not None or (bounds.floats and self.ranged)
+        return bounds if needed else None
+
+    def _blocks(
+        self, first: int, end: int, alpha: int | None
+    ) -> Iterator[tuple[Pixels, Pixels | None]]:
+        """Colours and alpha of the whole picture, once more if it is streamed."""
+        blocks: Iterable[Pixels]
+        if isinstance(self.source, StreamedPixels):
+            blocks = self.source.blocks()
+        elif self.source.dtype.kind == "f":
+            blocks = [self.source]
+        else:
+            blocks = (self.source[top : top + 256] for top in range(0, len(self.source), 256))
+        for block in blocks:
+            yield block[..., first:end], None if alpha is None else block[..., alpha : alpha + 1]
+
+    def _stage(self, source: Rows, *, kernel: bool = False, floats: bool = False) -> Stage:
         """All steps over a source.
 
         Args:
             kernel: bicubic alone.
+            floats: the source's numbers are floats, whatever those of the picture are.
         """
+        levels = None if floats else _levels(self.source)
         if not self.steps.wrap:
-            return self._steps(source, self.size, kernel=kernel)
+            return self._steps(source, self.size, levels, kernel=kernel)
         factor, rest = divmod(self.size[0], source.height)
         if rest or self.size[1] != factor * source.width:
             raise UsageError(
@@ -181,17 +225,18 @@ class Pipeline:
             halo, scale = halo + network.halo(one) / scale, scale * one
         by = math.ceil(halo)
         wide = Widened(source, by, "wrap")
-        stage = self._steps(wide, (wide.height * factor, wide.width * factor), kernel=kernel)
-        return NarrowedStage(stage, by * factor)
+        size = (wide.height * factor, wide.width * factor)
+        return NarrowedStage(self._steps(wide, size, levels, kernel=kernel), by * factor)
 
-    def _steps(self, source: Rows, size: tuple[int, int], *, kernel: bool) -> Stage:
-        levels = _levels(self.source)
+    def _steps(
+        self, source: Rows, size: tuple[int, int], levels: int | None, *, kernel: bool
+    ) -> Stage:
         if kernel:
-            return self._resized(source, size, "bicubic")
+            return self._resized(source, size, "bicubic", levels)
         factor = prod(scale for _, scale in self.steps.networks)
         exact = (source.height * factor, source.width * factor) == size
         if not self.steps.networks:
-            return self._resized(source, size, self.steps.kernel)
+            return self._resized(source, size, self.steps.kernel, levels)
         border = _BORDER if min(source.height, source.width) < _TINY else 0
         if border:
             source = Widened(source, border)
@@ -214,10 +259,12 @@ class Pipeline:
         made: Stage = NarrowedStage(model, border * factor) if border else model
         if exact:
             return made
-        return self._resized(StageRows(made), size, self.steps.kernel)
+        return self._resized(StageRows(made), size, self.steps.kernel, levels)
 
-    def _resized(self, source: Rows, size: tuple[int, int], kernel: Kernel) -> Stage:
-        stage = ResizeStage(source, *size, kernel, _levels(self.source))
+    def _resized(
+        self, source: Rows, size: tuple[int, int], kernel: Kernel, levels: int | None
+    ) -> Stage:
+        stage = ResizeStage(source, *size, kernel, levels)
         self.resizes.append(stage)
         return stage
 

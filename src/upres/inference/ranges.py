@@ -1,7 +1,8 @@
 """Numbers of any range, with holes: elevations, radiances, satellite pictures."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,14 @@ from numpy.typing import NDArray
 from upres.inference.rows import Channels, OpaqueColours, Pixels, Rows, Stage, Together
 
 # Geographic programs write the least float32, -3.4e38, where they know nothing.
-_ABSURD = np.float32(1e38)
+_ABSURD = 1e38
+# So many times beyond the middle of all sizes, a number means that nothing is known, as 1e20 does
+# in climate models and 9.97e36 in netCDF: float32 could not hold the others beside it.
+_BEYOND = 1e12
+_SAMPLE = 10**6
+# A network is off by a thousandth or two of its range, whatever the numbers in it are. Of a picture
+# that takes less than this part of its type's range, it is given the picture's own.
+_LITTLE = 0.25
 
 
 @dataclass(frozen=True)
@@ -21,13 +29,17 @@ class Range:
         dtype: of the picture.
         no_data: the value that stands for missing ones, or None; also None where it is none of the
             picture's numbers.
-        low, span: of floats, the value that becomes 0 and how far above it lies what becomes 1.
+        mapped: whether values become others for a network: ``low`` 0, and what lies ``span`` above
+            it 1. A span of 0 is a picture of one value.
+        absurd: floats as large as this stand for missing ones.
     """
 
     dtype: np.dtype[Any]
     no_data: float | None = None
+    mapped: bool = False
     low: float = 0.0
     span: float = 1.0
+    absurd: float = _ABSURD
 
     @classmethod
     def stated(cls, dtype: np.dtype[Any], no_data: float | None) -> "Range":
@@ -37,16 +49,36 @@ class Range:
             no_data = no_data if no_data % 1 == 0 and 0 <= no_data <= most else None
         return cls(dtype, no_data)
 
-    @classmethod
-    def of(cls, pixels: Pixels, no_data: float | None) -> "Range":
-        """Of a float picture, H x W x C. One that lies in 0..1 keeps its values as they are; any
-        other is mapped so that its least becomes 0 and its largest 1."""
-        plain = cls.stated(pixels.dtype, no_data)
-        values = pixels[plain.known(pixels)]
-        low, high = (float(values.min()), float(values.max())) if values.size else (0.0, 1.0)
-        if low >= 0 and high <= 1:
-            return plain
-        return cls(pixels.dtype, no_data, low, (high - low) or 1.0)
+    def of(self, blocks: Iterable[tuple[Pixels, Pixels | None]]) -> "Range":
+        """The same, mapped where the picture's values are not such as networks were trained on:
+        those that do not lie in 0..1 or 0..65535, and those that take only a little part of that.
+
+        Args:
+            blocks: colours, H x W x C, and alpha, H x W x 1, or None; of floats in one block.
+        """
+        bounds, low, high = self, math.inf, -math.inf
+        for colours, alpha in blocks:
+            if self.floats:
+                bounds = replace(self, absurd=self._beyond(colours))
+            known = bounds.known(colours)
+            if alpha is not None:
+                known = known & (alpha > 0)
+            least = colours.min(where=known, initial=_most(self.dtype))
+            largest = colours.max(where=known, initial=_least(self.dtype))
+            low, high = min(low, float(least)), max(high, float(largest))
+        if low > high:  # nothing is known, or nothing is seen
+            return bounds
+        top = 1.0 if self.floats else float(np.iinfo(self.dtype).max)
+        if low >= 0 and high <= top and high - low >= _LITTLE * top:
+            return bounds
+        return replace(bounds, mapped=True, low=low, span=high - low)
+
+    def _beyond(self, colours: Pixels) -> float:
+        """What ``absurd`` is of a picture; the usual where it has nothing so large."""
+        sizes = np.abs(colours[self.known(colours)])
+        some = sizes[:: max(1, sizes.size // _SAMPLE)]
+        middle = float(np.median(some[some > 0])) if some.any() else math.inf
+        return _BEYOND * middle if sizes.max(initial=0) >= _BEYOND * middle else _ABSURD
 
     @property
     def floats(self) -> bool:
@@ -61,23 +93,26 @@ class Range:
         common.
         """
         if self.floats:
-            known = np.isfinite(pixels) & (np.abs(pixels) < _ABSURD)
+            known = np.isfinite(pixels) & (np.abs(pixels) < np.float32(self.absurd))
             return known if self.no_data is None else known & (pixels != np.float32(self.no_data))
         if self.no_data is None:
             return np.ones(pixels.shape, np.bool_)
         return np.broadcast_to((pixels != self.no_data).any(axis=2, keepdims=True), pixels.shape)
 
     def inward(self, pixels: Pixels, known: NDArray[np.bool_]) -> Pixels:
-        """What a network can be given: floats in 0..1, 0 where nothing is known."""
-        if not self.floats:
-            return pixels
+        """What a network can be given: floats in 0..1, or whole numbers as they are; 0 where
+        nothing is known."""
+        if not self.mapped:
+            return np.where(known, pixels, np.float32(0)) if self.floats else pixels
         low = np.float32(self.low)
-        return (np.where(known, pixels, low) - low) / np.float32(self.span)
+        return (np.where(known, pixels, low) - low) / np.float32(self.span or 1.0)
 
     def outward(self, pixels: Pixels) -> Pixels:
         """A network's result in the range of the picture, where nothing is missing."""
-        if self.floats:
+        if self.mapped:
             pixels = pixels * np.float32(self.span) + np.float32(self.low)
+        if self.mapped and not self.floats:
+            pixels = np.rint(pixels).clip(0, np.iinfo(self.dtype).max).astype(self.dtype)
         if self.no_data is None:
             return pixels
         wrong = pixels == pixels.dtype.type(self.no_data)
@@ -93,6 +128,14 @@ class Range:
             return np.asarray(np.nextafter(np.float32(self.no_data), away))
         step = 1 if self.no_data < np.iinfo(self.dtype).max else -1
         return np.asarray(self.no_data + step, self.dtype)
+
+
+def _most(dtype: np.dtype[Any]) -> Any:
+    return np.inf if np.issubdtype(dtype, np.floating) else np.iinfo(dtype).max
+
+
+def _least(dtype: np.dtype[Any]) -> Any:
+    return -np.inf if np.issubdtype(dtype, np.floating) else 0
 
 
 class Seen:
