@@ -240,7 +240,7 @@ def test_damaged_exif_is_carried_and_never_raises(tail, head):
     assert 1 <= orientation(data) <= 8
     result = updated_exif(data, 10, 10)
     assert len(result or b"") == len(data)
-    updated_xmp(data)
+    updated_xmp(data, 10, 10)
 
 
 @pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA", "P", "PA", "1", "I;16"])

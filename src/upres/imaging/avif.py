@@ -34,8 +34,8 @@ def encode_deep(
     if pixels.shape[2] <= 2:
         pixels = np.concatenate([pixels[..., :1]] * 3 + [pixels[..., 1:]], axis=2)
     image = pyvips.Image.new_from_array(pixels).copy(interpretation="rgb16")
-    room = _room(exif) if exif else None
-    for name, block in (("icc-profile", about.icc), ("exif", room), ("xmp", xmp)):
+    space = room(exif) if exif else None
+    for name, block in (("icc-profile", about.icc), ("exif", space), ("xmp", xmp)):
         if block:
             image.set_type(pyvips.GValue.blob_type, f"{name}-data", block)
     data: bytes = image.heifsave_buffer(
@@ -61,11 +61,25 @@ def put_code_points(file: BinaryIO, cicp: tuple[int, ...]) -> None:
     file.seek(0, io.SEEK_END)
 
 
-# libvips writes EXIF anew, with a resolution that nobody measured and without what it does not
-# know. So it gets a block that is as long at least, and ours takes its place.
+def put_exif(file: BinaryIO, exif: bytes) -> None:
+    """Put a block in the place of the ``room`` for it in a file that Pillow wrote.
+
+    Args:
+        file: readable, writable and seekable.
+    """
+    file.seek(0)
+    data = _put_in(file.read(), exif)
+    file.seek(0)
+    file.write(data)
 
 
-def _room(exif: bytes) -> bytes:
+# libvips and Pillow write EXIF anew: one with a resolution that nobody measured, the other with
+# tags of other types and without a thumbnail, both without what they do not know. So they get a
+# block that is as long at least, and ours takes its place.
+
+
+def room(exif: bytes) -> bytes:
+    """A block that is as long as this one at least, and stays as it is."""
     tags = Image.Exif()
     tags.get_ifd(Tag.ExifOffset)[Tag.MakerNote] = b"\0" * len(exif)
     return tags.tobytes()

@@ -8,6 +8,7 @@ from typing import Any
 from PIL.ExifTags import Base as Tag
 
 _NO_UNIT = 1
+_IMAGEJ = "ImageJ="
 # OME-XML 2016-06: size of a picture in pixels, and of a pixel.
 _OME = "<OME"
 _OME_SIZE = re.compile(r'\b(Size[XY])\s*=\s*"(\d+)"')
@@ -20,17 +21,19 @@ _SHAPED = '{"shape":'
 
 @dataclass(frozen=True)
 class Calibration:
-    """A TIFF's resolution without a unit (TIFF 6.0, ResolutionUnit 1), whose unit other words in
-    the file name, as ImageJ does.
+    """A TIFF's resolution that means the size of what is seen, not of a print: one without a unit
+    (TIFF 6.0, ResolutionUnit 1), or any in a file whose words are ImageJ's or OME's.
 
     Attributes:
         per_unit: pixels for one unit across and down.
         width, height: of the picture that they are about.
+        unit: 1 where other words name it, 2 an inch, 3 a centimetre.
     """
 
     per_unit: tuple[float, float]
     width: int
     height: int
+    unit: int = _NO_UNIT
 
     def enlarged(self, width: int, height: int) -> tuple[float, float]:
         """Pixels for one unit in another number of pixels for the same picture."""
@@ -44,7 +47,8 @@ def read_calibration(tags: Mapping[int, Any], *, turned: bool) -> Calibration | 
     Args:
         turned: by a quarter, so that across becomes down.
     """
-    if tags.get(Tag.ResolutionUnit) != _NO_UNIT:
+    unit, text = tags.get(Tag.ResolutionUnit), str(tags.get(Tag.ImageDescription, ""))
+    if unit != _NO_UNIT and not (text.startswith(_IMAGEJ) or _OME in text[:1000]):
         return None
     try:
         x, y = float(tags[Tag.XResolution]), float(tags[Tag.YResolution])
@@ -54,7 +58,10 @@ def read_calibration(tags: Mapping[int, Any], *, turned: bool) -> Calibration | 
     if not (0 < x < 1e12 and 0 < y < 1e12) or (x, y) == (1, 1):
         return None
     width, height = int(tags[Tag.ImageWidth]), int(tags[Tag.ImageLength])
-    return Calibration((y, x), height, width) if turned else Calibration((x, y), width, height)
+    unit = unit if unit in (_NO_UNIT, 3) else 2  # an inch where nothing is said
+    if turned:
+        return Calibration((y, x), height, width, unit)
+    return Calibration((x, y), width, height, unit)
 
 
 def updated_description(text: str, width: int, height: int, dtype: str) -> str:

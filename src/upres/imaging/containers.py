@@ -2,6 +2,7 @@
 
 import io
 import struct
+import warnings
 import zlib
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
@@ -43,6 +44,8 @@ def png_chunks(source: Path | bytes) -> list[tuple[bytes, bytes]]:
         file.seek(8)
         while len(head := file.read(8)) == 8:
             size, kind = int.from_bytes(head[:4], "big"), head[4:]
+            if kind == b"IEND":  # what stands behind it is no part of the picture
+                break
             if kind in _PIXELS or size > _LARGEST_TEXT:
                 file.seek(size, 1)
             else:
@@ -67,14 +70,27 @@ def png_without_pixels(chunks: list[tuple[bytes, bytes]]) -> Image.Image:
 def tiff_directories(file: BinaryIO) -> Iterator[tuple[int, Tags]]:
     """Places and tags of a TIFF's directories, one after the other, whatever their pixels are.
 
+    Some programs leave a pointer to nothing behind the last: a list ends where no picture follows.
+
     Raises:
-        SyntaxError, struct.error, OSError: it is damaged.
+        SyntaxError, struct.error, OSError: the first is damaged.
     """
     head = _tiff_head(file)
     offset, seen = Tags(ifh=head).next, {0}
     while offset not in seen:
+        try:
+            with warnings.catch_warnings():
+                if len(seen) > 1:
+                    warnings.simplefilter("ignore")
+                tags = _directory(file, head, offset)
+            sized = Tag.ImageWidth in tags and Tag.ImageLength in tags
+        except (SyntaxError, struct.error, OSError, ValueError):
+            if len(seen) == 1:
+                raise
+            return
+        if not sized and len(seen) > 1:
+            return
         seen.add(offset)
-        tags = _directory(file, head, offset)
         yield offset, tags
         offset = tags.next
 

@@ -51,8 +51,6 @@ def decode(
     bits, loop = containers.bit_depth(image), image.info.get("loop")
     icc, dpi = image.info.get("icc_profile"), image.info.get("dpi")
     lossless = form == "WEBP" and containers.is_lossless_webp(image)
-    # A PNG may carry EXIF and XMP after the pixels: so look on both sides of loading.
-    exif = filefacts.exif(image)
     kind = kind_of(image)
     chunks = containers.png_chunks(source) if form == "PNG" else []
     cicp = filefacts.cicp(image, chunks)
@@ -70,8 +68,8 @@ def decode(
         if bits > 8 and not image.mode.startswith("I;16"):
             notes.append("more than 8 bits a channel are read as 8")
         still, icc = _frames(image, name, frames, icc, notes, bits)
-    words = containers.png_without_pixels(chunks) if form == "PNG" and not pixels else image
-    exif, xmp = exif or filefacts.exif(words), filefacts.xmp(words)
+    words = containers.png_without_pixels(chunks) if form == "PNG" else image
+    exif, xmp = filefacts.exif(words), filefacts.xmp(words)
     if pixels and icc and not fits(icc, still[0].pixels.shape[2]):
         notes.append("the colour profile is for another kind of picture and is left out")
         icc = None
@@ -112,10 +110,21 @@ def from_pil(image: Image.Image) -> Picture:
         InputError: its mode is not read.
     """
     notes: list[str] = []
+    _stretch_transparency(image, containers.bit_depth(image))
     upright = ImageOps.exif_transpose(image)
     plain, icc = made_plain(upright, image.info.get("icc_profile"), "the image", notes)
-    form = image.format or "PNG"
-    return Picture(array_of(plain), form, kind_of(image), icc=icc, notes=tuple(notes))
+    pixels, form = array_of(plain), image.format or "PNG"
+    if form == "PNG" and image.mode in ("1", "I;16"):
+        pixels = _with_transparency(pixels, image)
+    return Picture(pixels, form, kind_of(image), icc=icc, notes=tuple(notes))
+
+
+def _stretch_transparency(image: Image.Image, bits: int) -> None:
+    """Pillow stretches pixels of a PNG to 8 bits, but not the value that is transparent."""
+    clear = image.info.get("transparency")
+    few = bits in (2, 4) and image.mode == "L"
+    if image.format == "PNG" and few and isinstance(clear, int) and clear < 2**bits:
+        image.info["transparency"] = clear * 255 // (2**bits - 1)
 
 
 def _frames(
@@ -128,10 +137,7 @@ def _frames(
 ) -> tuple[list[Frame], bytes | None]:
     """All frames of 8 bits, and of 16 in gray; those of an animation alike."""
     found, profile = [], icc
-    clear = image.info.get("transparency")
-    if image.format == "PNG" and image.mode == "L" and bits in (2, 4) and isinstance(clear, int):
-        # Pillow stretches the pixels to 8 bits, but not the value that is transparent.
-        image.info["transparency"] = clear * 255 // (2**bits - 1)
+    _stretch_transparency(image, bits)
     # An APNG may begin with a picture for programs that know no animations.
     first = 1 if len(frames) > 1 and image.info.get("default_image") else 0
     if first:

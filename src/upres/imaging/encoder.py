@@ -94,7 +94,7 @@ def save_rows(
         fit = _Fit(kind, dtype, channels, encoding.background, still=True)
         fitted = (fit(strip) for strip in strips)
         exif = updated_exif(held_exif(about, kind), width, height)
-        xmp = updated_xmp(about.xmp)
+        xmp = updated_xmp(about.xmp, width, height)
         notes = lost(about, kind, encoding.quality, gray_as_colour=fit.gray_as_colour)
         if kind == "PNG":
             write_png(file, about, width, height, fitted, exif, xmp)
@@ -115,7 +115,7 @@ def save_rows(
             else:
                 parameters = _parameters(about, kind, width, height, encoding.quality)
                 _image(whole, kind).save(file, kind, **parameters)
-                _put_code_points(file, about, kind)
+                _mend_avif(file, about, kind, exif)
     return [*notes, *fit.notes]
 
 
@@ -143,10 +143,11 @@ def save_frames(file: BinaryIO, picture: Picture, kind: str, encoding: Encoding)
             if picture.animated:
                 notes.append("TIFF holds pages: the timing cannot be kept")
             with TiffPages(file, sum(frame.pixels.nbytes for frame in frames)) as pages:
-                kept, xmp = held_exif(picture, kind), updated_xmp(picture.xmp)
+                kept = held_exif(picture, kind)
                 for frame in frames:
                     pixels, size = frame.pixels, frame.pixels.shape
                     exif = updated_exif(kept, size[1], size[0])
+                    xmp = updated_xmp(picture.xmp, size[1], size[0])
                     pages.add(picture, size, pixels.dtype, iter([pixels]), exif, xmp)
             return notes
         images = [_image(fits[frame.pixels.dtype](frame.pixels), kind) for frame in frames]
@@ -159,10 +160,11 @@ def save_frames(file: BinaryIO, picture: Picture, kind: str, encoding: Encoding)
             **_timing(picture, kind),
             **parameters,
         )
-        _put_code_points(file, picture, kind)
+        _mend_avif(file, picture, kind, updated_exif(held_exif(picture, kind), width, height))
         if kind == "PNG":
             assert isinstance(file, io.BytesIO)
-            exif, xmp = updated_exif(picture.exif, width, height), updated_xmp(picture.xmp)
+            exif = updated_exif(picture.exif, width, height)
+            xmp = updated_xmp(picture.xmp, width, height)
             data = with_chunks(file.getvalue(), picture, exif, xmp)
             file.seek(0)
             file.truncate()
@@ -314,8 +316,8 @@ def _parameters(
         return parameters  # the rest is put into chunks by ourselves
     values = {
         "the colour profile": ("icc_profile", about.icc),
-        "EXIF": ("exif", updated_exif(about.exif, width, height)),
-        "XMP": ("xmp", updated_xmp(about.xmp)),
+        "EXIF": ("exif", _exif_for(about, kind, width, height)),
+        "XMP": ("xmp", updated_xmp(about.xmp, width, height)),
         "the comment": ("comment", about.comment),
         # JPEG and BMP hold whole numbers.
         "the resolution": ("dpi", about.dpi and (round(about.dpi[0]), round(about.dpi[1]))),
@@ -331,9 +333,19 @@ def _parameters(
     return parameters
 
 
-def _put_code_points(file: BinaryIO, about: Picture, kind: str) -> None:
-    if kind == "AVIF" and about.cicp:
+def _exif_for(about: Picture, kind: str, width: int, height: int) -> bytes | None:
+    exif = updated_exif(about.exif, width, height)
+    return avif.room(exif) if exif and kind == "AVIF" else exif
+
+
+def _mend_avif(file: BinaryIO, about: Picture, kind: str, exif: bytes | None) -> None:
+    """What Pillow's writer of AVIF does not write as it is told."""
+    if kind != "AVIF":
+        return
+    if about.cicp:
         avif.put_code_points(file, about.cicp)
+    if exif:
+        avif.put_exif(file, exif)
 
 
 def _photoshop_segment(iptc: bytes) -> bytes:

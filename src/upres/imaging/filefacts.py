@@ -1,5 +1,7 @@
 """What an open file says about itself besides its pixels, as Pillow shows it."""
 
+import re
+import struct
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -7,6 +9,7 @@ from PIL import Image, TiffTags
 from PIL.ExifTags import Base as Tag
 
 from upres.imaging import containers
+from upres.imaging.georeference import NO_DATA
 from upres.imaging.georeference import TAGS as GEOTIFF
 from upres.imaging.metadata import EXIF_HEAD
 from upres.imaging.picture import Extra
@@ -33,11 +36,15 @@ _CARRIED = TIFF_KEPT | {
     34852,
     34664,
     37724,
+    NO_DATA,
 }
 _PHOTOSHOP_IPTC = 0x0404
 _PNG_IPTC = "Raw profile type iptc"
 _PNG_EXIF = ("Raw profile type exif", "Raw profile type APP1")
 _PNG_TEXTS = (b"tEXt", b"zTXt", b"iTXt")
+_EXIF_BEGINS = (EXIF_HEAD, b"II*\0", b"MM\0*")
+# A name of several words, the number of bytes, and the bytes as digits.
+_RAW_PROFILE = re.compile(r"\s*[^\n]*\n\s*(\d+)\s*\n([0-9A-Fa-f\s]*)\Z")
 # Of a PNG's chunks those that are read; then those that only advise on showing or decoding the old
 # pixels (iDOT is in all screenshots of one maker).
 _PNG_CARRIED = {
@@ -72,10 +79,10 @@ def jpeg_quality(image: Image.Image) -> int | None:
 
 def exif(image: Image.Image) -> bytes | None:
     """The block with the head that JPEG wants."""
-    raw = image.info.get("exif") or next(
-        (_from_hex(image.info[key]) for key in _PNG_EXIF if key in image.info), None
-    )
-    return exif_bytes(raw)
+    found = (_from_hex(image.info[key]) for key in _PNG_EXIF if key in image.info)
+    # The text that is named after a JPEG's segment may hold XMP as well.
+    in_texts = (raw for raw in found if raw and raw.startswith(_EXIF_BEGINS))
+    return exif_bytes(image.info.get("exif") or next(in_texts, None))
 
 
 def exif_bytes(raw: Any) -> bytes | None:
@@ -190,16 +197,33 @@ def iptc(image: Image.Image) -> bytes | None:
     resources = image.info.get("photoshop")
     raw: Any = resources.get(_PHOTOSHOP_IPTC) if isinstance(resources, dict) else None
     if raw is None and _PNG_IPTC in image.info:
-        raw = _from_hex(image.info[_PNG_IPTC])
+        raw = _unwrapped(_from_hex(image.info[_PNG_IPTC]))
     return iptc_bytes(raw)
 
 
 def _from_hex(text: Any) -> bytes | None:
-    """What ImageMagick puts into a PNG's text: a name, a length, and the bytes as digits."""
+    """What ImageMagick and ExifTool put into a PNG's text."""
+    found = _RAW_PROFILE.match(str(text))
     try:
-        return bytes.fromhex("".join(str(text).split()[2:]))
+        return bytes.fromhex("".join(found[2].split()))[: int(found[1])] if found else None
     except ValueError:
         return None
+
+
+def _unwrapped(raw: bytes | None) -> bytes | None:
+    """IPTC that stands among Photoshop's resources, as those programs have it in a PNG (Adobe
+    Photoshop's file format: a number, a name, a size, all of even length)."""
+    if raw is None or not raw.startswith(b"8BIM"):
+        return raw
+    at = 0
+    while raw[at : at + 4] == b"8BIM" and len(raw) >= at + 12:
+        number, name = struct.unpack_from(">HB", raw, at + 4)
+        at += 6 + (name + 2) // 2 * 2
+        size = int.from_bytes(raw[at : at + 4], "big")
+        if number == _PHOTOSHOP_IPTC:
+            return raw[at + 4 : at + 4 + size]
+        at += 4 + size + size % 2
+    return None
 
 
 def iptc_tag(tags: Mapping[int, Any]) -> Any:
@@ -254,7 +278,7 @@ def unusual_colours(primaries: int, transfer: int) -> tuple[int, ...] | None:
 
 def left_out_parts(image: Image.Image, chunks: Sequence[tuple[bytes, bytes]]) -> str | None:
     """Parts of a PNG or JPEG that no writer here takes."""
-    kinds = {kind.decode("latin-1") for kind, _ in chunks if kind not in _PNG_CARRIED}
+    kinds = {ascii(kind)[2:-1] for kind, _ in chunks if kind not in _PNG_CARRIED}
     segments = {
         _segment(name, data)
         for name, data in getattr(image, "applist", [])

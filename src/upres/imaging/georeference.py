@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 _SCALE, _TIEPOINTS, _TRANSFORMATION = 33550, 33922, 34264
-_KEYS, _DOUBLES, _TEXTS, _NO_DATA = 34735, 34736, 34737, 42113
+_KEYS, _DOUBLES, _TEXTS, NO_DATA = 34735, 34736, 34737, 42113
 # The types of TIFF: text, 16-bit numbers, doubles.
 _TYPES = {
     _SCALE: 12,
@@ -18,7 +18,7 @@ _TYPES = {
     _KEYS: 3,
     _DOUBLES: 12,
     _TEXTS: 2,
-    _NO_DATA: 2,
+    NO_DATA: 2,
 }
 TAGS = frozenset(_TYPES)
 _RASTER_TYPE, _POINT = 1025, 2
@@ -37,7 +37,7 @@ class GeoReference:
 
     def without_no_data(self) -> "GeoReference":
         """The same place, of numbers that the value for missing ones is none of."""
-        tags = {code: value for code, value in self.tags.items() if code != _NO_DATA}
+        tags = {code: value for code, value in self.tags.items() if code != NO_DATA}
         return replace(self, tags=tags)
 
     @property
@@ -79,7 +79,7 @@ class GeoReference:
 def no_data_of(tags: Mapping[int, Any]) -> float | None:
     """The value that stands for missing ones, if a TIFF states one (GDAL's tag)."""
     try:
-        return float(str(tags[_NO_DATA]).strip("\0 "))
+        return float(str(tags[NO_DATA]).strip("\0 "))
     except (KeyError, ValueError):
         return None
 
@@ -103,7 +103,7 @@ def read_georeference(tags: Mapping[int, Any], width: int, height: int) -> GeoRe
     if any(len(found[code]) < least for code, least in lengths.items() if code in found):
         return None
     # GDAL states missing numbers, and coordinates of an unknown system, without keys too.
-    tells = {_KEYS, _SCALE, _TRANSFORMATION, _NO_DATA} & set(found)
+    tells = {_KEYS, _SCALE, _TRANSFORMATION, NO_DATA} & set(found)
     return GeoReference(found, width, height) if tells else None
 
 

@@ -89,7 +89,7 @@ def holds(about: Picture, kind: str, name: str) -> bool:
     if kind not in _HELD[name]:
         return False
     if kind in ("TIFF", "AVIF") and name == "EXIF" and not _is_whole(about.exif or b""):
-        return False  # these take it apart
+        return False  # one takes it apart, of the other libavif reads no file then
     if kind == "JPEG" and name == "the resolution":
         return max(about.dpi or (0, 0)) <= 0xFFFF
     if kind == "AVIF" and name == "what the colours mean (cICP)":
@@ -110,12 +110,14 @@ def held_exif(about: Picture, kind: str) -> bytes | None:
 
 
 def _is_whole(exif: bytes) -> bool:
-    """Whether it can be taken apart."""
+    """Whether it can be taken apart and put together."""
     tags = Image.Exif()
     try:
         tags.load(exif)
         for pointer in (0x8769, 0x8825):
             tags.get_ifd(pointer)
+        # A tag may be readable and still be declared so badly that nobody can write it.
+        tags.tobytes()
     except Exception:  # noqa: BLE001 - Pillow raises whatever it stumbles over
         return False
     return True

@@ -9,10 +9,16 @@ import re
 import struct
 
 EXIF_HEAD = b"Exif\0\0"  # before the block in a JPEG; other formats go without
-_ORIENTATION, _EXIF_POINTER, _WIDTH, _HEIGHT = 0x0112, 0x8769, 0xA002, 0xA003
+_ORIENTATION, _EXIF_POINTER = 0x0112, 0x8769
+# In the directory of EXIF, and as TIFFs have them.
+_WIDTHS, _HEIGHTS = (0xA002, 0x0100), (0xA003, 0x0101)
 _THUMBNAIL = -1  # no tag: IFD 0's pointer to IFD 1
 _SHORT, _LONG = 3, 4
 # As an attribute or as an element.
+_XMP_SIZE = re.compile(
+    rb"""(\b(?:tiff|exif):(ImageWidth|ImageLength|PixelXDimension|PixelYDimension)"""
+    rb"""\s*(?:=\s*["']|>\s*))\d+"""
+)
 _XMP_ORIENTATION = re.compile(rb"""(tiff:Orientation\s*(?:=\s*["']|>\s*))([1-8])""")
 
 
@@ -29,7 +35,7 @@ def updated_exif(exif: bytes | None, width: int, height: int) -> bytes | None:
     """The same bytes with orientation 1 and, where they are stated, the new dimensions."""
     if not exif:
         return exif
-    new = {_ORIENTATION: 1, _WIDTH: width, _HEIGHT: height}
+    new = {_ORIENTATION: 1, **dict.fromkeys(_WIDTHS, width), **dict.fromkeys(_HEIGHTS, height)}
     if orientation(exif) != 1:
         new[_THUMBNAIL] = 0  # it is not turned with the picture, so it is no longer pointed to
     result = bytearray(exif)
@@ -47,11 +53,16 @@ def comment_text(comment: bytes) -> str:
         return comment.decode("latin-1")
 
 
-def updated_xmp(xmp: bytes | None) -> bytes | None:
-    """The same packet with tiff:Orientation 1."""
+def updated_xmp(xmp: bytes | None, width: int, height: int) -> bytes | None:
+    """The same packet with tiff:Orientation 1 and, where they are stated, the new dimensions."""
     if not xmp:
         return xmp
-    return _XMP_ORIENTATION.sub(rb"\g<1>1", xmp)
+
+    def size(match: re.Match[bytes]) -> bytes:
+        across = match[2] in (b"ImageWidth", b"PixelXDimension")
+        return match[1] + str(width if across else height).encode()
+
+    return _XMP_SIZE.sub(size, _XMP_ORIENTATION.sub(rb"\g<1>1", xmp))
 
 
 def _entries(exif: bytes) -> list[tuple[int, int, str, int]]:

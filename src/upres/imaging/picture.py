@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from upres.imaging.calibration import Calibration
 from upres.imaging.georeference import GeoReference
 
-_LARGEST = float(np.finfo(np.float32).max)
 NO_DATA_LEFT_OUT = "the no-data value is of the numbers in the file and is left out"
 
 # How a file stores its pixels, whatever they are computed in.
@@ -216,7 +215,11 @@ class Picture:
         """
         same = self.kind in ("gray", "RGB", "YCbCr") and self.bits in (8, 16, 32, 64)
         # Floats of 64 bits become ones of 32, which such a value is beyond.
-        beyond = self.no_data is not None and _LARGEST < abs(self.no_data) < np.inf
+        # Some write the least of them with too few digits, and mean it.
+        with np.errstate(over="ignore"):
+            beyond = self.no_data is not None and bool(
+                np.isinf(np.float32(self.no_data)) and np.isfinite(self.no_data)
+            )
         return self if same and not inverted and not beyond else self.without_no_data()
 
     def without_no_data(self) -> "Picture":

@@ -49,6 +49,9 @@ DEFAULT_MAX_PIXELS = 10**9
 _DENSEST = 20_000
 _HARMLESS = 50 * 10**6
 _LIMIT_LIFTED = threading.Lock()
+# Profiles of printers and IPTC take more than Pillow's 1 MB; all texts of a file together may
+# still take 64, by another limit of its.
+PngImagePlugin.MAX_TEXT_CHUNK = max(PngImagePlugin.MAX_TEXT_CHUNK, 2**26)
 _TIFF_HEADS = (b"II*\0", b"MM\0*", b"II+\0")
 # Pillow logs what it cannot read, and a log without a handler is stderr; others read it then.
 logging.getLogger("PIL").addHandler(logging.NullHandler())

@@ -17,7 +17,7 @@ from zlib_ng import zlib_ng
 
 from upres.imaging.calibration import updated_description
 from upres.imaging.filefacts import TIFF_KEPT, as_written
-from upres.imaging.georeference import extra_tags
+from upres.imaging.georeference import NO_DATA, extra_tags
 from upres.imaging.picture import Picture, extras_of
 from upres.imaging.profiles import fits
 
@@ -94,11 +94,12 @@ class TiffPages:
             compression="adobe_deflate",
             predictor=2 if predict else None,
             resolution=about.dpi or _density(about, width, height),
-            resolutionunit=2 if about.dpi else 1,
+            resolutionunit=2 if about.dpi else about.calibration.unit if about.calibration else 1,
             iccprofile=icc,
             extratags=[
                 *_tags(about, exif, xmp, (width, height, dtype.name), big=self.big),
                 *(extra_tags(about.place, width, height) if about.place else ()),
+                *_no_data(about),
             ],
             metadata=None,
             software=False,
@@ -132,6 +133,13 @@ class TiffPages:
                 self.file.seek(tag.valueoffset)
                 self.file.write(struct.pack("<Q" if self.big else "<I", end))
                 end = self.file.seek(0, 2)
+
+
+def _no_data(about: Picture) -> list[tuple[Any, ...]]:
+    """The value for missing numbers, where the words about a place do not hold it."""
+    if about.no_data is None or (about.place and NO_DATA in about.place.tags):
+        return []
+    return [(NO_DATA, 2, 0, f"{about.no_data:.17g}", False)]
 
 
 def _tags_of(file: "tifffile.TiffFile", index: int) -> "tifffile.TiffTags":

@@ -98,6 +98,8 @@ def decode_tiff(
     # Cameras put a small picture first, and tell everything there.
     told = [first, *(page for page in found.copies if page.index == 0)]
     missing = {no_data_of(page.tags) for page in pages}
+    if len(missing) > 1:
+        notes.append("the no-data value is left out, since pages have several")
     return Picture(
         pixels=frames[0].pixels,
         format="TIFF",
@@ -109,7 +111,7 @@ def decode_tiff(
         exif=max((_exif_at(source, page.offset) or b"" for page in told), key=len) or None,
         xmp=_first(filefacts.xmp_tag(page.tags) for page in told),
         iptc=_first(filefacts.iptc_bytes(filefacts.iptc_tag(page.tags)) for page in told),
-        dpi=filefacts.resolution(_dpi(tags), turned=first.turned >= 5),
+        dpi=None if calibration else filefacts.resolution(_dpi(tags), turned=first.turned >= 5),
         calibration=calibration,
         place=place,
         no_data=missing.pop() if len(missing) == 1 else None,
@@ -210,6 +212,12 @@ class _Reader:
         asked = Tag.Orientation in image.getexif()
         image.load()
         own = page.tags.get(Tag.InterColorProfile) or self.icc
+        if image.mode == "LAB" and containers.is_planar(page.tags):
+            # Where channels lie apart Pillow does not know that two of them have a sign.
+            light, *signed = image.split()
+            image = Image.merge(
+                "LAB", (light, *(c.point([v ^ 128 for v in range(256)]) for c in signed))
+            )
         plain, icc = made_plain(image, own, self.name, self.notes)
         made = array_of(plain)
         if image.mode.startswith("I;16"):

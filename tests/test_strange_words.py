@@ -1,0 +1,221 @@
+"""Metadata as other programs write it: in PNG's texts, behind pixels, too large, badly declared."""
+
+import io
+import re
+import struct
+import zlib
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image, PngImagePlugin
+from PIL.TiffImagePlugin import ImageFileDirectory_v2
+
+from upres.imaging.decoding import from_pil
+from upres.imaging.encoder import encode
+from upres.imaging.metadata import EXIF_HEAD, updated_exif, updated_xmp
+from upres.imaging.picture import Picture
+from upres.imaging.png import packed
+from upres.imaging.profiles import srgb_profile
+from upres.imaging.reader import read_facts, read_picture
+
+RECORDS = b"\x1c\x02\x69\x00\x08Headline"
+GRAY = np.arange(20 * 30, dtype=np.uint16).reshape(20, 30, 1) * 100
+
+
+def tiff(pixels, **options):
+    buffer = io.BytesIO()
+    tifffile.imwrite(buffer, pixels, **options)
+    return buffer.getvalue()
+
+
+def png(pixels=GRAY[..., 0] // 256, **texts):
+    """A PNG with texts, by Pillow."""
+    words = PngImagePlugin.PngInfo()
+    for key, text in texts.items():
+        words.add_text(f"Raw profile type {key}", text, zip=True)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels.astype(np.uint8)).save(buffer, "PNG", pnginfo=words)
+    return buffer.getvalue()
+
+
+def raw_profile(name, data):
+    digits = "\n".join(re.findall(".{1,72}", data.hex()))
+    return f"\n{name}\n{len(data):8}\n{digits}\n"
+
+
+def exif_block():
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010F] = 6, "maker"
+    exif.get_ifd(0x8769)[0x9003] = "2020:01:02 03:04:05"
+    return exif.tobytes()
+
+
+def test_iptc_among_photoshops_resources_in_a_png():
+    """As ExifTool writes it: a name of two words, and more than one resource."""
+    other = b"8BIM\x04\x25\0\0" + struct.pack(">I", 3) + b"abc\0"
+    ours = b"8BIM\x04\x04\x03abc" + struct.pack(">I", len(RECORDS)) + RECORDS + b"\0"
+    picture = read_picture(png(iptc=raw_profile("IPTC profile", other + ours)))
+    assert picture.iptc == RECORDS
+    assert read_picture(png(iptc=raw_profile("iptc", RECORDS))).iptc == RECORDS
+    assert read_picture(png(iptc=raw_profile("iptc", other))).iptc is None
+    for kind in ("PNG", "JPEG", "TIFF"):
+        assert read_picture(encode(picture, kind)[0]).iptc == RECORDS
+
+
+@pytest.mark.parametrize("name", ["exif", "APP1"])
+def test_exif_in_a_pngs_text(name):
+    block = exif_block()
+    picture = read_picture(png(**{name: raw_profile("generic profile", block)}))
+    assert (picture.turned, picture.pixels.shape[:2]) == (6, (30, 20))
+    assert picture.exif == EXIF_HEAD + block.removeprefix(EXIF_HEAD)
+
+
+def test_what_is_no_exif_is_not_taken_for_it():
+    packet = b"http://ns.adobe.com/xap/1.0/\0<x:xmpmeta/>"
+    assert read_picture(png(APP1=raw_profile("generic profile", packet))).exif is None
+
+
+@pytest.mark.parametrize("depth", [8, 16])
+def test_what_stands_behind_the_pixels_of_a_png_is_read(depth):
+    deep = np.repeat(GRAY, 3, axis=2) if depth == 16 else np.repeat(GRAY // 257, 3, 2)
+    deep = deep.astype(np.uint16 if depth == 16 else np.uint8)
+    data, _ = encode(Picture(deep, "PNG", "RGB"), "PNG")
+    end = packed(b"IEND", b"")
+    exif = packed(b"eXIf", exif_block().removeprefix(EXIF_HEAD))
+    xmp = packed(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0<x:xmpmeta/>")
+    behind = packed(b"\x1b[2J", b"") + b"and whatever else"
+    for read in (read_picture, read_facts):
+        picture = read(data.removesuffix(end) + exif + xmp + end + behind)
+        assert (picture.turned, picture.xmp) == (6, b"<x:xmpmeta/>")
+        assert picture.exif is not None
+        assert not picture.notes
+    odd = read_picture(data.removesuffix(end) + packed(b"\x1b[2J", b"") + end)
+    assert odd.notes == (r"PNG chunks \x1b[2J are not carried over",)
+
+
+def test_a_profile_of_more_than_a_megabyte():
+    noise = np.random.default_rng(0).integers(0, 256, 1_500_000, np.uint8).tobytes()
+    icc = srgb_profile() + noise
+    picture = Picture(np.zeros((9, 9, 3), np.uint8), "PNG", "RGB", icc=icc, iptc=noise[:700_000])
+    again = read_picture(encode(picture, "PNG")[0])
+    assert (again.icc, again.iptc) == (picture.icc, picture.iptc)
+
+
+@pytest.mark.parametrize("text", ["-3.4028234663852886e+38", "-3.40282347e+38"])
+def test_the_least_float_in_any_spelling_stands_for_missing_ones(text):
+    pixels = np.full((12, 12), -np.finfo(np.float32).max, np.float32)
+    pixels[4:] = 300
+    picture = read_picture(tiff(pixels, extratags=[(42113, 2, 0, text, True)]))
+    assert picture.no_data == float(text)
+    assert not any("no-data" in note for note in picture.notes)
+
+
+def test_missing_values_of_pages_and_of_stripped_files_stay_missing():
+    tag = [(42113, 2, 0, "-9999", True)]
+    pages = np.full((2, 12, 12), -9999, np.float32)
+    pages[:, 4:] = 300
+    buffer = io.BytesIO()
+    with tifffile.TiffWriter(buffer) as writer:
+        for page in pages:
+            writer.write(page, extratags=tag, contiguous=False, metadata=None)
+    picture = read_picture(buffer.getvalue())
+    assert len(picture.frames) == 2
+    assert not any("42113" in note for note in picture.notes)
+    for kept in (picture, read_picture(tiff(pages[0], extratags=tag)).stripped()):
+        assert read_picture(encode(kept, "TIFF")[0]).no_data == -9999
+
+
+def test_a_pointer_to_nothing_behind_the_last_page():
+    data = bytearray(tiff(GRAY[..., 0], byteorder="<"))
+    (first,) = struct.unpack_from("<I", data, 4)
+    (count,) = struct.unpack_from("<H", data, first)
+    for nowhere in (len(data) - 3, len(data) + 10_000, 9):
+        struct.pack_into("<I", data, first + 2 + 12 * count, nowhere)
+        picture = read_picture(bytes(data))
+        np.testing.assert_array_equal(picture.pixels, GRAY)
+        assert not picture.frames
+
+
+@pytest.mark.parametrize("compression", [None, "deflate"])
+def test_lab_whose_channels_lie_apart(compression):
+    lab = np.zeros((3, 16, 16), np.uint8)
+    lab[0], lab[1], lab[2] = 150, 20, 226  # a and b have signs: 20 and -30
+    options = {"photometric": "cielab", "compression": compression}
+    apart = read_picture(tiff(lab, planarconfig="separate", **options)).pixels
+    together = np.ascontiguousarray(np.moveaxis(lab, 0, -1))
+    beside = read_picture(tiff(together, planarconfig="contig", **options)).pixels
+    top = {np.dtype(np.uint8): 255, np.dtype(np.uint16): 65535}
+    difference = apart / top[apart.dtype] - beside / top[beside.dtype]
+    assert np.abs(difference).max() < 0.02
+
+
+def test_a_tag_that_nobody_can_write_costs_exif_and_not_the_picture():
+    directory = ImageFileDirectory_v2(ifh=b"II*\0\x08\0\0\0", group=0x8825)
+    directory.tagtype[2] = 7  # the latitude as bytes of no type
+    directory[2] = b"abcdefgh"
+    gps = directory.tobytes(26)
+    head = b"II*\0\x08\0\0\0" + struct.pack("<HHHIII", 1, 0x8825, 4, 1, 26, 0)
+    picture = Picture(np.zeros((9, 9, 3), np.uint8), "JPEG", exif=EXIF_HEAD + head + gps)
+    data, notes = encode(picture, "TIFF")
+    assert notes == ["EXIF cannot be kept in this TIFF"]
+    assert read_picture(encode(picture, "JPEG")[0]).exif == picture.exif
+    assert read_picture(data).pixels.shape == (9, 9, 3)
+
+
+def test_exif_in_avif_stays_byte_for_byte():
+    """With a thumbnail, which Pillow would leave out, and tags of types that it would change."""
+    block = bytearray(exif_block())
+    order = "<" if block[len(EXIF_HEAD) :][:2] == b"II" else ">"
+    thumbnail = struct.pack(f"{order}HHHIHHI", 1, 0x0103, 3, 1, 6, 0, 0)
+    (first,) = struct.unpack_from(f"{order}I", block, len(EXIF_HEAD) + 4)
+    (count,) = struct.unpack_from(f"{order}H", block, len(EXIF_HEAD) + first)
+    end = len(EXIF_HEAD) + first + 2 + 12 * count
+    struct.pack_into(f"{order}I", block, end, len(block) - len(EXIF_HEAD))
+    exif = bytes(block) + thumbnail
+    picture = Picture(np.zeros((40, 50, 3), np.uint8), "JPEG", exif=exif)
+    again = read_picture(encode(picture, "AVIF")[0]).exif
+    want = updated_exif(exif, 50, 40)
+    assert again[: len(want)] == want
+    assert not again[len(want) :].strip(b"\0")
+
+
+def test_sizes_in_xmp_are_those_of_the_picture():
+    packet = b"""<a tiff:ImageWidth="8" exif:PixelYDimension='7'><exif:PixelXDimension>8</exif:"""
+    want = b"""<a tiff:ImageWidth="16" exif:PixelYDimension='14'><exif:PixelXDimension>16</exif:"""
+    assert updated_xmp(packet, 16, 14) == want
+
+
+@pytest.mark.parametrize(("unit", "per"), [("CENTIMETER", 100.0), ("INCH", 254.0)])
+def test_the_size_of_a_pixel_in_imagejs_own_units(unit, per):
+    data = tiff(
+        GRAY[..., 0],
+        resolution=(per, per),
+        resolutionunit=unit,
+        description="ImageJ=1.54\nunit=cm\n",
+        metadata=None,
+    )
+    picture = read_picture(data)
+    large = replace(picture, pixels=np.repeat(np.repeat(picture.pixels, 2, 0), 2, 1))
+    with tifffile.TiffFile(io.BytesIO(encode(large, "TIFF")[0])) as file:
+        tags = file.pages.first.tags
+        assert tags["ResolutionUnit"].value.name == unit
+        assert tags["XResolution"].value[0] / tags["XResolution"].value[1] == 2 * per
+
+
+def test_the_transparent_value_of_gray_pngs_is_seen_from_python_too():
+    def chunked(bits, rows):
+        head = struct.pack(">IIBBBBB", 16, len(rows), bits, 0, 0, 0, 0)
+        body = zlib.compress(b"".join(b"\0" + row for row in rows))
+        parts = [packed(b"IHDR", head), packed(b"tRNS", b"\0\x05")]
+        parts += [packed(b"IDAT", body), packed(b"IEND", b"")]
+        return Image.open(io.BytesIO(b"\x89PNG\r\n\x1a\n" + b"".join(parts)))
+
+    deep, few = (b"\0\x05" * 16, b"\x70\0" * 16), (b"\x55" * 8, b"\xaa" * 8)
+    for bits, (clear, other) in ((16, deep), (4, few)):
+        image = chunked(bits, [clear] * 8 + [other] * 8)
+        pixels = from_pil(image).pixels
+        assert pixels.shape == (16, 16, 2)
+        assert pixels[0, 0, 1] == 0
+        assert pixels[15, 0, 1] > 0
