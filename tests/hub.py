@@ -13,6 +13,7 @@ class Hub:
         corrupt: flip a byte of every body.
         cut_at: announce whole bodies, send so many bytes, hang up; ``cuts`` times.
         ranges: whether it can begin in the middle of a file.
+        lengths: whether it says how long a body is.
         status: answer everything with this status instead.
         log: (method, path, Range header) of every request.
     """
@@ -20,7 +21,7 @@ class Hub:
     def __init__(self, files):
         self.files = dict(files)
         self.corrupt, self.cut_at, self.cuts, self.status = False, None, 10**9, None
-        self.ranges = True
+        self.ranges = self.lengths = True
         self.log = []
         hub = self
 
@@ -83,7 +84,8 @@ class Hub:
 
     def _send(self, handler, status, headers, body):
         handler.send_response(status)
-        for key, value in {"Content-Length": str(len(body)), **headers}.items():
+        length = {"Content-Length": str(len(body))} if self.lengths else {"Connection": "close"}
+        for key, value in {**length, **headers}.items():
             handler.send_header(key, value)
         handler.end_headers()
         if handler.command == "GET":

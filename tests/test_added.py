@@ -3,6 +3,8 @@
 import errno
 import io
 import json
+import shutil
+import tracemalloc
 
 import pytest
 import torch
@@ -11,13 +13,13 @@ from PIL import Image
 import upres.api
 from upres.errors import ResourceError, UsageError, WeightsError
 from upres.imaging.reader import read_picture
-from upres.model import build
+from upres.model import build, load
 from upres.weights.added import add, added, remove
-from upres.weights.facts import Measurement, ModelFacts
+from upres.weights.facts import FactsError, Measurement, ModelFacts
 from upres.weights.known import known_models
 from upres.weights.manifest import read_manifest
 from upres.weights.publish import model_card, publish
-from upres.weights.store import home
+from upres.weights.store import home, verify
 
 
 def facts(name="mine", scale=2, **changes):
@@ -165,8 +167,78 @@ def test_a_changed_or_missing_file_is_noticed(upres, weights, small):
     assert b"missing" in upres(small, "-s", "2", "-m", "mine", "-o", "out.png").stderr
     (home() / "models" / "mine-x2.json").write_text("{")
     done = upres("models")
-    assert done.returncode == 5
-    assert b"mine-x2.json is damaged" in done.stderr
+    assert done.returncode == 0
+    assert b"mine-x2.json is damaged; 'upres models remove mine-x2' removes it" in done.stderr
+    # Nothing else is stopped by it.
+    assert upres(small, "-s", "2", "-m", "edsr-light", "-o", "out.png").returncode == 0
+    assert add(weights("other")).name == "other-x2"
+    assert upres("models", "remove", "mine-x2").returncode == 0
+    assert [p.name for p in (home() / "models").glob("mine*")] == []
+
+
+def test_scales_that_another_file_of_the_name_serves_are_refused(weights, tmp_path):
+    add(weights())
+    raw = facts("mine", 2).to_mapping() | {"architecture": "mdsr", "scales": [2, 4]}
+    build(ModelFacts.from_mapping(raw)).save(tmp_path / "both.safetensors")
+    with pytest.raises(WeightsError, match="mine-x2 is added already and serves x2 too"):
+        add(tmp_path / "both.safetensors")
+
+
+def test_what_is_added_is_the_copy(weights, monkeypatch):
+    """Training may write the file anew while it is read."""
+    source, other = weights(), weights("other", file="other.safetensors")
+    copy = shutil.copyfile
+
+    def slowly(a, b):
+        copy(a, b)
+        copy(other, a)
+
+    monkeypatch.setattr(shutil, "copyfile", slowly)
+    entry = add(source)
+    verify(entry, entry.local)
+
+
+HOSTILE = [
+    ({"blocks": 10**9}, "blocks is 1000000000"),
+    ({"channels": 10**7}, "channels is 10000000"),
+    ({"channels": 6}, "body.0.conv1.bias differs"),
+    ({"blocks": 0}, "body.0.conv1.bias differs"),
+    ({"blocks": -3}, "no count below 0"),
+    ({"residual_scale": float("nan")}, "must be finite"),
+    ({"mean": [float("inf"), 0.0, 0.0]}, "must be finite"),
+    ({"foo": 1}, "cannot be built from its numbers"),
+]
+
+
+@pytest.mark.parametrize(("numbers", "words"), HOSTILE)
+def test_numbers_that_are_not_those_of_the_tensors_cost_nothing(weights, numbers, words):
+    path = weights()
+    data = path.read_bytes()
+    size = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + size])
+    told = json.loads(header["__metadata__"]["upres"])
+    told["numbers"] |= numbers
+    header["__metadata__"]["upres"] = json.dumps(told)
+    text = json.dumps(header).encode()
+    path.write_bytes(len(text).to_bytes(8, "little") + text + data[8 + size :])
+    tracemalloc.start()
+    try:
+        with pytest.raises(WeightsError, match=words):
+            load(path)
+        assert tracemalloc.get_traced_memory()[1] < 50_000_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_names_that_would_command_a_terminal_are_refused():
+    with pytest.raises(FactsError, match="trained_by must be a line of text"):
+        facts(trained_by="\x1b[31mred")
+
+
+def test_the_card_names_a_licence_that_the_hub_does_not_know(weights):
+    card = model_card(weights(licence="for academic research only"))
+    assert 'license: other\nlicense_name: "for academic research only"\n' in card
+    assert "- Licence: for academic research only\n" in card
 
 
 # Publishing

@@ -572,6 +572,24 @@ def test_a_page_of_another_server_does_not_replace_what_arrived(large, tmp_path)
     assert (tmp_path / "big.zip.part").read_bytes() == large[:3_000_000]
 
 
+def test_a_page_of_no_stated_length_does_not_replace_what_arrived(large, tmp_path):
+    (tmp_path / "big.zip.part").write_bytes(large[:3_000_000])
+    with Hub({"/big.zip": b"<html>Welcome!</html>"}) as hub:
+        hub.ranges, hub.lengths = False, False
+        with pytest.raises(WeightsError, match="3 MB are kept"):
+            get(hub, large, tmp_path)
+    assert (tmp_path / "big.zip.part").read_bytes() == large[:3_000_000]
+    assert [p.name for p in tmp_path.iterdir()] == ["big.zip.part"]
+
+
+def test_a_place_that_cannot_be_written_is_not_asked_for_again(large, tmp_path):
+    (tmp_path / "big.zip.part").mkdir()
+    with Hub({"/big.zip": large}) as hub:
+        with pytest.raises(ResourceError, match=r"big\.zip\.part cannot be written"):
+            get(hub, large, tmp_path)
+        assert len(hub.log) == 1
+
+
 def test_a_file_that_lies_there_is_verified_too(large, tmp_path):
     (tmp_path / "big.zip").write_bytes(b"something")
     with Hub({"/big.zip": large}) as hub:

@@ -26,7 +26,7 @@ from upres.hashing import sha256_of
 from upres.networks import ARCHITECTURES, Network
 from upres.networks.blocks import bicubic, bicubic_reach
 from upres.weights.facts import ModelFacts
-from upres.weights.header import facts_metadata, read_facts
+from upres.weights.header import facts_metadata, read_facts, read_shapes
 from upres.weights.manifest import WeightsEntry
 from upres.weights.store import home
 
@@ -130,13 +130,41 @@ def load(path: Path) -> Model:
     Raises:
         WeightsError: not a safetensors file of ours, damaged, or its tensors do not fit.
     """
-    model = build(read_facts(path))
+    facts = read_facts(path)
+    _check_shapes(facts, path)
+    model = build(facts)
     try:
         state = load_file(path)
     except (OSError, SafetensorError) as error:
         raise WeightsError(f"{path} is damaged ({error})", "fetch or train it again") from error
     fill(model.network, state, str(path))
     return model
+
+
+def _check_shapes(facts: ModelFacts, path: Path) -> None:
+    """Before any memory is taken for it: whether the network is the one that the file holds.
+
+    Raises:
+        WeightsError: it is another one.
+    """
+    shapes = read_shapes(path)
+    # A number is how many layers there are, or how many channels one of them has.
+    most = max([len(shapes), *(side for shape in shapes.values() for side in shape)], default=0)
+    for key, value in facts.numbers:
+        for one in value if isinstance(value, tuple) else (value,):
+            if isinstance(one, int) and one > most:
+                raise WeightsError(
+                    f"{path} does not fit its own facts: {key} is {one}", _OTHER_FILE
+                )
+    with torch.device("meta"):
+        expected = build(facts).network.state_dict()
+    wrong = {k for k, v in expected.items() if shapes.get(k) != tuple(v.shape)} | (
+        shapes.keys() - expected.keys()
+    )
+    if wrong:
+        raise WeightsError(
+            f"{path} does not fit {facts.architecture}: {min(wrong)} differs", _OTHER_FILE
+        )
 
 
 def load_published(entry: WeightsEntry, path: Path) -> Model:

@@ -12,6 +12,7 @@ from upres.cli import options
 from upres.cli.groups import UpresCommand, UpresGroup
 from upres.cli.output import Output
 from upres.errors import UsageError, VerificationError, WeightsError
+from upres.weights.added import damaged
 from upres.weights.header import read_facts, read_training
 from upres.weights.known import known_models
 from upres.weights.manifest import WeightsEntry
@@ -53,6 +54,8 @@ def list_(json: options.Json = False) -> None:
     rows += [[name, "any", "kernel", "", "", "", "built in"] for name in ("bicubic", "lanczos")]
     output.table(["model", "scale", "kind", "Set5", "Set14", "licence", "where"], rows)
     output.note(f"without --model: {', '.join(manifest.default)}. PSNR in dB, Y channel.")
+    for path in damaged():
+        output.note(f"note: {path} is damaged; 'upres models remove {path.stem}' removes it")
 
 
 @app.command(cls=UpresCommand)

@@ -9,6 +9,7 @@ import zipfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import BinaryIO, cast
 
 from upres.errors import ResourceError, WeightsError, is_disk_full
 from upres.hashing import sha256_of
@@ -127,10 +128,44 @@ def _append(url: str, part: Path, start: int, size: int, progress: Callable[[int
         said = answer.headers.get("Content-Range", "") if resumed else answer.length
         if said not in ((f"bytes {start}-{size - 1}/{size}",) if resumed else (None, size)):
             raise http.client.HTTPException(f"the server offers {said}, not {size} bytes")
-        with part.open("ab" if resumed else "wb") as file:
-            while block := answer.read(min(_BLOCK, size - file.tell())):
-                file.write(block)
-                progress(file.tell())
+        # What comes from the beginning again takes the place of what there is once it is more.
+        place = part if resumed or not start else part.with_name(f"{part.name}-again")
+        try:
+            with _opened(place, "ab" if resumed else "wb") as file:
+                while block := answer.read(min(_BLOCK, size - file.tell())):
+                    _write(file, block)
+                    progress(file.tell())
+        finally:
+            if place != part and place.is_file():
+                if place.stat().st_size > start:
+                    place.replace(part)
+                place.unlink(missing_ok=True)
+
+
+def _opened(path: Path, mode: str) -> BinaryIO:
+    try:
+        return cast("BinaryIO", path.open(mode))
+    except OSError as error:
+        raise _unwritable(path, error) from error
+
+
+def _write(file: BinaryIO, block: bytes) -> None:
+    try:
+        file.write(block)
+        file.flush()
+    except OSError as error:
+        raise _unwritable(Path(file.name), error) from error
+
+
+def _unwritable(path: Path, error: OSError) -> ResourceError:
+    """What the disk says, which is not for asking the server again."""
+    if is_disk_full(error):
+        return ResourceError(
+            f"the disk is full; what arrived of {path.stem} is kept", "free some and ask again"
+        )
+    return ResourceError(
+        f"{path} cannot be written ({error.strerror})", "set UPRES_DATA to another folder"
+    )
 
 
 def _verify(part: Path, sha256: str, url: str) -> None:

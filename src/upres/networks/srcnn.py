@@ -27,6 +27,8 @@ class SRCNN(Network):
         widths: tuple[int, int] = (64, 32),
     ) -> None:
         super().__init__()
+        if not all(size % 2 for size in sizes):
+            raise ValueError(f"kernels of {sizes} have no middle")
         self.scales = (scale,)
         self.sizes = tuple(sizes)
         self.extract = conv(1, widths[0], sizes[0])

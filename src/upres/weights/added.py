@@ -3,7 +3,8 @@
 import json
 import secrets
 import shutil
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from upres.errors import OutputError, ResourceError, UsageError, WeightsError, is_disk_full
@@ -22,16 +23,26 @@ def folder() -> Path:
 
 
 def added() -> tuple[WeightsEntry, ...]:
-    """All added models, by name.
+    """All added models, by name, but for the ``damaged`` ones, which must not stop the others."""
+    return tuple(entry for _, entry in _described() if entry is not None)
 
-    Raises:
-        WeightsError: a description there cannot be read.
-    """
+
+def damaged() -> tuple[Path, ...]:
+    """Descriptions that cannot be read."""
+    return tuple(path for path, entry in _described() if entry is None)
+
+
+def _described() -> Iterator[tuple[Path, WeightsEntry | None]]:
     try:
         found = sorted(p for p in folder().glob("*.json") if not p.name.startswith("."))
     except (OSError, UsageError):  # a home that cannot be read, or that nobody has
-        return ()
-    return tuple(_entry(path) for path in found)
+        return
+    for path in found:
+        try:
+            yield path, _entry(path)
+        except WeightsError:
+            if path.exists():  # else another process removes it
+                yield path, None
 
 
 def _entry(path: Path) -> WeightsEntry:
@@ -56,8 +67,8 @@ def add(source: Path, name: str = "", *, overwrite: bool = False) -> WeightsEntr
         WeightsError: it is no weights file of ours, or its name is impossible or taken.
         OutputError, ResourceError: it cannot be copied.
     """
-    facts = read_facts(source)
-    chosen = name or facts.name
+    told = read_facts(source)
+    chosen = name or told.name
     if not is_model_name(chosen):
         raise WeightsError(
             f"{chosen!r} is no model name", "use lower-case letters, digits and -, with --name"
@@ -65,27 +76,22 @@ def add(source: Path, name: str = "", *, overwrite: bool = False) -> WeightsEntr
     shipped = load_manifest()
     if chosen in (*_MEANT_OTHERWISE, *shipped.names, *(entry.name for entry in shipped.entries)):
         raise WeightsError(f"{chosen} comes with upres already", "choose another --name")
-    facts = ModelFacts.from_mapping({**facts.to_mapping(), "name": chosen})
-    digest, size = sha256_of(source), source.stat().st_size
-    stem = facts.file_name
-    weights, description = folder() / f"{stem}.safetensors", folder() / f"{stem}.json"
-    if description.exists() and not overwrite:
-        raise WeightsError(f"{stem} is added already", "choose another --name, or --overwrite it")
-    there = added()
-    others = {other for e in there if e.name != stem for other in (e.facts.name, e.name)}
-    if stem in others or any(chosen == e.name for e in there):
-        raise WeightsError(
-            f"{chosen} would be mistaken for a model that was added", "choose another --name"
-        )
-    text = json.dumps({"facts": facts.to_mapping(), "sha256": digest, "size": size}, indent=1)
     end = secrets.token_hex(8)
     parts = [folder() / f".upres-{end}-{kind}.part" for kind in ("weights", "description")]
     try:
         folder().mkdir(parents=True, exist_ok=True)
+        # What is looked at is the copy: training may be writing the source.
         shutil.copyfile(source, parts[0])
+        facts = ModelFacts.from_mapping({**read_facts(parts[0]).to_mapping(), "name": chosen})
+        size, digest = parts[0].stat().st_size, sha256_of(parts[0])
+        text = json.dumps({"facts": facts.to_mapping(), "sha256": digest, "size": size}, indent=1)
         parts[1].write_text(text, encoding="utf-8")
-        parts[0].replace(weights)
-        parts[1].replace(description)
+        weights = folder() / f"{facts.file_name}.safetensors"
+        description = weights.with_suffix(".json")
+        with _alone():
+            _refuse_taken(facts, description, overwrite=overwrite)
+            parts[0].replace(weights)
+            parts[1].replace(description)
     except OSError as error:
         if is_disk_full(error):
             raise ResourceError(
@@ -102,20 +108,56 @@ def add(source: Path, name: str = "", *, overwrite: bool = False) -> WeightsEntr
     return _entry(description)
 
 
+@contextmanager
+def _alone() -> Iterator[None]:
+    """No other process adds or removes meanwhile."""
+    import filelock
+
+    with filelock.FileLock(folder().with_name(".models.lock")):
+        yield
+
+
+def _refuse_taken(facts: ModelFacts, description: Path, *, overwrite: bool) -> None:
+    stem, chosen = facts.file_name, facts.name
+    if description.exists() and not overwrite:
+        raise WeightsError(f"{stem} is added already", "choose another --name, or --overwrite it")
+    there = added()
+    others = {other for e in there if e.name != stem for other in (e.facts.name, e.name)}
+    if stem in others or any(chosen == e.name for e in there):
+        raise WeightsError(
+            f"{chosen} would be mistaken for a model that was added", "choose another --name"
+        )
+    for entry in there:
+        shared = {*entry.facts.scales} & {*facts.scales}
+        if entry.facts.name == chosen and entry.name != stem and shared:
+            raise WeightsError(
+                f"{entry.name} is added already and serves x{min(shared)} too",
+                f"choose another --name, or 'upres models remove {entry.name}'",
+            )
+
+
 def remove(name: str) -> tuple[WeightsEntry, ...]:
     """Forget all files of an added model, or the one file of that name.
+
+    Returns:
+        What they were; nothing of one whose description is damaged.
 
     Raises:
         WeightsError: no added model has that name.
         OutputError: it cannot be removed.
     """
-    found = tuple(e for e in added() if name in (e.facts.name, e.name))
-    if not found:
-        raise WeightsError(f"no model called {name!r} was added", "'upres models' lists them")
     try:
-        for entry in found:
-            (folder() / f"{entry.name}.json").unlink()
-            (folder() / f"{entry.name}.safetensors").unlink(missing_ok=True)
+        if broken := [path for path in damaged() if path.stem == name]:
+            broken[0].unlink()
+            broken[0].with_suffix(".safetensors").unlink(missing_ok=True)
+            return ()
+        found = tuple(e for e in added() if name in (e.facts.name, e.name))
+        if not found:
+            raise WeightsError(f"no model called {name!r} was added", "'upres models' lists them")
+        with _alone():
+            for entry in found:
+                (folder() / f"{entry.name}.json").unlink()
+                (folder() / f"{entry.name}.safetensors").unlink(missing_ok=True)
     except OSError as error:
         raise OutputError(
             f"{name} cannot be removed ({error.strerror})", "check the folder's permissions"

@@ -4,6 +4,7 @@ weights.toml and the metadata of every weights file say the same things in the s
 are read through ``ModelFacts.from_mapping``.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, cast
@@ -66,8 +67,8 @@ class ModelFacts:
         if missing := sorted(known - {"measured"} - set(raw)):
             raise FactsError(f"missing key {missing[0]!r}")
         for key in ("name", "architecture", "licence", "trained_by", "trained_on"):
-            if not isinstance(raw[key], str) or not raw[key]:
-                raise FactsError(f"{key} must be a text, not {raw[key]!r}")
+            if not isinstance(raw[key], str) or not raw[key].isprintable() or not raw[key]:
+                raise FactsError(f"{key} must be a line of text, not {raw[key]!r}")
         if raw["colour"] not in ("rgb", "y"):
             raise FactsError(f"colour must be 'rgb' or 'y', not {raw['colour']!r}")
         scales = raw["scales"]
@@ -111,6 +112,8 @@ def _number(key: str, value: Any) -> Number:
         return tuple(_number(key, v) for v in value)
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise FactsError(f"numbers.{key} must be a number or a list of numbers, not {value!r}")
+    if not math.isfinite(value) or (isinstance(value, int) and value < 0):
+        raise FactsError(f"numbers.{key} must be finite, and no count below 0, not {value!r}")
     return value
 
 

@@ -47,6 +47,21 @@ def read_header(path: Path) -> dict[str, Any]:
     return header
 
 
+def read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of the tensors, as far as they are told in a way that can be.
+
+    Raises:
+        WeightsError: see ``read_header``.
+    """
+    header = read_header(path)
+    stated = {k: v["shape"] for k, v in header.items() if isinstance(v, dict) and "shape" in v}
+    return {
+        name: tuple(shape)
+        for name, shape in stated.items()
+        if isinstance(shape, list) and all(type(side) is int for side in shape)
+    }
+
+
 def _end(header: dict[str, Any]) -> int:
     """Where the last tensor's bytes end."""
     tensors = [value for name, value in header.items() if name != "__metadata__"]

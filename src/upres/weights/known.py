@@ -7,10 +7,6 @@ from upres.weights.manifest import Manifest, load_manifest
 
 
 def known_models() -> Manifest:
-    """weights.toml's entries, then the user's.
-
-    Raises:
-        WeightsError: the description of an added model cannot be read.
-    """
+    """weights.toml's entries, then the user's."""
     shipped = load_manifest()
     return replace(shipped, entries=shipped.entries + added())

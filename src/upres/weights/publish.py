@@ -1,5 +1,6 @@
 """Uploading weights to the Hugging Face Hub, with a model card made from their facts."""
 
+import json
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -10,7 +11,7 @@ from upres.weights.hub import hub
 from upres.weights.store import sha256_of
 
 _CARD = """---
-license: {licence}
+license: {licence_id}
 library_name: upres
 pipeline_tag: image-to-image
 tags:
@@ -26,6 +27,7 @@ tags:
 upres photo.jpg --scale {scale} --model {file}
 ```
 
+- Licence: {licence}
 - Trained by: {trained_by}
 - Trained on: {trained_on}
 - SHA-256: `{sha256}`
@@ -53,7 +55,11 @@ def model_card(path: Path) -> str:
     """
     facts, training = read_facts(path), read_training(path)
     return _CARD.format(
-        licence=facts.licence.lower() if " " not in facts.licence else "other",
+        licence=facts.licence,
+        # The Hub knows identifiers; for others it wants a name beside.
+        licence_id=facts.licence.lower()
+        if " " not in facts.licence
+        else f"other\nlicense_name: {json.dumps(facts.licence, ensure_ascii=False)}",
         architecture=facts.architecture,
         name=facts.name,
         numbers=", ".join(f"{key} {value}" for key, value in facts.numbers) or "usual numbers",
