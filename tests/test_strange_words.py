@@ -15,7 +15,7 @@ from PIL.TiffImagePlugin import ImageFileDirectory_v2
 from upres.imaging.decoding import from_pil
 from upres.imaging.encoder import encode
 from upres.imaging.metadata import EXIF_HEAD, updated_exif, updated_xmp
-from upres.imaging.picture import Picture
+from upres.imaging.picture import Frame, Picture
 from upres.imaging.png import packed
 from upres.imaging.profiles import srgb_profile
 from upres.imaging.reader import read_facts, read_picture
@@ -219,3 +219,95 @@ def test_the_transparent_value_of_gray_pngs_is_seen_from_python_too():
         assert pixels.shape == (16, 16, 2)
         assert pixels[0, 0, 1] == 0
         assert pixels[15, 0, 1] > 0
+
+
+# What other formats carry
+
+
+@pytest.mark.parametrize("depth", [8, 16])
+@pytest.mark.parametrize("alpha", [False, True])
+def test_inks_are_the_same_colours_in_every_depth(depth, alpha):
+    inks = np.zeros((16, 16, 5 if alpha else 4), np.uint8)
+    inks[:] = (200, 30, 60, 20, 255)[: inks.shape[2]]
+    deep = inks if depth == 8 else inks.astype(np.uint16) * 257
+    extra = {"extrasamples": ["unassalpha"]} if alpha else {}
+    picture = read_picture(tiff(deep, photometric="separated", **extra))
+    assert picture.pixels.dtype == (np.uint8 if depth == 8 else np.uint16)
+    assert picture.icc is None
+    assert "CMYK without a usable profile becomes RGB by formula" in picture.notes
+    top = np.iinfo(picture.pixels.dtype).max
+    want = [(255 - ink) * (255 - 20) / 255**2 for ink in (200, 30, 60)]
+    assert np.abs(picture.pixels[0, 0, :3] / top - want).max() < 1.5 / 255
+
+
+def test_what_exif_cannot_keep_in_a_tiff_is_said():
+    exif = Image.Exif()
+    exif[0x013C], exif[0x4746], exif[0x9C9B] = "computer", 4, "title".encode("utf-16le")
+    exif.get_ifd(0x8769)[0xA005] = 1234
+    picture = Picture(np.zeros((9, 9, 3), np.uint8), "JPEG", exif=exif.tobytes())
+    data, notes = encode(picture, "TIFF")
+    assert notes == ["of EXIF Rating, XPTitle cannot be kept in this TIFF"]
+    with tifffile.TiffFile(io.BytesIO(data)) as file:
+        tags = file.pages.first.tags
+        assert tags["HostComputer"].value == "computer"
+        assert "InteroperabilityTag" not in tags.get("ExifTag", tags["HostComputer"]).value
+
+
+def test_a_video_behind_a_jpeg_is_said():
+    buffer = io.BytesIO()
+    Image.fromarray(np.zeros((40, 40, 3), np.uint8)).save(buffer, "JPEG")
+    assert not read_picture(buffer.getvalue()).notes
+    (note,) = read_picture(buffer.getvalue() + b"\0\0\0\x18ftypmp42" + bytes(5000)).notes
+    assert note == "5,012 bytes behind the picture, such as a phone's video, are left out"
+
+
+def test_a_resolution_that_nobody_stated_is_none():
+    buffer = io.BytesIO()
+    Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(buffer, "JPEG", exif=exif_block())
+    assert read_picture(buffer.getvalue()).dpi is None
+    buffer = io.BytesIO()
+    Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(buffer, "JPEG", dpi=(300, 300))
+    assert read_picture(buffer.getvalue()).dpi == (300, 300)
+
+
+def test_the_profile_of_a_jpeg_2000():
+    buffer = io.BytesIO()
+    Image.fromarray(np.zeros((16, 16, 3), np.uint8)).save(buffer, "JPEG2000")
+    data, icc = buffer.getvalue(), srgb_profile()
+    at = data.index(b"colr") - 4
+    (size,) = struct.unpack_from(">I", data, at)
+    box = struct.pack(">I4sBBB", 11 + len(icc), b"colr", 2, 0, 0) + icc
+    around = data.index(b"jp2h") - 4
+    (whole,) = struct.unpack_from(">I", data, around)
+    changed = bytearray(data[:at] + box + data[at + size :])
+    struct.pack_into(">I", changed, around, whole + len(box) - size)
+    assert read_picture(bytes(changed)).icc == icc
+
+
+def test_images_without_directories_are_said():
+    """As ImageJ writes stacks above 4 GB."""
+    text = "ImageJ=1.54\nimages=3\nslices=3\n"
+    picture = read_picture(tiff(GRAY[..., 0], description=text, metadata=None))
+    assert "2 images that ImageJ put behind the first are not read" in picture.notes
+
+
+def test_a_frame_of_a_gif_that_stands_out_is_cut():
+    one, two = (Image.fromarray(np.full((12, 12), v, np.uint8)) for v in (10, 200))
+    buffer = io.BytesIO()
+    one.save(buffer, "GIF", save_all=True, append_images=[two], duration=50)
+    data = bytearray(buffer.getvalue())
+    second = data.rindex(b"\x2c")
+    struct.pack_into("<HH", data, second + 1, 3, 0)
+    frames = read_picture(bytes(data)).frames
+    assert [frame.pixels.shape[:2] for frame in frames] == [(12, 12)] * 2
+
+
+def test_avif_is_played_for_ever_and_that_is_said():
+    frames = tuple(Frame(np.full((16, 16, 3), v, np.uint8), 100.0) for v in (0, 200))
+    picture = Picture(frames[0].pixels, "GIF", frames=frames)
+    data, notes = encode(picture, "AVIF")
+    assert "an animation in AVIF is played for ever" in notes
+    again = read_picture(data)
+    assert again.loop == 0
+    assert encode(again, "AVIF")[1] == []
+    assert read_picture(encode(again, "WEBP")[0]).loop == 0

@@ -64,6 +64,14 @@ def read_calibration(tags: Mapping[int, Any], *, turned: bool) -> Calibration | 
     return Calibration((x, y), width, height, unit)
 
 
+def stacked(tags: Mapping[int, Any]) -> int:
+    """How many images ImageJ says there are, which need no directories of their own; 0 where it
+    does not."""
+    text = str(tags.get(Tag.ImageDescription, ""))
+    found = re.search(r"^images=(\d{1,9})$", text, re.MULTILINE)
+    return int(found[1]) if found and text.startswith(_IMAGEJ) else 0
+
+
 def updated_description(text: str, width: int, height: int, dtype: str) -> str:
     """A TIFF's description for other pixels.
 

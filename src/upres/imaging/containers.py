@@ -209,6 +209,31 @@ def bit_depth(image: Image.Image) -> int:
     return 8
 
 
+def jp2_profile(image: Image.Image) -> bytes | None:
+    """The ICC profile of a JPEG 2000 file (ISO/IEC 15444-1, I.5.3.3, methods 2 and 3)."""
+    found = _box(image, b"jp2h", b"colr") if _peek(image, 12)[4:8] == b"jP  " else None
+    body = _peek(image, found[1] - found[0], found[0]) if found else b""
+    return body[3:] if body[:1] in (b"\2", b"\3") and len(body) > 131 else None
+
+
+def jpeg_rest(source: Path | bytes) -> int:
+    """Bytes that follow the end of a JPEG, which scans cannot hold (ITU-T T.81, B.1.1.2); 0 too
+    where its segments are not what they should be."""
+    with reopened(source) as file:
+        file.seek(2)
+        while (head := file.read(4))[:1] == b"\xff" and len(head) == 4 and head[1] != 0xDA:
+            file.seek(int.from_bytes(head[2:], "big") - 2, 1)
+        if head[:2] != b"\xff\xda":
+            return 0
+        start, carried = file.tell(), b""
+        while block := file.read(2**20):
+            at = (carried + block).find(b"\xff\xd9")
+            if at >= 0:
+                return file.seek(0, 2) - (start - len(carried) + at + 2)
+            start, carried = start + len(block), block[-1:]
+    return 0
+
+
 def code_points(image: Image.Image) -> tuple[int, int] | None:
     """Colour primaries and transfer function that an AVIF states (ISO/IEC 14496-12, 12.1.5)."""
     found = _box(image, b"meta", b"iprp", b"ipco", b"colr")

@@ -18,6 +18,7 @@ from upres.imaging.profiles import fits
 from upres.imaging.turning import upright
 
 _TIMED = ("GIF", "PNG", "WEBP", "AVIF")
+_PADDING = 64  # bytes
 _DEEP = ("PNG", "AVIF", "JPEG2000")
 
 
@@ -50,6 +51,14 @@ def decode(
         notes.append(f"only the first of {image.n_frames} pictures is read")  # type: ignore[attr-defined]
     bits, loop = containers.bit_depth(image), image.info.get("loop")
     icc, dpi = image.info.get("icc_profile"), image.info.get("dpi")
+    if form == "JPEG2000":
+        icc = icc or containers.jp2_profile(image)
+    if form == "JPEG" and not filefacts.states_resolution(image):
+        dpi = None
+    if form == "AVIF" and there > 1:
+        loop = 0  # Pillow does not tell, and those that it writes are played for ever
+    if image.format == "JPEG" and (rest := containers.jpeg_rest(source)) > _PADDING:
+        notes.append(f"{rest:,} bytes behind the picture, such as a phone's video, are left out")
     lossless = form == "WEBP" and containers.is_lossless_webp(image)
     kind = kind_of(image)
     chunks = containers.png_chunks(source) if form == "PNG" else []
@@ -138,6 +147,7 @@ def _frames(
     """All frames of 8 bits, and of 16 in gray; those of an animation alike."""
     found, profile = [], icc
     _stretch_transparency(image, bits)
+    height, width = image.height, image.width  # later frames of a GIF may stand out of it
     # An APNG may begin with a picture for programs that know no animations.
     first = 1 if len(frames) > 1 and image.info.get("default_image") else 0
     if first:
@@ -153,6 +163,8 @@ def _frames(
             pixels = stretched(pixels >> (16 - bits), bits)
         if image.format == "PNG" and image.mode in ("1", "I;16"):
             pixels = _with_transparency(pixels, image)
+        if image.format == "GIF":
+            pixels = pixels[:height, :width]
         found.append(Frame(pixels, _duration(image, index), _disposal(image)))
     if image.format in _TIMED:
         found = alike(found)

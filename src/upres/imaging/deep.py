@@ -16,6 +16,7 @@ from upres.imaging.vips import reason, vips
 
 # Kinds whose pixels become RGB in sRGB.
 CONVERTED: tuple[Kind, ...] = ("CMYK", "Lab")
+BY_FORMULA = "CMYK without a usable profile becomes RGB by formula"
 _OTHER: dict[str, Kind] = {"cmyk": "CMYK", "lab": "Lab", "labs": "Lab", "labq": "Lab"}
 
 
@@ -64,10 +65,14 @@ def read_deep(
         if kind is not None:
             note = f"{kind} becomes RGB in the sRGB profile"
             if kind == "CMYK" and image.get_typeof("icc-profile-data"):
-                image = image.icc_transform("srgb", depth=16)
+                image = image.icc_transform("srgb", depth=8 if image.format == "uchar" else 16)
+            elif kind == "CMYK":
+                note = BY_FORMULA
             else:
                 image = image.colourspace("rgb16")
         pixels = image.numpy()
+        if note == BY_FORMULA:
+            pixels = _without_inks(pixels)
         if image.get("vips-loader").startswith("heif"):
             # libvips puts 10 or 12 bits into the upper ones of 16.
             bits = image.get("bits-per-sample")
@@ -79,6 +84,14 @@ def read_deep(
         ) from error
     made, plain, more = _finished(pixels.reshape(*pixels.shape[:2], -1), name, len(extra))
     return made, kind or plain, note or more
+
+
+def _without_inks(pixels: NDArray[Any]) -> NDArray[Any]:
+    """CMYK, and what stands beside it, as RGB by the formula that Pillow has for 8 bits."""
+    top = np.iinfo(pixels.dtype).max
+    ink, black = pixels[..., :3].astype(np.uint64), pixels[..., 3:4].astype(np.uint64)
+    light = ((top - ink) * (top - black) + top // 2) // top
+    return np.concatenate([light.astype(pixels.dtype), pixels[..., 4:]], axis=2)
 
 
 def _finished(pixels: NDArray[Any], name: str, extra: int) -> tuple[NDArray[Any], Kind, str | None]:

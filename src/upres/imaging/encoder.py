@@ -150,6 +150,8 @@ def save_frames(file: BinaryIO, picture: Picture, kind: str, encoding: Encoding)
                     xmp = updated_xmp(picture.xmp, size[1], size[0])
                     pages.add(picture, size, pixels.dtype, iter([pixels]), exif, xmp)
             return notes
+        if kind == "AVIF" and picture.loop != 0:
+            notes.append("an animation in AVIF is played for ever")
         images = [_image(fits[frame.pixels.dtype](frame.pixels), kind) for frame in frames]
         parameters = _parameters(picture, kind, width, height, encoding.quality)
         images[0].save(

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from PIL import Image, TiffTags
+from PIL.ExifTags import TAGS
 from PIL.ExifTags import Base as Tag
 
 from upres.imaging import containers
@@ -18,12 +19,20 @@ from upres.imaging.picture import Extra
 # as the Independent JPEG Group's does.
 _QUANTISERS = 3688
 
-# Description, maker, model, orientation, software, date, artist, copyright: what a TIFF says about
-# the picture rather than about its own layout.
-TIFF_KEPT = {0x010E, 0x010F, 0x0110, 0x0112, 0x0131, 0x0132, 0x013B, 0x8298}
+# Names of document and page, description, maker, model, orientation, software, date, artist,
+# computer, copyright: what a TIFF says about the picture rather than about its own layout.
+TIFF_KEPT = {
+    *(0x010D, 0x010E, 0x010F, 0x0110, 0x0112, 0x011D, 0x0131, 0x0132, 0x013B, 0x013C, 0x8298),
+}
+# Of EXIF in a TIFF's own directory: what its writer states anew, of the pixels that there are.
+_STATED_ANEW = {
+    *(0x0100, 0x0101, 0x0102, 0x0103, 0x0106, 0x0115, 0x011A, 0x011B, 0x011C, 0x0128, 0x0213),
+    *(0x8769, 0x8825),
+}
 
 # From here on tags are registered to companies.
 _PRIVATE = 32768
+_INTEROP = 0xA005
 _IPTC, _PHOTOSHOP = Tag.IPTCNAA, 34377
 # Photoshop's block repeats IPTC, and holds its own view settings; the rest is written anew.
 _CARRIED = TIFF_KEPT | {
@@ -33,9 +42,6 @@ _CARRIED = TIFF_KEPT | {
     Tag.InterColorProfile,
     0x8769,
     0x8825,
-    34852,
-    34664,
-    37724,
     NO_DATA,
 }
 _PHOTOSHOP_IPTC = 0x0404
@@ -108,6 +114,15 @@ def exif_block(tags: Image.Exif) -> bytes | None:
     return fresh.tobytes()
 
 
+def not_in_tiff(exif: bytes) -> list[str]:
+    """What of an EXIF block a TIFF written here will not have, by its names."""
+    tags = Image.Exif()
+    tags.load(exif)
+    gone = [code for code in tags if code not in TIFF_KEPT | _STATED_ANEW]
+    names = [TAGS.get(code, str(code)) for code in sorted(gone)]
+    return [*names, "the thumbnail"] if tags.get_ifd(1) else names
+
+
 class _Text(str):
     """A text of a TIFF or of EXIF, which Pillow reads as Latin-1 whatever it is, but would write as
     ASCII with question marks. This one is written as the bytes that stood in the file."""
@@ -122,6 +137,11 @@ class _Text(str):
 def as_written(tags: Mapping[int, Any]) -> dict[int, Any]:
     """The same tags, with texts that are written as they stood in the file."""
     return {tag: _Text(value) if isinstance(value, str) else value for tag, value in tags.items()}
+
+
+def writable(part: Mapping[int, Any]) -> dict[int, Any]:
+    """A directory of EXIF or GPS for another file, without what points into the old block."""
+    return {tag: value for tag, value in as_written(part).items() if tag != _INTEROP}
 
 
 def xmp(image: Image.Image) -> bytes | None:
@@ -232,6 +252,8 @@ def iptc_tag(tags: Mapping[int, Any]) -> Any:
     if _IPTC in tags and getattr(tags, "tagtype", {}).get(_IPTC) == TiffTags.LONG:
         data: bytes = tags._tagdata[_IPTC]  # type: ignore[attr-defined]
         return data[: len(data) - 3] + data[len(data) - 3 :].rstrip(b"\0")
+    if _IPTC not in tags and isinstance(resources := tags.get(_PHOTOSHOP), bytes):
+        return _unwrapped(resources)
     return tags.get(_IPTC)
 
 
@@ -294,6 +316,16 @@ def _segment(name: str, data: bytes) -> str:
     """The number of a JPEG's segment, and the name that it begins with, if it is one."""
     own = data[:40].partition(b"\0")[0].decode("latin-1")
     return f"{name} ({own})" if len(own) > 2 and own.isascii() and own.isprintable() else name
+
+
+def states_resolution(image: Image.Image) -> bool:
+    """Whether a JPEG does: Pillow has 72 dpi for those with EXIF that do not."""
+    if image.info.get("jfif_unit") in (1, 2):
+        return True
+    try:
+        return Tag.XResolution in image.getexif()
+    except Exception:  # noqa: BLE001 - whatever damaged EXIF makes Pillow raise
+        return False
 
 
 def comment(image: Image.Image) -> bytes | None:

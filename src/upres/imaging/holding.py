@@ -3,10 +3,10 @@
 from dataclasses import replace
 
 import numpy as np
-from PIL import Image
+from PIL import Image, TiffImagePlugin
 
 from upres.errors import OutputError
-from upres.imaging.filefacts import EXTRA
+from upres.imaging.filefacts import EXTRA, not_in_tiff, writable
 from upres.imaging.formats import FORMATS
 from upres.imaging.picture import Picture
 from upres.imaging.profiles import fits
@@ -42,6 +42,8 @@ def lost(
     """What the picture has, or the user asked for, and the file will not hold."""
     gone = [name for name, there in has(about).items() if there and not holds(about, kind, name)]
     notes = [f"{' and '.join(gone)} cannot be kept in this {kind}"] if gone else []
+    if kind == "TIFF" and (exif := held_exif(about, kind)) and (rest := not_in_tiff(exif)):
+        notes.append(f"of EXIF {', '.join(rest)} cannot be kept in this TIFF")
     if quality is not None and not FORMATS[kind].lossy:
         notes.append(f"{kind} is lossless: the quality of {quality} means nothing")
     if about.kind == "bilevel":
@@ -115,9 +117,10 @@ def _is_whole(exif: bytes) -> bool:
     try:
         tags.load(exif)
         for pointer in (0x8769, 0x8825):
-            tags.get_ifd(pointer)
-        # A tag may be readable and still be declared so badly that nobody can write it.
-        tags.tobytes()
+            # A tag may be readable and still be declared so badly that nobody can write it.
+            directory = TiffImagePlugin.ImageFileDirectory_v2(group=pointer)
+            directory.update(writable(tags.get_ifd(pointer)))
+            directory.tobytes()
     except Exception:  # noqa: BLE001 - Pillow raises whatever it stumbles over
         return False
     return True

@@ -16,7 +16,7 @@ from PIL import Image, TiffImagePlugin
 from zlib_ng import zlib_ng
 
 from upres.imaging.calibration import updated_description
-from upres.imaging.filefacts import TIFF_KEPT, as_written
+from upres.imaging.filefacts import TIFF_KEPT, writable
 from upres.imaging.georeference import NO_DATA, extra_tags
 from upres.imaging.picture import Picture, extras_of
 from upres.imaging.profiles import fits
@@ -125,7 +125,7 @@ class TiffPages:
             for code, tag in place.items():
                 end += self.file.write(b"\0" * (end % 2))
                 directory = TiffImagePlugin.ImageFileDirectory_v2(ifh=head, group=code)
-                directory.update(as_written(_loaded(exif).get_ifd(code)))
+                directory.update(writable(_loaded(exif).get_ifd(code)))
                 data = directory.tobytes(end)
                 self.file.write(data)
                 self.file.seek(tag.offset)

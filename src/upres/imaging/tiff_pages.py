@@ -12,8 +12,8 @@ from PIL.ExifTags import Base as Tag
 
 from upres.errors import InputError
 from upres.imaging import containers, filefacts
-from upres.imaging.calibration import read_calibration
-from upres.imaging.deep import CONVERTED, read_deep
+from upres.imaging.calibration import read_calibration, stacked
+from upres.imaging.deep import BY_FORMULA, CONVERTED, read_deep
 from upres.imaging.georeference import no_data_of, read_georeference
 from upres.imaging.modes import COLOURLESS, array_of, kind_of, made_plain
 from upres.imaging.picture import Extra, Frame, Kind, Picture, stretched
@@ -63,6 +63,8 @@ def decode_tiff(
     if found.others:
         notes.append(f"only the first of {len(pages) + found.others} pages is kept")
     notes += found.beside
+    if (unread := stacked(tags) - len(pages) - found.others) > 0:
+        notes.append(f"{unread} images that ImageJ put behind the first are not read")
     place = None
     # Of several pages only the first one's would be known, and no axis may have been turned.
     if len(pages) == 1 and first.turned == 1:
@@ -183,6 +185,8 @@ class _Reader:
         if note:
             self.notes.append(note)
         icc = srgb_profile() if kind in CONVERTED else self.icc
+        if note == BY_FORMULA:
+            icc = None
         for page, pixels in zip(run, np.split(made, len(run)), strict=True):
             yield upright(pixels, page.turned), kind, icc
 
