@@ -389,6 +389,17 @@ def test_what_is_changed_while_a_run_works_is_left_alone(tmp_path):
             assert journal.todo("x.png", source, target) == "foreign"
 
 
+def test_a_failure_to_tell_of_a_result_leaves_the_result(tmp_path):
+    source, part, target = (tmp_path / name for name in ("x.png", "part", "y.png"))
+    source.write_bytes(b"picture")
+    part.write_bytes(b"result")
+    with Journal(tmp_path, "s", source=tmp_path) as journal:
+        journal.begin("x.png", source, target, part)
+        part.replace(target)
+        journal.end("x.png", source, target, "standard output cannot be written")
+        assert journal.todo("x.png", source, target) == "done"
+
+
 def test_a_pipe_is_never_waited_for(tmp_path):
     source, target = tmp_path / "x.png", tmp_path / "y.png"
     source.touch()

@@ -187,6 +187,17 @@ def test_sizes_in_xmp_are_those_of_the_picture():
     assert updated_xmp(packet, 16, 14) == want
 
 
+def test_a_panorama_stays_the_same_part_of_the_sphere():
+    packet = b"""<a GPano:FullPanoWidthPixels="800" GPano:FullPanoHeightPixels="400"
+    GPano:CroppedAreaLeftPixels="100" GPano:CroppedAreaTopPixels="50"
+    GPano:CroppedAreaImageWidthPixels="600" GPano:CroppedAreaImageHeightPixels="300"/>"""
+    sizes = (b"800", b"400", b"100", b"50", b"600", b"300")
+    want = packet
+    for number in sizes:
+        want = want.replace(b'"%s"' % number, b'"!%d"' % (2 * int(number)))
+    assert updated_xmp(packet, 1200, 600) == want.replace(b"!", b"")
+
+
 @pytest.mark.parametrize(("unit", "per"), [("CENTIMETER", 100.0), ("INCH", 254.0)])
 def test_the_size_of_a_pixel_in_imagejs_own_units(unit, per):
     data = tiff(

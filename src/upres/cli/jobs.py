@@ -193,6 +193,7 @@ class ModelOptions:
     def fingerprint(self, **others: object) -> str:
         """Equal where results are: of these options, the weights, the version and ``others``."""
         told = {k: v for k, v in vars(self).items() if k != "threads"}
+        told["scale"] = self.goal.fixed  # the same whether it was asked for or is the usual one
         facts = {"version": __version__, **told, "weights": self.weights(), **others}
         text = json.dumps(facts, sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()[:32]

@@ -186,7 +186,8 @@ class Journal:
             return
         key = self._key(target)
         begun = self._seen.pop(key, None)
-        if error is None and begun is not None:
+        # What went wrong after the result took its place, as telling of it, does not undo it.
+        if begun is not None and (error is None or (begun.result and _stamp(target) == begun.made)):
             self._write(replace(begun, state="done"))
             return
         try:

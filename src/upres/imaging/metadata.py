@@ -19,6 +19,11 @@ _XMP_SIZE = re.compile(
     rb"""(\b(?:tiff|exif):(ImageWidth|ImageLength|PixelXDimension|PixelYDimension)"""
     rb"""\s*(?:=\s*["']|>\s*))\d+"""
 )
+_CROPPED = (b"CroppedAreaImageWidthPixels", b"CroppedAreaImageHeightPixels")
+_XMP_SPHERE = re.compile(
+    rb"""(\bGPano:((?:FullPano|CroppedArea(?:Image)?)(?:Width|Height|Left|Top)Pixels)"""
+    rb"""\s*(?:=\s*["']|>\s*))(\d{1,9})"""
+)
 _XMP_ORIENTATION = re.compile(rb"""(tiff:Orientation\s*(?:=\s*["']|>\s*))([1-8])""")
 
 
@@ -54,15 +59,30 @@ def comment_text(comment: bytes) -> str:
 
 
 def updated_xmp(xmp: bytes | None, width: int, height: int) -> bytes | None:
-    """The same packet with tiff:Orientation 1 and, where they are stated, the new dimensions."""
+    """The same packet with tiff:Orientation 1 and, where they are stated, the new dimensions, also
+    those of the whole that a panorama is cut from (Photo Sphere XMP)."""
     if not xmp:
         return xmp
+    stated = {match[2]: int(match[3]) for match in _XMP_SPHERE.finditer(xmp)}
+    factors = {
+        name: size / stated[cropped]
+        for names, cropped, size in (
+            ((b"FullPanoWidthPixels", b"CroppedAreaLeftPixels"), _CROPPED[0], width),
+            ((b"FullPanoHeightPixels", b"CroppedAreaTopPixels"), _CROPPED[1], height),
+        )
+        if stated.get(cropped)
+        for name in (*names, cropped)
+    }
 
     def size(match: re.Match[bytes]) -> bytes:
         across = match[2] in (b"ImageWidth", b"PixelXDimension")
         return match[1] + str(width if across else height).encode()
 
-    return _XMP_SIZE.sub(size, _XMP_ORIENTATION.sub(rb"\g<1>1", xmp))
+    def sphere(match: re.Match[bytes]) -> bytes:
+        return match[1] + str(round(int(match[3]) * factors.get(match[2], 1))).encode()
+
+    changed = _XMP_SIZE.sub(size, _XMP_ORIENTATION.sub(rb"\g<1>1", xmp))
+    return _XMP_SPHERE.sub(sphere, changed)
 
 
 def _entries(exif: bytes) -> list[tuple[int, int, str, int]]:
