@@ -277,6 +277,14 @@ def test_what_means_nothing_is_one_clear_line(upres, tmp_path, arguments, code, 
     assert [p.name for p in tmp_path.iterdir()] == ["x.png"]
 
 
+def test_names_cannot_command_a_terminal(upres, tmp_path):
+    name = "two  spaces \x1b(0 red.png"
+    done = upres(name)
+    assert done.stderr == b"upres: two  spaces \\x1b(0 red.png does not exist; check the path\n"
+    (tmp_path / name).write_bytes(b"")
+    assert b"\x1b" not in upres(name).stderr
+
+
 @pytest.mark.parametrize("closed", ["<&- >&- 2>&-", *(["<&-", ">&-", "2>&-"] if SOAK else [])])
 def test_closed_streams_are_nowhere(tmp_path, small, closed):
     for name, code in ((small.name, 0), *([("none.png", 3)] if "2>" in closed else [])):

@@ -87,8 +87,7 @@ class Output:
         """Something people want to know."""
         if not self.quiet:
             try:
-                # A file's name may hold a line break.
-                sys.stderr.write(f"{text.replace(chr(10), ' ')}\n")
+                sys.stderr.write(f"{_one_line(text)}\n")
                 sys.stderr.flush()
             except OSError:  # nobody can be told; the work goes on
                 _into_nothing(sys.stderr)
@@ -197,10 +196,16 @@ class _Bars:
         self.live.update(self.picture, completed=done, total=total, rate=rate + tiles)
 
 
+def _one_line(text: str) -> str:
+    """Without what would command a terminal; a file's name may hold a line break as well."""
+    joined = re.sub(r"\s*\n\s*", " ", text.strip())
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in joined)
+
+
 def complain(message: str) -> None:
     """One line on stderr, also before any command is chosen."""
     try:
-        sys.stderr.write(f"upres: {' '.join(message.split())}\n")
+        sys.stderr.write(f"upres: {_one_line(message)}\n")
         sys.stderr.flush()
     except OSError:  # nobody can be told; the exit code still tells
         _into_nothing(sys.stderr)
