@@ -332,6 +332,15 @@ def test_interrupted_it_goes_on(tmp_path, start, upres):
 # The journal
 
 
+@pytest.fixture
+def places(tmp_path):
+    """A picture, where its result is made ready, and where that belongs."""
+    source, part, target = (tmp_path / name for name in ("x.png", "part", "y.png"))
+    source.write_bytes(b"picture")
+    part.write_bytes(b"result")
+    return source, part, target
+
+
 def test_half_a_line_is_no_line(tmp_path):
     (tmp_path / "x.png").write_bytes(b"x")
     x = tmp_path / "x.png"
@@ -345,11 +354,9 @@ def test_half_a_line_is_no_line(tmp_path):
         assert journal.todo("x.png", x, x) == "done"
 
 
-def test_what_a_killed_run_left_is_known_by_its_contents(tmp_path):
+def test_what_a_killed_run_left_is_known_by_its_contents(places, tmp_path):
     """Killed before or after the result took its place, and where something else came instead."""
-    source, part, target = (tmp_path / name for name in ("x.png", "part", "y.png"))
-    source.write_bytes(b"picture")
-    part.write_bytes(b"result")
+    source, part, target = places
     with Journal(tmp_path, "s", source=tmp_path) as journal:
         journal.begin("x.png", source, target, part)
     for there, todo in ((None, "do"), (b"result", "done"), (b"drawing", "foreign")):
@@ -359,21 +366,17 @@ def test_what_a_killed_run_left_is_known_by_its_contents(tmp_path):
             assert journal.todo("x.png", source, target) == todo
 
 
-def test_an_old_result_that_a_killed_run_would_have_replaced_is_ours(tmp_path):
-    source, part, target = (tmp_path / name for name in ("x.png", "part", "y.png"))
-    source.write_bytes(b"picture")
+def test_an_old_result_that_a_killed_run_would_have_replaced_is_ours(places, tmp_path):
+    source, part, target = places
     target.write_bytes(b"old result")
-    part.write_bytes(b"result")
     with Journal(tmp_path, "s", source=tmp_path) as journal:
         journal.begin("x.png", source, target, part)
     with Journal(tmp_path, "s", source=tmp_path) as journal:
         assert journal.todo("x.png", source, target) == "redo"
 
 
-def test_what_is_changed_while_a_run_works_is_left_alone(tmp_path):
-    source, part, target = (tmp_path / name for name in ("x.png", "part", "y.png"))
-    source.write_bytes(b"picture")
-    part.write_bytes(b"result")
+def test_what_is_changed_while_a_run_works_is_left_alone(places, tmp_path):
+    source, part, target = places
     with Journal(tmp_path, "s", source=tmp_path) as journal:
         journal.begin("x.png", source, target, part)
         target.write_bytes(b"result")
@@ -389,10 +392,8 @@ def test_what_is_changed_while_a_run_works_is_left_alone(tmp_path):
             assert journal.todo("x.png", source, target) == "foreign"
 
 
-def test_a_failure_to_tell_of_a_result_leaves_the_result(tmp_path):
-    source, part, target = (tmp_path / name for name in ("x.png", "part", "y.png"))
-    source.write_bytes(b"picture")
-    part.write_bytes(b"result")
+def test_a_failure_to_tell_of_a_result_leaves_the_result(places, tmp_path):
+    source, part, target = places
     with Journal(tmp_path, "s", source=tmp_path) as journal:
         journal.begin("x.png", source, target, part)
         part.replace(target)

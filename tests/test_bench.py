@@ -26,7 +26,7 @@ from upres.benchmark import session
 from upres.benchmark.quality import Measured, Row, Settings, example, measure
 from upres.benchmark.report import Report, as_csv, as_json, as_markdown, details, matrix
 from upres.benchmark.session import Order, demand, run_order, verify
-from upres.benchmark.speed import Timing, exponent, operations, traffic
+from upres.benchmark.speed import Timing, exponent, traffic
 from upres.benchmark.statistics import gains, interval
 from upres.benchmark.workers import Setting, Worker
 from upres.data.evaluation import EVALUATION_SETS, Truth, find_set
@@ -673,10 +673,10 @@ def test_operations_are_counted():
     # Two for each weight of a convolution, four times that at twice the resolution (the tail).
     low = 8 * 3 * 9 + 3 * 8 * 8 * 9
     plain = PlainExecutor(network, 2, torch.device("cpu"), torch.float32)
-    assert operations(plain, network, 2) == 2 * (low + 32 * 8 * 9 + 4 * 3 * 8 * 9)
+    assert plain.operations() == 2 * (low + 32 * 8 * 9 + 4 * 3 * 8 * 9)
     # What is done instead: one convolution of 5 x 5 to the 12 numbers of 2 x 2 pixels.
     streamed = StreamedExecutor(network, 2, torch.float32)
-    assert operations(streamed, network, 2) == 2 * (low + 8 * 12 * 25)
+    assert streamed.operations() == 2 * (low + 8 * 12 * 25)
 
 
 def test_bytes_between_layers_are_counted():

@@ -17,8 +17,6 @@ from torch import Tensor, nn
 from upres.benchmark.contenders import Contender
 from upres.benchmark.workers import Setting, Worker, installed
 from upres.errors import ResourceError
-from upres.inference.executor import Executor
-from upres.inference.streamed import StreamedExecutor
 from upres.networks import Network
 
 # Larger pictures than this are not given to contenders that take them whole: they would need tens
@@ -136,20 +134,6 @@ def exponent(timings: Sequence[Timing]) -> float | None:
     x = np.log([t.megapixels for t in timings])
     y = np.log([t.median for t in timings])
     return float(np.polyfit(x, y, 1)[0])
-
-
-def operations(executor: Executor, network: Network, scale: int) -> float:
-    """Floating-point operations for a pixel of input: those that the executor makes of the network,
-    or else the network's own as torch counts them."""
-    if isinstance(executor, StreamedExecutor):
-        return executor.operations
-    from torch.utils.flop_counter import FlopCounterMode
-
-    side = 32
-    device = next(network.parameters()).device
-    with FlopCounterMode(display=False) as counter, torch.inference_mode():
-        network(torch.rand(1, network.channels, side, side, device=device), scale)
-    return float(counter.get_total_flops()) / side**2
 
 
 def traffic(network: Network, scale: int, dtype: torch.dtype) -> float:

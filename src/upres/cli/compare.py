@@ -109,13 +109,7 @@ def compare(
 
 def _over_white(pixels: "NDArray[Any]") -> "NDArray[np.uint8]":
     """H x W x 1..4 uint8 or uint16 as H x W x 3 uint8, what is transparent over white."""
-    import numpy as np
-
     from upres.data.rgb import as_rgb
+    from upres.imaging.encoder import flattened
 
-    if pixels.shape[2] in (2, 4):
-        top = np.iinfo(pixels.dtype).max
-        alpha = pixels[..., -1:].astype(np.float64) / top
-        over = np.rint(pixels[..., :-1] * alpha + top * (1 - alpha))
-        pixels = over.astype(pixels.dtype)
-    return as_rgb(pixels)
+    return as_rgb(flattened(pixels, (255,)) if pixels.shape[2] in (2, 4) else pixels)

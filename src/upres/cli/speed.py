@@ -86,7 +86,7 @@ def _about(
         passes = 8 if upscaler.ensemble else 1
         a_second = ours[-1].rate * 1e6 * passes
         work, ceiling = (
-            speed.operations(pipeline.models[0].executor, network, scale) * a_second,
+            pipeline.models[0].executor.operations() * a_second,
             speed.matrix_ceiling(device, dtype),
         )
         facts |= {"operations_per_second": work, "matrix_ceiling": ceiling}

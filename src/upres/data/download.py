@@ -7,9 +7,9 @@ import urllib.error
 import urllib.request
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, cast
 
 from upres.errors import ResourceError, WeightsError, is_disk_full
 from upres.hashing import sha256_of
@@ -49,7 +49,7 @@ def download(
     """
     name = url.rpartition("/")[2]
     target, part = folder / name, folder / f"{name}.part"
-    try:
+    with _on_disk(folder, name):
         folder.mkdir(parents=True, exist_ok=True)
         if target.is_file() and sha256_of(target) != sha256:
             target.unlink()
@@ -65,14 +65,6 @@ def download(
             _receive(url, part, size, lambda done: progress(name, done, size), pause)
             _verify(part, sha256, url)
             part.replace(target)
-    except OSError as error:
-        if is_disk_full(error):
-            raise ResourceError(
-                f"the disk is full; what arrived of {name} is kept", "free some and ask again"
-            ) from error
-        raise ResourceError(
-            f"{folder} cannot be written ({error.strerror})", "set UPRES_DATA to another folder"
-        ) from error
     return target
 
 
@@ -130,10 +122,14 @@ def _append(url: str, part: Path, start: int, size: int, progress: Callable[[int
             raise http.client.HTTPException(f"the server offers {said}, not {size} bytes")
         # What comes from the beginning again takes the place of what there is once it is more.
         place = part if resumed or not start else part.with_name(f"{part.name}-again")
+        with _on_disk(place, part.stem):
+            file = place.open("ab" if resumed else "wb")
         try:
-            with _opened(place, "ab" if resumed else "wb") as file:
+            with file:
                 while block := answer.read(min(_BLOCK, size - file.tell())):
-                    _write(file, block)
+                    with _on_disk(place, part.stem):
+                        file.write(block)
+                        file.flush()
                     progress(file.tell())
         finally:
             if place != part and place.is_file():
@@ -142,30 +138,23 @@ def _append(url: str, part: Path, start: int, size: int, progress: Callable[[int
                 place.unlink(missing_ok=True)
 
 
-def _opened(path: Path, mode: str) -> BinaryIO:
+@contextmanager
+def _on_disk(place: Path, name: str) -> Iterator[None]:
+    """What the disk says, which is not for asking the server again.
+
+    Args:
+        name: of what is downloaded.
+    """
     try:
-        return cast("BinaryIO", path.open(mode))
+        yield
     except OSError as error:
-        raise _unwritable(path, error) from error
-
-
-def _write(file: BinaryIO, block: bytes) -> None:
-    try:
-        file.write(block)
-        file.flush()
-    except OSError as error:
-        raise _unwritable(Path(file.name), error) from error
-
-
-def _unwritable(path: Path, error: OSError) -> ResourceError:
-    """What the disk says, which is not for asking the server again."""
-    if is_disk_full(error):
-        return ResourceError(
-            f"the disk is full; what arrived of {path.stem} is kept", "free some and ask again"
-        )
-    return ResourceError(
-        f"{path} cannot be written ({error.strerror})", "set UPRES_DATA to another folder"
-    )
+        if is_disk_full(error):
+            raise ResourceError(
+                f"the disk is full; what arrived of {name} is kept", "free some and ask again"
+            ) from error
+        raise ResourceError(
+            f"{place} cannot be written ({error.strerror})", "set UPRES_DATA to another folder"
+        ) from error
 
 
 def _verify(part: Path, sha256: str, url: str) -> None:

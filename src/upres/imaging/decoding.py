@@ -122,9 +122,7 @@ def from_pil(image: Image.Image) -> Picture:
     _stretch_transparency(image, containers.bit_depth(image))
     upright = ImageOps.exif_transpose(image)
     plain, icc = made_plain(upright, image.info.get("icc_profile"), "the image", notes)
-    pixels, form = array_of(plain), image.format or "PNG"
-    if form == "PNG" and image.mode in ("1", "I;16"):
-        pixels = _with_transparency(pixels, image)
+    pixels, form = _with_transparency(array_of(plain), image), image.format or "PNG"
     return Picture(pixels, form, kind_of(image), icc=icc, notes=tuple(notes))
 
 
@@ -161,8 +159,7 @@ def _frames(
         if image.format == "JPEG2000" and image.mode.startswith("I;16") and 8 < bits < 16:
             # Pillow moved them to the top, and left a gap.
             pixels = stretched(pixels >> (16 - bits), bits)
-        if image.format == "PNG" and image.mode in ("1", "I;16"):
-            pixels = _with_transparency(pixels, image)
+        pixels = _with_transparency(pixels, image)
         if image.format == "GIF":
             pixels = pixels[:height, :width]
         found.append(Frame(pixels, _duration(image, index), _disposal(image)))
@@ -172,9 +169,11 @@ def _frames(
 
 
 def _with_transparency(pixels: NDArray[Any], image: Image.Image) -> NDArray[Any]:
-    """Gray with the alpha that the file gives one of its values (PNG, tRNS)."""
+    """Gray of 1 or 16 bits, which Pillow leaves as it is, with the alpha that a PNG gives one of
+    its values (tRNS); any other picture as it is."""
     clear = image.info.get("transparency")
-    if not isinstance(clear, int) or pixels.shape[2] != 1:
+    asks = image.format in ("PNG", None) and image.mode in ("1", "I;16")
+    if not asks or not isinstance(clear, int) or pixels.shape[2] != 1:
         return pixels
     top = np.iinfo(pixels.dtype).max
     value = clear if image.mode != "1" else top * bool(clear)

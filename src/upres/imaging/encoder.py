@@ -113,7 +113,7 @@ def save_rows(
             elif deep and kind == "JPEG2000" and jpeg2000.available():
                 file.write(jpeg2000.encode_deep(whole, about.bits if 8 < about.bits < 16 else 16))
             else:
-                parameters = _parameters(about, kind, width, height, encoding.quality)
+                parameters = _parameters(about, kind, exif, xmp, encoding.quality)
                 _image(whole, kind).save(file, kind, **parameters)
                 _mend_avif(file, about, kind, exif)
     return [*notes, *fit.notes]
@@ -153,7 +153,9 @@ def save_frames(file: BinaryIO, picture: Picture, kind: str, encoding: Encoding)
         if kind == "AVIF" and picture.loop != 0:
             notes.append("an animation in AVIF is played for ever")
         images = [_image(fits[frame.pixels.dtype](frame.pixels), kind) for frame in frames]
-        parameters = _parameters(picture, kind, width, height, encoding.quality)
+        exif = updated_exif(held_exif(picture, kind), width, height)
+        xmp = updated_xmp(picture.xmp, width, height)
+        parameters = _parameters(picture, kind, exif, xmp, encoding.quality)
         images[0].save(
             file,
             kind,
@@ -162,11 +164,9 @@ def save_frames(file: BinaryIO, picture: Picture, kind: str, encoding: Encoding)
             **_timing(picture, kind),
             **parameters,
         )
-        _mend_avif(file, picture, kind, updated_exif(held_exif(picture, kind), width, height))
+        _mend_avif(file, picture, kind, exif)
         if kind == "PNG":
             assert isinstance(file, io.BytesIO)
-            exif = updated_exif(picture.exif, width, height)
-            xmp = updated_xmp(picture.xmp, width, height)
             data = with_chunks(file.getvalue(), picture, exif, xmp)
             file.seek(0)
             file.truncate()
@@ -269,15 +269,23 @@ class _Fit:
         elif rows.dtype == np.uint16 and self.dtype == np.uint8:
             rows = (rows.astype(np.uint32) * 255 + 32767) // 65535
         rows = rows.astype(self.dtype, copy=False)
-        return self._flattened(rows) if self.flatten else rows
+        if not self.flatten:
+            return rows
+        return flattened(rows, self.background[:1] if self.gray else self.background)
 
-    def _flattened(self, rows: NDArray[Any]) -> NDArray[Any]:
-        top = np.iinfo(self.dtype).max
-        alpha = rows[..., -1:].astype(np.float32) / top
-        behind = np.array(self.background[:1] if self.gray else self.background, np.float32)
-        behind *= top / 255
-        mixed = rows[..., :-1] * alpha + behind * (1 - alpha)
-        return np.rint(mixed).astype(self.dtype)
+
+def flattened(rows: NDArray[Any], background: tuple[int, ...]) -> NDArray[Any]:
+    """Colours on a background instead of with alpha, which is the last channel.
+
+    Args:
+        rows: h x W x 2 or 4, uint8 or uint16.
+        background: one number for all colours or one for each, 0 to 255.
+    """
+    top = np.iinfo(rows.dtype).max
+    alpha = rows[..., -1:].astype(np.float32) / top
+    behind = np.array(background, np.float32) * (top / 255)
+    mixed = rows[..., :-1] * alpha + behind * (1 - alpha)
+    return np.rint(mixed).astype(rows.dtype)
 
 
 def _image(pixels: NDArray[Any], kind: str) -> Image.Image:
@@ -298,7 +306,7 @@ def _best(quality: int | None) -> int:
 
 
 def _parameters(
-    about: Picture, kind: str, width: int, height: int, quality: int | None
+    about: Picture, kind: str, exif: bytes | None, xmp: bytes | None, quality: int | None
 ) -> dict[str, Any]:
     """What Pillow's encoders are given."""
     best = _best(quality)
@@ -318,8 +326,8 @@ def _parameters(
         return parameters  # the rest is put into chunks by ourselves
     values = {
         "the colour profile": ("icc_profile", about.icc),
-        "EXIF": ("exif", _exif_for(about, kind, width, height)),
-        "XMP": ("xmp", updated_xmp(about.xmp, width, height)),
+        "EXIF": ("exif", avif.room(exif) if exif and kind == "AVIF" else exif),
+        "XMP": ("xmp", xmp),
         "the comment": ("comment", about.comment),
         # JPEG and BMP hold whole numbers.
         "the resolution": ("dpi", about.dpi and (round(about.dpi[0]), round(about.dpi[1]))),
@@ -333,11 +341,6 @@ def _parameters(
             extra.append(_photoshop_segment(about.iptc))
         parameters["extra"] = b"".join(extra)
     return parameters
-
-
-def _exif_for(about: Picture, kind: str, width: int, height: int) -> bytes | None:
-    exif = updated_exif(about.exif, width, height)
-    return avif.room(exif) if exif and kind == "AVIF" else exif
 
 
 def _mend_avif(file: BinaryIO, about: Picture, kind: str, exif: bytes | None) -> None:

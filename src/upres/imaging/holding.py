@@ -97,9 +97,13 @@ def holds(about: Picture, kind: str, name: str) -> bool:
     if kind == "AVIF" and name == "what the colours mean (cICP)":
         return bool(about.pixels.dtype == np.uint8)  # libvips writes the others, and no such words
     if kind == "JPEG" or (kind == "AVIF" and name == "EXIF" and about.pixels.dtype != np.uint8):
-        blocks = {"EXIF": about.exif, "XMP": about.xmp, "IPTC": about.iptc}
-        block = {**blocks, "the comment": about.comment}.get(name)
-        return len(block or b"") < _SEGMENT
+        blocks = {
+            "EXIF": about.exif,
+            "XMP": about.xmp,
+            "IPTC": about.iptc,
+            "the comment": about.comment,
+        }
+        return len(blocks.get(name) or b"") < _SEGMENT
     if name == "the colour profile" and kind in ("WEBP", "AVIF") and about.channels <= 2:
         # They store gray as colour, where a profile for gray would be wrong.
         return about.icc is not None and fits(about.icc, 3)

@@ -45,6 +45,10 @@ class Executor(Protocol):
         """Memory that an ``x`` of this size costs besides."""
         ...
 
+    def operations(self) -> float:
+        """Floating-point operations for a pixel of ``x``, away from the picture's border."""
+        ...
+
 
 def whole(executor: Executor, x: Tensor, cut: Cut) -> Tensor:
     """All that ``rows`` yields, as one tensor."""
@@ -82,6 +86,17 @@ class PlainExecutor:
     def fixed_bytes(self, height: int, width: int) -> float:
         """None: everything grows with the tile."""
         return 0.0
+
+    def operations(self) -> float:
+        """As torch counts them."""
+        from torch.utils.flop_counter import FlopCounterMode
+
+        side, device = 32, next(self.network.parameters()).device
+        with FlopCounterMode(display=False) as counter, torch.inference_mode():
+            self.network(
+                torch.rand(1, self.network.channels, side, side, device=device), self.scale
+            )
+        return float(counter.get_total_flops()) / side**2
 
     def rows(self, x: Tensor, cut: Cut) -> Iterator[Tensor]:
         """See ``Executor``; all in one block."""

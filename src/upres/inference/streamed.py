@@ -105,9 +105,8 @@ class StreamedExecutor:
         reach = sum(b.reach for b in (*self.pre, *self.body))
         self.lead, self.front = reach + 2 * _EDGE, 2 * reach
 
-    @property
-    def operations(self) -> int:
-        """Floating-point operations for a pixel of input, borders aside."""
+    def operations(self) -> float:
+        """Of what the layers were made into."""
         fused = [c for b in (*self.pre, *self.body) for c in (b.first, b.second)]
         return sum(c.operations for c in (self.head, *fused, self.body_out, self.rebuild))
 
