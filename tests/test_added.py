@@ -311,8 +311,8 @@ def test_the_card_can_be_seen_first(upres, weights):
 
 
 def test_a_refusal_is_one_line(weights):
-    hub = FakeHub(OSError("401 Client Error.\nlong story"))
-    with pytest.raises(WeightsError, match=r"me/mine cannot be published \(401 Client Error"):
+    hub = FakeHub(OSError("401 Client Error.\n- and why"))
+    with pytest.raises(WeightsError, match=r"published \(401 Client Error\. - and why\)"):
         publish(weights(), "me/mine", private=False, api=hub, add=tuple)
 
 

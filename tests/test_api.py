@@ -1,8 +1,13 @@
 """What ``import upres`` offers."""
 
+import copy
+import io
 import json
+import pickle
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -165,6 +170,117 @@ def test_a_result_larger_than_memory_is_refused(doubled, pixels, monkeypatch):
     monkeypatch.setattr(pipeline, "free_memory", lambda _: 1000)
     with pytest.raises(upres.ResourceError, match="the result needs"):
         doubled.upscale(pixels)
+
+
+def test_tiles_larger_than_memory_are_refused(pixels, monkeypatch):
+    model = upres.load("edsr-light", scale=2, tile=0, device="cpu")
+    monkeypatch.setattr(pipeline, "free_memory", lambda _: 10**6)
+    with pytest.raises(upres.ResourceError, match=r"the tile needs .*let tiles be chosen"):
+        model.upscale(pixels)
+
+
+def test_an_upscaler_travels_to_other_processes(pixels):
+    model = upres.load("edsr-light", scale=2, device="cpu")
+    expected = model.upscale(pixels)
+    for other in (pickle.loads(pickle.dumps(model)), copy.deepcopy(model)):
+        np.testing.assert_array_equal(other.upscale(pixels), expected)
+
+
+def test_a_default_device_of_the_callers_is_not_ours(pixels):
+    expected = upres.load("edsr-light", scale=2, device="cpu").upscale(pixels)
+    with torch.device("meta"):
+        made = upres.load("edsr-light", scale=2, device="cpu").upscale(pixels)
+    np.testing.assert_array_equal(made, expected)
+
+
+@pytest.mark.parametrize("model", ["bicubic", "edsr-light"])
+def test_subclasses_of_arrays_are_arrays_and_masks_are_refused(pixels, model):
+    doubled = upres.load(model, scale=2, device="cpu")
+    gray = pixels[..., 0]
+    made = doubled.upscale(gray.view(np.matrix))
+    np.testing.assert_array_equal(made, doubled.upscale(gray))
+    with pytest.raises(upres.InputError, match=r"a masked array; give x\.filled"):
+        doubled.upscale(np.ma.masked_greater(gray, 100))
+
+
+def test_half_floats_are_no_reason_to_warn(doubled, pixels):
+    made = doubled.upscale((pixels / 255).astype(np.float16))
+    assert made.dtype == np.float16
+
+
+def test_soft_masks_keep_what_is_large(doubled):
+    """Most of a softmax is next to nothing, which does not make 1 a value for missing ones."""
+    generator = np.random.default_rng(0)
+    mask = np.full((48, 48, 1), 1e-16, np.float32)
+    mask[20:28, 20:28] = generator.random((8, 8, 1), np.float32)
+    clean = np.where(mask < 1e-6, np.float32(0), mask)
+    np.testing.assert_allclose(doubled.upscale(mask), doubled.upscale(clean), atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: upres.Upscaler(model=None), "None is no model"),
+        (lambda: upres.load(b"edsr-light"), "is no model"),
+        (lambda: upres.Upscaler(goal="4"), "a scale of '4'"),
+        (lambda: upres.load(scale=2, tile=True), "a tile of True"),
+    ],
+)
+def test_what_is_no_setting_is_refused_at_once(make, words):
+    with pytest.raises(upres.UsageError, match=words):
+        make()
+
+
+def test_goals_and_paths_are_taken_as_they_come(pixels):
+    path = local_path(load_manifest().family("edsr-light")[0])
+    made = upres.Upscaler(model=path, goal=2).upscale(pixels)
+    np.testing.assert_array_equal(made, upres.load(path, scale=2).upscale(pixels))
+    wide = upres.Upscaler("bicubic", upres.Goal(width=100)).upscale(pixels)
+    assert wide.shape[1] == 100
+
+
+@pytest.mark.parametrize(
+    "tensor", [torch.zeros(3, 8, 8).to_sparse(), torch.zeros(3, 8, 8, device="meta")]
+)
+def test_tensors_without_pixels_are_refused(doubled, tensor):
+    with pytest.raises(upres.InputError, match="dense"):
+        doubled.upscale(tensor)
+
+
+def test_an_image_that_ends_too_early_is_refused(doubled, photo):
+    data = io.BytesIO()
+    Image.fromarray(photo).save(data, "JPEG")
+    half = Image.open(io.BytesIO(data.getvalue()[: len(data.getvalue()) // 2]))
+    with pytest.raises(upres.InputError, match="the image is damaged"):
+        doubled.upscale(half)
+
+
+def test_a_file_says_which_model_it_got_and_may_go_into_a_folder(tmp_path, pixels):
+    Image.fromarray(pixels).save(tmp_path / "in.jpg", quality=70)
+    (tmp_path / "out").mkdir()
+    with pytest.warns(UserWarning, match="JPEG of quality 70: model photo"):
+        made = upres.upscale_file(tmp_path / "in.jpg", tmp_path / "out", scale=2)
+    assert made == tmp_path / "out" / "in-x2.jpg"
+    assert made.is_file()
+
+
+def test_progress_belongs_to_its_own_picture(pixels):
+    """Of two threads that share a model."""
+    model = upres.load("edsr-light", scale=2, device="cpu")
+    told = [[], []]
+    go = threading.Barrier(2)
+
+    def work(index):
+        made = model.pipeline(np.tile(pixels, (1, 1 + index, 1)))
+        go.wait()
+        made.run(lambda done, total: told[index].append((done, total)))
+
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(work, range(2)))
+    for one in told:
+        done = [share for share, _ in one]
+        assert done == sorted(done)
+        assert done[-1] == pytest.approx(one[-1][1])
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="has a CUDA device")

@@ -1,5 +1,6 @@
 """``upres batch``: what a second run does, kills, two runs at once, files that crash decoders."""
 
+import errno
 import hashlib
 import json
 import multiprocessing
@@ -19,6 +20,7 @@ from PIL import Image
 from tests.conftest import SOAK
 from upres.cli.journal import NAME, Journal
 from upres.errors import InputError, OutputError, ResourceError
+from upres.hashing import machine
 from upres.imaging import isolation
 from upres.imaging.isolation import Decoder
 
@@ -174,6 +176,10 @@ def test_patterns_choose(upres, folder, tmp_path):
     done = upres("batch", "in", "-o", "one", *FAST, "--include", "*.png", "--exclude", "b/*")
     assert done.returncode == 0, done.stderr
     assert set(contents(tmp_path / "one")) == {"a.png"}
+    (folder / "a.png").rename(folder / "IMG_1.PNG")
+    done = upres("batch", "in", "-o", "two", *FAST, "--include", "img*.png", "--exclude", "B*")
+    assert done.returncode == 0, done.stderr
+    assert set(contents(tmp_path / "two")) == {"IMG_1.PNG"}
 
 
 def test_another_format_and_names_that_collide(upres, folder, tmp_path):
@@ -435,12 +441,13 @@ def test_a_picture_that_changes_while_it_is_read_is_done_again(tmp_path):
 def test_what_another_process_is_writing_stays(tmp_path):
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
-    mine, theirs = (tmp_path / f".upres-{pid}-ab.part" for pid in (os.getpid(), gone.pid))
-    mine.touch()
-    theirs.touch()
+    here, there = machine(), f"{int(machine(), 16) ^ 1:08x}"
+    makers = ((os.getpid(), here), (gone.pid, here), (gone.pid, there))
+    mine, theirs, elsewhere = (tmp_path / f".upres-{pid}-{at}-ab.part" for pid, at in makers)
+    for part in (mine, theirs, elsewhere):
+        part.touch()
     with Journal(tmp_path, "s", source=tmp_path):
-        assert mine.exists()
-        assert not theirs.exists()
+        assert (mine.exists(), theirs.exists(), elsewhere.exists()) == (True, False, True)
 
 
 def test_a_journal_belongs_to_one_run(tmp_path):
@@ -499,6 +506,15 @@ def test_half_an_answer_is_a_crash(tmp_path):
     theirs.close()
     with decoder, pytest.raises(InputError, match="made its decoder crash"):
         decoder.read(tmp_path / "x.png", max_pixels=10, frames=True)
+
+
+def test_a_decoder_that_cannot_be_started_is_one_line(tmp_path, monkeypatch):
+    def full(self):
+        raise OSError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(multiprocessing.get_context("spawn").Process, "start", full)
+    with Decoder() as decoder, pytest.raises(ResourceError, match="no process can be started"):
+        decoder.read(tmp_path / "a.png", max_pixels=10, frames=True)
 
 
 def test_real_files_come_through_whole(folder):

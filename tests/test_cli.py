@@ -626,6 +626,12 @@ def test_what_is_light_stays_light():
         assert done.stdout.splitlines()[-1] == "HEAVY []", code
 
 
+def test_doctor_speaks_where_there_is_no_home(upres):
+    done = upres("doctor", env={"UPRES_HOME": "~nobody-of-that-name/x"})
+    assert done.returncode == 0
+    assert b"will use:" in done.stdout
+
+
 def test_doctor_knows_the_machine(upres):
     facts = json.loads(upres("doctor", "--json").stdout)
     assert facts["torch"].startswith("2.")

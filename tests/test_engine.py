@@ -9,9 +9,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from upres.errors import ResourceError
+from upres.errors import ResourceError, UsageError
 from upres.imaging.picture import collect
-from upres.inference.device import Target, _group_memory, all_of_float32, cpu_has_bfloat16
+from upres.inference import device as device_module
+from upres.inference.device import Target, all_of_float32, choose, cpu_has_bfloat16
 from upres.inference.engine import ModelStage, _batches
 from upres.inference.executor import PlainExecutor, crop, whole
 from upres.inference.pipeline import Pipeline, Steps
@@ -19,6 +20,7 @@ from upres.inference.planning import plan_tiles
 from upres.inference.rows import ArrayRows, StageRows
 from upres.inference.streamed import StreamedExecutor, fold
 from upres.inference.tiling import Cut
+from upres.memory import group_memory
 from upres.networks import EDSR, MDSR, SRCNN, VDSR, Network, SRResNet
 
 FP32 = Target(torch.device("cpu"), torch.float32, "a test")
@@ -174,11 +176,11 @@ class Scarce(PlainExecutor):
         super().__init__(network, network.scales[-1], device, torch.float32)
         self.limit, self.error, self.refused = limit, error, 0
 
-    def rows(self, x, cut):
+    def rows(self, x, cut, on_share=None):
         if x[:, 0].numel() > self.limit:
             self.refused += 1
             raise self.error
-        return super().rows(x, cut)
+        return super().rows(x, cut, on_share)
 
 
 @pytest.mark.parametrize(
@@ -225,8 +227,8 @@ def test_other_errors_are_not_taken_for_a_lack_of_memory():
 class Overflowing(PlainExecutor):
     """A half type that overflows in the left half of the picture."""
 
-    def rows(self, x, cut):
-        for y in super().rows(x, cut):
+    def rows(self, x, cut, on_share=None):
+        for y in super().rows(x, cut, on_share):
             yield torch.where(x[:, :, :1, :1] > 0.5, torch.full_like(y, float("nan")), y)
 
 
@@ -325,7 +327,6 @@ def test_pictures_are_let_go_after_their_run(side, size):
         made.run(lambda done, total: None)
         del made, source
         assert gone() is None
-        assert all(executor.on_share is None for executor in steps._executors.values())
     finally:
         gc.enable()
 
@@ -441,11 +442,11 @@ def test_files_lately_read_are_not_memory_in_use(tmp_path, version):
     (tmp_path / "proc/self").mkdir(parents=True)
     (tmp_path / "proc/self/cgroup").write_text(f"{name}/mine/within\n")
     group("", 2**40 if version == 1 else "max", 700, 100)
-    assert _group_memory(tmp_path) >= 2**40 - 700
+    assert group_memory(tmp_path) >= 2**40 - 700
     group("mine/within", 4000, 3900, 3000)
-    assert _group_memory(tmp_path) == 3100
+    assert group_memory(tmp_path) == 3100
     group("mine", 2000, 500, 0)
-    assert _group_memory(tmp_path) == 1500
+    assert group_memory(tmp_path) == 1500
 
 
 def test_the_same_command_gives_the_same_pixels(photo):
@@ -516,6 +517,70 @@ def test_float32_is_all_of_float32_while_anyone_needs_it():
     assert convolutions.fp32_precision == "ieee"
     second.__exit__(None, None, None)
     assert convolutions.fp32_precision == before
+
+
+def test_an_accelerator_that_does_not_compute_is_not_taken(monkeypatch):
+    """A GPU that is older than this torch: it is there, and no kernel runs on it."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(device_module, "refuses", lambda kind: "no kernel image is available")
+    target = choose("auto", "fp32", deep=False)
+    assert target.device.type == "cpu"
+    assert "cuda does not work here (no kernel image is available)" in target.reason
+    with pytest.raises(UsageError, match=r"device cuda does not work here \(no kernel image"):
+        choose("cuda", "auto", deep=False)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="has a CUDA device")
+def test_what_an_accelerator_says_is_asked_of_it():
+    device_module.refuses.cache_clear()
+    assert device_module.refuses("cpu") == ""
+    assert device_module.refuses("cuda")
+    device_module.refuses.cache_clear()
+
+
+def test_the_time_of_small_pictures_is_estimated_from_small_tiles_and_once():
+    network = NETWORKS[0]
+    sides = []
+
+    class Counted(PlainExecutor):
+        def rows(self, x, cut, on_share=None):
+            sides.append(x.shape[-1])
+            return super().rows(x, cut, on_share)
+
+    steps = Steps([(network, 2)], "bicubic", FP32)
+    steps._executors[0] = Counted(network, 2, FP32.device, torch.float32)
+    pipelines = [Pipeline(steps, np.zeros((h, 40, 3), np.uint8), (2 * h, 80)) for h in (30, 50)]
+    assert all(made.estimate() > 0 for made in pipelines)
+    assert sides == [64, 64]
+
+
+def test_an_estimate_needs_no_more_memory_than_there_is():
+    network = NETWORKS[0]
+    steps = Steps([(network, 2)], "bicubic", FP32)
+    steps._executors[0] = Scarce(network, 64 * 64, MemoryError())
+    made = Pipeline(steps, np.zeros((300, 300, 3), np.uint8), (600, 600))
+    assert made.estimate() > 0
+    assert steps._executors[0].refused == 2
+
+
+@pytest.mark.parametrize("network", [None, NETWORKS[0]])
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_what_is_hidden_wraps_around_as_well(network, dtype):
+    generator = np.random.default_rng(0)
+    pixels = generator.random((24, 28, 4))
+    pixels[:, :6, 3] = 0
+    pixels = pixels.astype(dtype) if dtype == np.float32 else (255 * pixels).astype(dtype)
+
+    def made(source):
+        steps = Steps([(network, 2)] if network else [], "bicubic", FP32, wrap=True)
+        return Pipeline(steps, source, (48, 56)).run()
+
+    whole = made(pixels)
+    rolled = made(np.roll(pixels, (5, 9), (0, 1)))
+    close = 1 if dtype == np.uint8 else 1e-4
+    np.testing.assert_allclose(
+        np.roll(rolled, (-10, -18), (0, 1)).astype(float), whole.astype(float), atol=close
+    )
 
 
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")

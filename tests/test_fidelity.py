@@ -608,7 +608,7 @@ def test_the_sources_hold_what_they_should(origin):
         assert picture.cicp == PQ
         assert (picture.gamma, picture.intent) == (pytest.approx(1 / 1.8, abs=1e-5), 1)
     if origin == "JPEG":
-        assert picture.comment == b"hello"
+        assert picture.comments == (b"hello",)
         assert picture.xmp_more == MORE_XMP
 
 
@@ -681,7 +681,7 @@ def test_orientation_of_deep_files(turn):
 def test_stripping_leaves_colours_and_size_alone():
     picture = read_picture(full_jpeg()).stripped()
     again = read_picture(encode(picture, "JPEG")[0])
-    assert (again.exif, again.xmp, again.iptc, again.comment) == (None, None, None, None)
+    assert (again.exif, again.xmp, again.iptc, again.comments) == (None, None, None, ())
     assert again.icc == P3
     assert again.dpi == (300, 150)
 

@@ -23,7 +23,7 @@ from upres.errors import InputError, OutputError, ResourceError
 from upres.imaging.encoder import encode
 from upres.imaging.picture import Picture
 from upres.imaging.reader import read_picture
-from upres.imaging.spool import Spool
+from upres.imaging.spool import Spool, spool_path
 from upres.imaging.streaming import open_streamed
 from upres.imaging.tiff import TiffPages
 from upres.imaging.verify import check_written
@@ -331,7 +331,25 @@ def test_zeros_after_a_power_cut_are_no_rows(tmp_path):
 
 def test_a_spool_that_cannot_be_made_is_an_error_for_people(tmp_path):
     with pytest.raises(OutputError, match="cannot be written"):
-        Spool(tmp_path / ("a" * 250), "k", 5, 3, np.dtype(np.uint8), resume=False)
+        Spool(tmp_path / "none" / "a", "k", 5, 3, np.dtype(np.uint8), resume=False)
+
+
+def test_the_longest_names_have_a_spool_each(tmp_path):
+    paths = {spool_path(tmp_path / (letter * 255)) for letter in "ab"}
+    assert len(paths) == 2
+    for path in paths:
+        path.touch()
+
+
+def test_blocks_of_another_run_are_not_gone_on_with(tmp_path):
+    other, one = spool(tmp_path, "x"), spool(tmp_path)  # at the same time: one began last
+    for run in (one, other):
+        assert not list(run.kept())
+        run.add(np.ones((2, 5, 3), np.uint16))
+        run.close(done=False)
+    again = spool(tmp_path)
+    assert again.rows == 0
+    again.close(done=True)
 
 
 def test_where_a_run_goes_on_nothing_from_long_before_is_held(tmp_path):
@@ -436,6 +454,12 @@ def test_room_on_the_disk_is_looked_at_first(tmp_path, monkeypatch):
     assert check_disk(tmp_path / "a.jpg", "JPEG", 10**10) is None
     with pytest.raises(ResourceError):
         check_disk(tmp_path / "a.bmp", "BMP", 2 * 10**9)
+    # Rows are there twice until the result is done, less what an earlier run left.
+    rows = tmp_path / "rows"
+    assert "may take up to 1.2 GB" in str(check_disk(tmp_path / "a.png", "PNG", 6 * 10**8, rows))
+    with rows.open("wb") as file:
+        file.truncate(3 * 10**8)
+    assert check_disk(tmp_path / "a.png", "PNG", 6 * 10**8, rows) is None
 
 
 @pytest.mark.parametrize("form", ["PNG", "TIFF", "JPEG"])

@@ -659,6 +659,22 @@ def test_a_comment_in_latin_1_is_read():
         assert image.text == {"Comment": "Grüße"}
 
 
+def test_all_comments_of_a_jpeg_are_kept():
+    comments = (b"first", "zweitens Grün".encode(), b"third\0")
+    image = Image.fromarray((RAMP // 256).astype(np.uint8))
+    extra = b"".join(b"\xff\xfe" + struct.pack(">H", len(c) + 2) + c for c in comments)
+    picture = read_picture(saved(image, "JPEG", extra=extra))
+    assert picture.comments == comments
+    again = read_picture(encode(picture, "JPEG")[0])
+    assert again.comments == comments
+    assert {item.name: item.state for item in compare(picture, again)}["comment"] == "kept"
+    made = encode(picture, "PNG")[0]
+    for text in (b"first", b"zweitens Gr\xfcn", b"third"):
+        assert chunk(b"tEXt", b"Comment\0" + text) in made
+    with Image.open(io.BytesIO(encode(picture, "GIF")[0])) as image:
+        assert image.info["comment"] == b"\n".join(comments)
+
+
 def test_a_resolution_that_jpeg_cannot_count_is_said():
     image = Image.fromarray((RAMP // 256).astype(np.uint8))
     picture = read_picture(saved(image, "TIFF", dpi=(100_000, 100_000)))

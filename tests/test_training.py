@@ -4,6 +4,7 @@ import errno
 import hashlib
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -40,6 +41,7 @@ from upres.training.patches import PatchStore
 from upres.training.recipe import build_recipe, load_recipe, parse_change, shipped
 from upres.training.schedule import rate_factor
 from upres.training.session import run_order
+from upres.training.stop import Stop
 from upres.training.validation import make_pairs
 from upres.training.warmstart import add_difference, mean_of, warm_start
 from upres.weights.header import read_facts, read_training
@@ -776,6 +778,182 @@ def test_a_full_disk_leaves_the_old_checkpoint(order, tmp_path, monkeypatch):
     assert not list((tmp_path / "run").glob("*.part"))
 
 
+def test_a_checkpoint_that_cannot_be_written_is_written_later(order, tmp_path, monkeypatch):
+    monkeypatch.setattr(session, "Run", partial(trainer.Run, save_every=0.0))
+    save, fails = trainer.save_checkpoint, iter([True, True])
+
+    def full_at_first(folder, state):
+        if next(fails, False):
+            raise ResourceError("the disk is full", "free some")
+        save(folder, state)
+
+    monkeypatch.setattr(trainer, "save_checkpoint", full_at_first)
+    view = View()
+    (result,) = run_order(order(), view, never)
+    assert result.finished
+    said = "the disk is full; training goes on, and saving is tried again"
+    assert view.notes.count(said) == 2
+    kinds = [e["event"] for e in events(tmp_path / "run")]
+    assert kinds.index("unsaved") < kinds.index("checkpoint")
+    state = torch.load(tmp_path / "run/last.pt", weights_only=True)
+    assert state["position"]["step"] == 12
+
+
+def test_a_last_checkpoint_that_cannot_be_written_leaves_the_weights(order, tmp_path, monkeypatch):
+    def full(folder, state):
+        raise ResourceError("the disk is full", "free some")
+
+    monkeypatch.setattr(trainer, "save_checkpoint", full)
+    view = View()
+    with pytest.raises(ResourceError, match="the disk is full"):
+        run_order(order(), view, never)
+    assert load(tmp_path / "run/model.safetensors").facts.name == "tiny"
+    assert f"the weights are in {tmp_path / 'run/model.safetensors'}" in view.notes
+
+
+def test_what_is_stopped_for_a_while_does_not_train_meanwhile(order, tmp_path, monkeypatch):
+    monkeypatch.setattr(trainer, "_STOPPED", (3, 0.4))
+
+    def asked():
+        for step in count():
+            if step == 6:
+                time.sleep(0.8)
+            yield step
+
+    view = View()
+    run_order(order(), view, Asks(asked()))
+    (pause,) = [e for e in events(tmp_path / "run") if e["event"] == "pause"]
+    assert 0.6 < pause["seconds"] < 5
+    assert any(note.endswith("s, which do not count") for note in view.notes)
+    whole = read_training(tmp_path / "run/model.safetensors")["hours"] * 3600
+    took = view.facts[-1]["seconds"]
+    assert took < 0.8 or took < pause["seconds"], whole
+
+
+def test_weights_without_their_checkpoint_are_not_replaced(order, tmp_path):
+    run_order(order(), View(), never)
+    before = (tmp_path / "run/model.safetensors").read_bytes()
+    (tmp_path / "run/last.pt").unlink()
+    with pytest.raises(OutputError, match=r"weights but no last\.pt to go on from"):
+        run_order(order(resume=True, changes={"steps": 1}), View(), never)
+    assert (tmp_path / "run/model.safetensors").read_bytes() == before
+
+
+def test_what_a_killed_run_left_goes(order, tmp_path):
+    run_order(order(), View(), after(2))
+    (tmp_path / "run" / ".upres-0a.part").write_bytes(b"half")
+    run_order(order(resume=True), View(), never)
+    assert not list((tmp_path / "run").glob("*.part"))
+
+
+def test_a_request_to_stop_while_the_last_weights_are_measured_begins_nothing(order, tmp_path):
+    stop, view = Asks(count()), View()
+
+    def validated(step, quality):
+        stop.left = iter(())
+
+    view.validated = validated
+    results = run_order(order(scales=(2, 3)), view, stop)
+    assert [result.finished for result in results] == [True]
+    assert not (tmp_path / "run" / "x3").exists()
+
+
+def test_muon_without_hidden_layers_is_adam(order):
+    changes = {"optimiser.kind": "muon", "network.numbers": {"blocks": 1, "channels": 3}}
+    (result,) = run_order(order(changes=changes), View(), never)
+    assert result.finished
+
+
+def test_bf16_that_would_crawl_is_refused(order, monkeypatch):
+    monkeypatch.setattr(learning, "cpu_has_bfloat16", lambda: False)
+    with pytest.raises(UsageError, match="not computed natively"):
+        run_order(order(changes={"precision": "bf16"}), View(), never)
+
+
+@pytest.mark.parametrize("damage", ["bit", "half", "key", "data", "later"])
+def test_a_damaged_checkpoint_is_one_line(order, tmp_path, damage):
+    run_order(order(), View(), after(2))
+    path = tmp_path / "run/last.pt"
+    data = bytearray(path.read_bytes())
+    state = torch.load(path, weights_only=True)
+    if damage == "bit":
+        weight = next(iter(state["network"].values()))
+        data[data.index(bytes(weight.untyped_storage())[:12])] ^= 64
+    if damage in ("bit", "half"):
+        path.write_bytes(data[: len(data) // 2] if damage == "half" else data)
+    else:
+        if damage == "key":
+            del state["begun"]
+        elif damage == "data":
+            state["data"] = []
+        else:
+            state["recipe"]["colour"] = "of another version"
+        torch.save(state, path)
+    words = "is damaged" if damage in ("bit", "half") else "does not fit this recipe"
+    with pytest.raises(WeightsError, match=words):
+        run_order(order(resume=True), View(), never)
+
+
+def test_pictures_that_are_too_small_are_counted(order, tmp_path, pictures, photo):
+    for i in range(3):
+        Image.fromarray(photo[i : i + 20, :20]).save(pictures / f"small-{i}.png")
+    Image.fromarray(photo).save(pictures / "large.png")
+    view = View()
+    asked = order(data=(("p", find_pictures(pictures)),), changes={"data.sizes": [0.7]})
+    (result,) = run_order(asked, view, never)
+    left = [note for note in view.notes if "are left out: they are smaller" in note]
+    data = read_training(result.path)["data"]
+    assert len(left) == 1
+    assert data["pictures"] + int(left[0].split()[0]) == 14  # one is held out
+    assert data["megapixels"] == 0.1
+
+
+def test_held_out_pictures_that_are_too_small_are_said(pictures, photo):
+    Image.fromarray(photo[:20, :20]).save(pictures / "small.png")
+    notes = []
+    make_pairs(find_pictures(pictures).train, (2,), degraded=False, note=notes.append)
+    assert notes == ["skipped small.png x2 held out for validation: it is too small"]
+
+
+def test_other_low_resolution_files_are_other_pictures(order, tmp_path, pictures):
+    found = find_pictures(pictures).train
+    low = tmp_path / "set" / "LR_bicubic" / "X2"
+    low.mkdir(parents=True)
+    shutil.copytree(pictures, tmp_path / "set" / "HR")
+    for file in found:
+        high = np.asarray(Image.open(tmp_path / "set" / "HR" / file.name))
+        Image.fromarray(imresize(high, 1 / 2)).save(low / file.name)
+    run_order(order(data=(("p", find_pictures(tmp_path / "set")),)), View(), after(2))
+    for path in low.iterdir():
+        Image.fromarray(255 - np.asarray(Image.open(path))).save(path)
+    view = View()
+    asked = order(resume=True, data=(("p", find_pictures(tmp_path / "set")),))
+    (result,) = run_order(asked, view, never)
+    assert "the pictures are not those that the run was begun with" in view.notes
+    told = read_training(result.path)
+    assert told["data_before"][0]["low"] != told["data"]["low"]
+
+
+def test_signals_that_come_together_are_one(monkeypatch):
+    stop = Stop()
+    with stop.listening():
+        for number in (signal.SIGTERM, signal.SIGTERM, signal.SIGINT):
+            signal.raise_signal(number)
+        assert (stop(), stop.signal) == (True, signal.SIGTERM)
+        monkeypatch.setattr("upres.training.stop._ONE", 0.0)
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+
+
+def test_tables_of_other_scales_are_read_too(tiny, order):
+    tiny.write_text(TINY + "\n[x3]\ndata.patsh = 8\n")
+    with pytest.raises(UsageError, match=r"\[x3\]: unknown key data\.patsh"):
+        load_recipe(str(tiny), scale=2)
+    tiny.write_text(TINY.replace('"edsr"', '"mdsr"') + "\n[x2]\ndata.patch = 16\n")
+    with pytest.raises(UsageError, match=r"\[x2\] means nothing"):
+        run_order(order(), View(), never)
+
+
 def test_a_step_that_does_not_fit_into_memory_is_one_line(order, tmp_path):
     def full():
         yield 0
@@ -1008,11 +1186,11 @@ def test_train_then_use_show_and_list(upres, pictures, tiny, tmp_path, small):
 
 
 def test_the_default_folder_says_what_was_trained(upres, pictures, tiny, tmp_path):
-    done = upres(*command(pictures, tiny, "--scale", "3", "--steps", "1", "--json"))
+    done = upres(*command(pictures, tiny, "--scale", "3,2", "--steps", "1", "--json"))
     assert done.returncode == 0, done.stderr
     lines = [json.loads(line) for line in done.stdout.decode().splitlines()]
     assert lines[-1]["event"] == "result"
-    assert lines[-1]["path"] == "runs/tiny-x3/model.safetensors"
+    assert lines[-1]["path"] == "runs/tiny-x2-x3/x3/model.safetensors"  # from x2
     assert {"begin", "validation", "result"} <= {line["event"] for line in lines}
 
 
@@ -1073,6 +1251,7 @@ def test_nobody_who_listens_to_the_messages_is_no_reason_to_end(start, pictures,
         (("--data", "pictures", "--resume", "--overwrite"), 2, "exclude each other"),
         (("--recipe", "edsr-light"), 2, "--data"),
         (("--data", "pictures", "--seed", str(2**64)), 2, "more than 63 bits"),
+        (("--data", "pictures", "--name", "a\nb"), 2, "more than a line of text"),
         (("--data", "pictures", "-o", "empty/file/run"), 4, "empty/file is a file"),
         (("--data", "pictures", "--recipe", "empty/r.toml"), 2, "x2 must be a table, not 5"),
         *(
@@ -1157,8 +1336,11 @@ def test_two_processes_are_one_with_the_batch_doubled(
     common = ("--set", "optimiser.clip=0", "--steps", "10", "--threads", "1", *more)
     done = upres(*command(pictures, tiny, "-o", "one", "--batch", "8", *common))
     assert done.returncode == 0, done.stderr
-    said = two(command(pictures, tiny, "-o", "two", "--batch", "4", *common), tmp_path, start)
-    assert said.decode().splitlines() == [f"two/{file}" for file in files]
+    asked = command(pictures, tiny, "-o", "two", "--batch", "4", "--json", *common)
+    said = [json.loads(line) for line in two(asked, tmp_path, start).splitlines()]
+    assert sum(event["event"] == "begin" for event in said) == len(files)  # the first alone speaks
+    results = [event["path"] for event in said if event["event"] == "result"]
+    assert results == [f"two/{file}" for file in files]
     for file in files:
         a, b = load_file(tmp_path / "one" / file), load_file(tmp_path / "two" / file)
         assert all(torch.allclose(a[k], b[k], atol=1e-5) for k in a)

@@ -3,7 +3,9 @@
 import errno
 import hashlib
 import io
+import os
 import shutil
+import time
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,13 +14,15 @@ import numpy as np
 import pillow_heif
 import pytest
 import torch
+from filelock import FileLock
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
 from tests.hub import Hub
 from tests.pictures import save, silent
-from upres.data import catalog, download
+from upres.data import catalog, download, folders
+from upres.data import prepare as prepare_module
 from upres.data.catalog import Archive, TrainingSet, fetch_set, training_pictures
 from upres.data.detail import detail_map
 from upres.data.folders import find_pictures
@@ -84,6 +88,56 @@ def test_pairs_of_hr_and_lr(tmp_path, photo):
     save(tmp_path / "LR_bicubic" / "X3" / "a.png", photo[:22, :22])
     (only,) = find_pictures(tmp_path).train
     assert only.low_at(3).read_bytes() == (tmp_path / "LR_bicubic/X3/a.png").read_bytes()
+
+
+def test_sets_lie_where_they_lie(tmp_path, photo):
+    """Several in one folder, in their own names and in any case, beside pictures of one's own."""
+    high, low = photo[:64, :64], imresize(photo[:64, :64], 1 / 2)
+    for root in ("sets/Flickr2K/Flickr2K", "sets/DIV2K/DIV2K_train", "sets/DIV2K/DIV2K_valid"):
+        save(tmp_path / f"{root}_HR" / "1.png", high)
+        save(tmp_path / f"{root}_LR_bicubic" / "x2" / "1x2.png", low)
+        save(tmp_path / f"{root}_LR_unknown" / "X2" / "1x2.png", low)
+    save(tmp_path / "sets/mine/LR/a.png", high)  # a program is called that, too
+    save(tmp_path / "sets/old/LR/X4/a.png", low)
+    found = find_pictures(tmp_path / "sets")
+    assert {f.name: f.low_at(2) is not None for f in found.train} == {
+        "DIV2K/DIV2K_train_HR/1.png": True,
+        "Flickr2K/Flickr2K_HR/1.png": True,
+        "mine/LR/a.png": False,
+    }
+    assert [f.name for f in found.validation] == ["DIV2K/DIV2K_valid_HR/1.png"]
+    assert found.strangers == ()
+    (note,) = found.notes
+    assert note == f"low-resolution pictures in {tmp_path / 'sets/old/LR'} are not used"
+
+
+def test_what_lies_beside_a_set_is_said(tmp_path, photo):
+    for name in ("HR/a.png", "b.png", "other/c.png", "other/more/d.png", "LR_mild/X2/a.png"):
+        save(tmp_path / name, photo[:64, :64])
+    found = find_pictures(tmp_path)
+    assert [f.name for f in found.train] == ["HR/a.png"]
+    assert found.notes == (f"3 pictures beside {tmp_path / 'HR'} are not used",)
+
+
+def test_validation_pictures_alone_are_trained_on(tmp_path, photo):
+    save(tmp_path / "DIV2K_valid_HR" / "0801.png", photo[:64, :64])
+    found = find_pictures(tmp_path)
+    assert [f.name for f in found.train] == ["DIV2K_valid_HR/0801.png"]
+    assert found.validation == ()
+
+
+def test_folders_that_cannot_be_looked_into_are_said(pictures, monkeypatch):
+    scandir = os.scandir
+
+    def closed(folder):
+        if Path(folder).name == "below":
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return scandir(folder)
+
+    monkeypatch.setattr(folders.os, "scandir", closed)
+    found = find_pictures(pictures)
+    assert len(found.train) == 3
+    assert found.notes == (f"{pictures / 'below'} cannot be looked into (Permission denied)",)
 
 
 def test_pictures_of_one_name_in_two_folders_keep_their_own_partners(tmp_path, photo):
@@ -210,6 +264,81 @@ def test_low_resolution_files_that_do_not_fit_are_an_error(tmp_path, photo):
     with pytest.raises(InputError, match=r"32 x 31 pixels.*needs 32 x 32 at x2"):
         ready(tmp_path / "d", tmp_path)
     assert not list((tmp_path / "cache").rglob("low*"))
+
+
+@pytest.mark.parametrize("closed", [False, True])
+def test_low_resolution_files_that_cannot_be_read_are_made(tmp_path, photo, monkeypatch, closed):
+    for name in "ab":
+        high = photo[:64, :64] if name == "a" else photo[64:128, :64]
+        save(tmp_path / "d/HR" / f"{name}.png", high)
+        save(tmp_path / "d/LR_bicubic/X2" / f"{name}.png", 255 - imresize(high, 1 / 2))
+    bad = tmp_path / "d/LR_bicubic/X2/a.png"
+    if closed:
+        real = prepare_module.sha256_of
+
+        def refused(path):
+            if path == bad:
+                raise PermissionError(errno.EACCES, "Permission denied")
+            return real(path)
+
+        monkeypatch.setattr(prepare_module, "sha256_of", refused)
+    else:
+        bad.write_bytes(bad.read_bytes()[:100])
+    prepared = ready(tmp_path / "d", tmp_path)
+    (why,) = prepared.skipped
+    assert why.startswith("a.png (")
+    assert why.endswith("), made from its picture")
+    assert imresize(photo[:64, :64], 1 / 2).tobytes() in prepared.low(2).tobytes()
+    assert (255 - imresize(photo[64:128, :64], 1 / 2)).tobytes() in prepared.low(2).tobytes()
+
+
+def test_pictures_that_take_little_of_16_bits_are_named(pictures, tmp_path, photo):
+    deep = photo[:64, :64, 0].astype(np.uint16)
+    for name, factor in (("dark", 16), ("whole", 257)):  # 12 bits in 16, and 16
+        Image.fromarray(deep * factor).save(pictures / f"{name}.png")
+    prepared = ready(pictures, tmp_path)
+    (why,) = prepared.skipped
+    assert why.startswith("dark.png (")
+    assert f"goes up to {deep.max() * 16} of 65535 only" in why
+
+
+def test_what_a_killed_run_left_is_removed(pictures, tmp_path):
+    folder = ready(pictures, tmp_path).folder
+    for name in (".high.u8-0a.part", ".low-x2-bicubic.u8-0b.part"):
+        (folder / name).write_bytes(b"half")
+    ready(pictures, tmp_path)
+    assert not list(folder.glob("*.part"))
+
+
+def test_two_runs_prepare_one_after_the_other(pictures, tmp_path):
+    folder = ready(pictures, tmp_path).folder
+    said = []
+    with ThreadPoolExecutor(1) as other, FileLock(folder / ".lock"):
+        tell = {"progress": lambda *facts: said.append(facts[0])}
+        made = other.submit(ready, pictures, tmp_path, scales=[3], **tell)
+        until = time.monotonic() + 30
+        while not said and time.monotonic() < until:
+            time.sleep(0.01)
+        assert said == ["waiting for another run that prepares these pictures"]
+        assert not made.done()
+    assert made.result().low(3).size
+
+
+def test_few_pictures_at_once_where_memory_is_short(pictures, tmp_path, monkeypatch):
+    most = []
+
+    class Pool(ThreadPoolExecutor):
+        def __init__(self, workers):
+            most.append(workers)
+            super().__init__(workers)
+
+    monkeypatch.setattr(prepare_module, "ThreadPoolExecutor", Pool)
+    ready(pictures, tmp_path, threads=16)
+    assert set(most) == {16}
+    most.clear()
+    monkeypatch.setattr(prepare_module, "free_main_memory", lambda: 80 * 80 * 100 * 5)
+    ready(pictures, tmp_path / "b", threads=16)
+    assert set(most) == {2}
 
 
 def test_pictures_are_decoded_anew_once_they_can_be(pictures, tmp_path, monkeypatch):

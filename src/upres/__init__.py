@@ -23,12 +23,13 @@ from upres.errors import (
 from upres.version import __version__
 
 if TYPE_CHECKING:
-    from upres.api import Upscaler, load, upscale_file
+    from upres.api import Goal, Upscaler, load, upscale_file
 
-_LAZY = ("Upscaler", "load", "upscale_file")
+_LAZY = ("Goal", "Upscaler", "load", "upscale_file")
 
 __all__ = [
     "BatchError",
+    "Goal",
     "InputError",
     "OutputError",
     "ResourceError",

@@ -2,29 +2,29 @@
 
 import hashlib
 import math
-import os
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, cast, get_args
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from upres.errors import InputError, UsageError
+from upres.errors import InputError, ResourceError, UsageError
 from upres.imaging.decoding import from_pil
 from upres.imaging.encoder import Encoding, encode
 from upres.imaging.formats import check_size, format_of, written_as, written_to
 from upres.imaging.holding import held_channels, holds_frames
 from upres.imaging.picture import Extra, Picture
-from upres.imaging.reader import DEFAULT_MAX_PIXELS, read_picture
+from upres.imaging.reader import read_picture
 from upres.imaging.resize import Kernel
 from upres.imaging.streaming import StreamedPixels
 from upres.imaging.writer import check_target, write_file
 from upres.inference.device import DeviceName, Precision, choose
+from upres.inference.engine import is_out_of_memory
 from upres.inference.pipeline import Alpha, Pipeline, Progress, Steps
 from upres.inference.planning import check_max_memory
 from upres.inference.sizes import Goal, steps_to
@@ -52,7 +52,7 @@ class Upscaler:
     Args:
         model: a name from ``upres models``, "bicubic", "lanczos", the path of a safetensors file
             that upres wrote, or "auto" for the best that serves the scale.
-        goal: how large results are.
+        goal: how large results are; a number is a factor.
         device: "auto", "cpu", "cuda" or "mps".
         precision: "auto", "fp32", "bf16" or "fp16".
         tile: side of a tile's core in input pixels, 0 for no tiles, None to choose.
@@ -85,6 +85,11 @@ class Upscaler:
     )
 
     def __post_init__(self) -> None:
+        model, goal = cast(Any, self.model), cast(Any, self.goal)
+        if not isinstance(model, str | Path):
+            raise UsageError(f"{model!r} is no model", "give a name, or the path of a file")
+        self.model = str(model)
+        self.goal = goal if isinstance(goal, Goal) else _goal(goal)
         for what, names in (("device", DeviceName), ("precision", Precision), ("alpha", Alpha)):
             known, name = get_args(names), getattr(self, what)
             if name not in known:
@@ -93,7 +98,8 @@ class Upscaler:
             raise UsageError(
                 f"fast and model {self.model}", "give one; fast chooses among those of 'auto'"
             )
-        if self.tile is not None and not isinstance(self.tile, int | np.integer):
+        whole = isinstance(self.tile, int | np.integer) and not isinstance(self.tile, bool)
+        if self.tile is not None and not whole:
             raise UsageError(f"a tile of {self.tile!r}", "give a number of pixels, or None")
         if self.tile is not None and self.tile < 0:
             raise UsageError(f"a tile of {self.tile} pixels", "give 0, a positive number or auto")
@@ -105,6 +111,10 @@ class Upscaler:
             read_facts(self._path)
         elif self.model not in ("auto", *KERNELS):
             known_models().family(self.model)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without what was made ready for this process and its device."""
+        return {**vars(self), "_steps": {}}
 
     @property
     def models(self) -> tuple[Model, ...]:
@@ -159,8 +169,15 @@ class Upscaler:
         remarks: tuple[str, ...] = ()
         if jpeg_quality is not None and jpeg_quality < PHOTO_BELOW:
             chain, remarks = self._for_photo(chain, jpeg_quality)
-        steps = self._steps_for(chain, deep=pixels.dtype != np.uint8)
-        return Pipeline(steps, pixels, (high, wide), remarks, ranged, no_data, extra)
+        try:
+            steps = self._steps_for(chain, deep=pixels.dtype != np.uint8)
+            return Pipeline(steps, pixels, (high, wide), remarks, ranged, no_data, extra)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            raise ResourceError(
+                "the network does not fit into memory", "free some, or use the CPU"
+            ) from error
 
     def pipeline_of(self, picture: Picture, pixels: NDArray[Any] | None = None) -> Pipeline:
         """The same for a picture from a file, or for one of its frames."""
@@ -260,14 +277,19 @@ class Upscaler:
         Raises:
             InputError: another shape or dtype.
         """
+        if isinstance(x, np.ma.MaskedArray):
+            raise InputError("a masked array", "give x.filled(...), or NaN for what is missing")
         if isinstance(x, np.ndarray):
-            return self._array(x)
+            return self._array(np.asarray(x))  # of kinds such as matrix, too
         if isinstance(x, Tensor):
             return self._tensor(x)
         from PIL import Image
 
         if isinstance(x, Image.Image):
-            picture = from_pil(x)
+            try:
+                picture = from_pil(x)
+            except OSError as error:  # only now is it decoded
+                raise InputError(f"the image is damaged ({error})", "get it again") from error
             pixels = self._array(picture.pixels)
             result = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
             if picture.icc:
@@ -302,10 +324,12 @@ class Upscaler:
             or 0 in x.shape
             or x.shape[-3] > 4
             or not (x.dtype == torch.uint8 or x.is_floating_point())
+            or x.layout != torch.strided
+            or x.device.type == "meta"
         ):
             raise InputError(
                 f"a tensor of shape {tuple(x.shape)} and type {x.dtype}",
-                "give C x H x W or N x C x H x W (C from 1 to 4), uint8 or floats in 0..1",
+                "give C x H x W or N x C x H x W (C from 1 to 4), uint8 or floats in 0..1, dense",
             )
         host = x.detach().cpu()
         host = host.float() if x.is_floating_point() else host
@@ -325,13 +349,14 @@ class Upscaler:
     ) -> Picture:
         """Enlarge a picture, all its frames, and keep everything else about it.
 
-        Frames with equal pixels are computed once.
+        Frames with equal pixels are computed once. What people should know stands in its notes.
 
         Args:
             progress, on_note: see ``Pipeline.strips``; tiles of all frames count.
         """
         count = max(1, len(picture.frames))
         made: dict[bytes, NDArray[Any]] = {}
+        notes: list[str] = []
 
         def enlarged(pixels: NDArray[Any], index: int) -> NDArray[Any]:
             key = fingerprint(pixels)
@@ -343,13 +368,16 @@ class Upscaler:
                         progress(index * tiles + done, count * tiles)
 
                 made[key] = pipeline.run(told, on_note)
+                notes.extend(pipeline.notes)
             return made[key]
 
         frames = tuple(
             replace(frame, pixels=enlarged(frame.pixels, index))
             for index, frame in enumerate(picture.frames)
         )
-        return replace(picture, pixels=enlarged(picture.pixels, 0), frames=frames)
+        pixels = enlarged(picture.pixels, 0)
+        told = tuple(dict.fromkeys((*picture.notes, *notes)))
+        return replace(picture, pixels=pixels, frames=frames, notes=told)
 
 
 def fingerprint(pixels: NDArray[Any]) -> bytes:
@@ -374,7 +402,7 @@ def load(
     alone says which one it is.
     """
     goal = _goal(scale)
-    upscaler = Upscaler(os.fspath(model), goal, device, precision, tile, ensemble, fast)
+    upscaler = Upscaler(cast(str, model), goal, device, precision, tile, ensemble, fast)
     upscaler._steps_for(upscaler._chain(float(scale)), deep=False)
     return upscaler
 
@@ -398,7 +426,7 @@ def upscale_file(
     precision: Precision = "auto",
     quality: int | None = None,
     overwrite: bool = False,
-    max_pixels: int = DEFAULT_MAX_PIXELS,
+    max_pixels: int | None = None,
     fast: bool = False,
 ) -> Path:
     """Enlarge a file with what the format holds of its metadata, and return where the result is.
@@ -407,9 +435,10 @@ def upscale_file(
 
     Args:
         output: its suffix chooses the format; None writes ``photo-x4.png`` style beside the source,
-            in the source's format; of a HEIC in PNG.
+            in the source's format; of a HEIC in PNG; an existing folder takes that name.
         quality: 1 to 100 for lossy formats; None means 95, or lossless for a WebP that was.
         overwrite: replace an existing file.
+        max_pixels: see ``read_picture``.
 
     Raises:
         InputError, OutputError, WeightsError, UsageError, ResourceError: see ``upres.errors``.
@@ -418,10 +447,15 @@ def upscale_file(
     _goal(scale)
     if quality is not None and not 1 <= quality <= 100:
         raise UsageError(f"a quality of {quality}", "give 1 to 100")
-    asked = format_of(Path(output)) if output else None
+    folder = Path(output) if output and Path(output).is_dir() else None
+    asked = format_of(Path(output)) if output and folder is None else None
     frames = asked is None or holds_frames(asked)
     picture = read_picture(path, max_pixels=max_pixels, frames=frames)
-    target = Path(output) if output else written_to(path.with_stem(f"{path.stem}-x{scale:g}"))
+    if output and folder is None:
+        target = Path(output)
+    else:
+        usual = path.with_stem(f"{path.stem}-x{scale:g}")
+        target = written_to(usual if folder is None else folder / usual.name)
     kind = asked or written_as(picture.format, path, target)
     check_target(target, overwrite=overwrite, source=path)
     upscaler = load(model, scale=scale, device=device, precision=precision, fast=fast)
@@ -434,4 +468,4 @@ def upscale_file(
     return target
 
 
-__all__ = ["Upscaler", "load", "upscale_file"]
+__all__ = ["Goal", "Upscaler", "load", "upscale_file"]

@@ -1,6 +1,7 @@
 """Hashes: of files, by which they are known again, and of what decides chance."""
 
 import hashlib
+import platform
 from pathlib import Path
 
 
@@ -17,3 +18,8 @@ def sha256_of(path: Path) -> str:
     """
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def machine() -> str:
+    """Of several that share a disk, this one, by its name: 8 hexadecimal digits."""
+    return hashlib.sha256(platform.node().encode()).hexdigest()[:8]

@@ -132,7 +132,8 @@ def load(path: Path) -> Model:
     """
     facts = read_facts(path)
     _check_shapes(facts, path)
-    model = build(facts)
+    with torch.device("cpu"):  # whatever the caller made the default
+        model = build(facts)
     try:
         state = load_file(path)
     except (OSError, SafetensorError) as error:
@@ -185,7 +186,8 @@ def load_published(entry: WeightsEntry, path: Path) -> Model:
             model = load(kept)
             if model.facts == entry.facts:
                 return model
-    model = build(entry.facts)
+    with torch.device("cpu"):
+        model = build(entry.facts)
     fill(model.network, super_image_state(path), str(path))
     with suppress(OSError, UpresError):
         kept = _converted(entry)

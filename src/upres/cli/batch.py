@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from fnmatch import fnmatch
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated
 
@@ -63,7 +63,7 @@ def batch(
     precision: options.PrecisionName = "auto",
     tile: options.Tile = "auto",
     threads: options.Threads = None,
-    max_pixels: options.MaxPixels = 10**9,
+    max_pixels: options.MaxPixels = None,
     max_memory: options.MaxMemory = None,
     quality: options.Quality = None,
     alpha: options.AlphaBy = "bicubic",
@@ -253,20 +253,23 @@ class _Tally:
 
 @dataclass(frozen=True)
 class _Chosen:
-    """Patterns over paths below the folder, with slashes; ``*`` matches them too."""
+    """Patterns over paths below the folder, with slashes; ``*`` matches them too. One without
+    capitals matches them as well, as cameras write IMG_1.JPG."""
 
     include: tuple[str, ...]
     exclude: tuple[str, ...]
 
     def __contains__(self, path: str) -> bool:
+        name = path.rpartition("/")[2]
+        parts = (path, name, path.lower(), name.lower())
+
         def matches(patterns: tuple[str, ...]) -> bool:
-            name = path.rpartition("/")[2]
-            return any(fnmatch(path, p) or fnmatch(name, p) for p in patterns)
+            return any(fnmatchcase(part, pattern) for part in parts for pattern in patterns)
 
         return (not self.include or matches(self.include)) and not matches(self.exclude)
 
 
-def _limits(max_pixels: int) -> str:
+def _limits(max_pixels: int | None) -> str:
     """What pictures may fail by here, and not elsewhere or later."""
     from upres.imaging import heic, jpeg2000
 

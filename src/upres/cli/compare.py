@@ -37,7 +37,7 @@ def compare(
     device: options.Device = "auto",
     precision: options.PrecisionName = "auto",
     threads: options.Threads = None,
-    max_pixels: options.MaxPixels = 10**9,
+    max_pixels: options.MaxPixels = None,
     output: Annotated[
         Path | None,
         typer.Option(

@@ -7,6 +7,7 @@ from typing import Any
 
 from upres.cli import options
 from upres.cli.output import Output
+from upres.errors import UsageError
 
 
 def doctor(json: options.Json = False) -> None:
@@ -17,7 +18,6 @@ def doctor(json: options.Json = False) -> None:
     from upres.imaging import heic, jpeg2000
     from upres.inference.device import choose, cpu_has_bfloat16, free_memory
     from upres.inference.onednn import available
-    from upres.weights.store import home
 
     packages = ("torch", "pillow", "numpy", "huggingface-hub", "safetensors", "typer", "rich")
     target = choose("auto", "auto", deep=False)
@@ -35,7 +35,7 @@ def doctor(json: options.Json = False) -> None:
         "HEIC": "read" if heic.available() else "not read: pip install 'upres[heic]'",
         "rarer codecs": "read" if jpeg2000.available() else "not read: pip install 'upres[codecs]'",
         "downloads": _hub_cache(),
-        "converted": str(home()),
+        "converted": _home(),
         "hub": _hub_settings(),
     }
     output = Output(json=json)
@@ -44,6 +44,15 @@ def doctor(json: options.Json = False) -> None:
         return
     for key, value in facts.items():
         output.value(f"{key + ':':<18}{value}")
+
+
+def _home() -> str:
+    from upres.weights.store import home
+
+    try:
+        return str(home())
+    except UsageError as error:
+        return str(error)
 
 
 def _cuda() -> str:

@@ -87,6 +87,7 @@ class Settings:
     """What the options say, as far as it does not concern the model.
 
     Attributes:
+        max_pixels: see ``read_picture``.
         folders_come: the targets' folders would be made if it were not a dry run.
         background: red, green, blue behind what is transparent where a format cannot hold it.
         strip_metadata: leave out what tells of people, places and programs.
@@ -101,7 +102,7 @@ class Settings:
     quality: int | None
     overwrite: bool
     dry_run: bool
-    max_pixels: int
+    max_pixels: int | None
     folders_come: bool = False
     background: tuple[int, int, int] = (255, 255, 255)
     strip_metadata: bool = False

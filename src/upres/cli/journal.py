@@ -15,7 +15,7 @@ from stat import S_ISREG
 from typing import Literal, TextIO
 
 from upres.errors import OutputError, os_errors
-from upres.hashing import sha256_of
+from upres.hashing import machine, sha256_of
 
 NAME = ".upres-journal.jsonl"
 LOCK = ".upres-lock"
@@ -273,9 +273,9 @@ def _is(path: Path, sha256: str) -> bool:
 
 
 def _abandoned(part: Path) -> bool:
-    """Whether the process that writes a file, which its name tells, is gone."""
-    process = part.name.split("-")[1]
-    if not process.isdecimal() or os.name != "posix":
+    """Whether the process that writes a file, which its name tells, is gone from this machine."""
+    process, where = [*part.name.split("-"), ""][1:3]
+    if not process.isdecimal() or where != machine() or os.name != "posix":
         return False
     try:
         os.kill(int(process), 0)

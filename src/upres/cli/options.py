@@ -178,7 +178,7 @@ MaxPixels = Annotated[
     typer.Option(
         parser=_whole(1, 2**62),
         metavar="N",
-        help="Refuse larger inputs.",
+        help="Refuse larger inputs.  [default: 1000000000]",
         rich_help_panel=_RUN,
     ),
 ]

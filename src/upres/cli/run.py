@@ -291,6 +291,7 @@ def _compute(
     """Everything up to the pixels; returns what is left to do: encode, write, report."""
     from upres.imaging.formats import check_size, format_of, written_as
     from upres.imaging.holding import check_frames, held_channels
+    from upres.imaging.spool import spool_path
     from upres.imaging.writer import check_disk
 
     began = time.perf_counter()
@@ -326,8 +327,9 @@ def _compute(
     streams = by_rows and out_bytes >= settings.streams_from
     if job.kind is None and target is not None and format_of(target) != kind:
         facts["notes"].append(f"by its name the result is not {kind}, as the input is inside")
-    if target is not None and (room := check_disk(target, kind, out_bytes)):
-        facts["notes"].append(room)
+    if target is not None:
+        room = check_disk(target, kind, out_bytes, spool_path(target) if streams else None)
+        facts["notes"] += [room] if room else []
     _check_memory(job, pipeline, 0 if streams else out_bytes, by_rows=by_rows)
     if settings.dry_run or out_bytes >= _LONG:
         facts["estimated_seconds"] = round(max(1, frames) * pipeline.estimate(), 1)
@@ -379,8 +381,14 @@ def _check_memory(job: Job, pipeline: Any, result: int, *, by_rows: bool) -> Non
 
     on_cpu = pipeline.steps.target.device.type == "cpu"
     # The result, Pillow's copy of it (four bytes a pixel), and the file.
-    needed = int(result * 3.5) + (pipeline.memory if on_cpu else 0)
-    free = free_memory(torch.device("cpu"))
+    made, tiles = int(result * 3.5), pipeline.memory if on_cpu else 0
+    needed, free = made + tiles, free_memory(torch.device("cpu"))
+    if needed > free and tiles > made:
+        raise ResourceError(
+            f"{job.name}: a tile needs {tiles / 2**30:.1f} GiB of memory, "
+            f"{free / 2**30:.1f} GiB are free",
+            "leave --tile away, or give a smaller one",
+        )
     if needed > free:
         raise ResourceError(
             f"{job.name}: the result needs {needed / 2**30:.1f} GiB of memory, "

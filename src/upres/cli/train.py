@@ -173,6 +173,9 @@ def train(
         raise UsageError("--resume and --overwrite exclude each other", "give one of them")
     if seed >= 2**63:
         raise UsageError(f"--seed {seed} has more than 63 bits", "give a smaller one")
+    for option, text in (("--name", name), ("--licence", licence), ("--author", author)):
+        if not text.isprintable():
+            raise UsageError(f"{option} {text!r} is more than a line of text", "leave that out")
     if not look_every > 0:
         raise UsageError(f"--look-every must be over 0, not {look_every:g}", "for example 5")
     if output is not None and any(os.path.realpath(d) == os.path.realpath(output) for d in data):
@@ -180,7 +183,7 @@ def train(
     changes = dict(parse_change(text) for text in change or ())
     named = {"steps": steps, "optimiser.rate": rate, "data.batch": batch, "data.patch": patch}
     changes |= {key: value for key, value in named.items() if value is not None}
-    scales = options.scales(scale)
+    scales = tuple(sorted(options.scales(scale)))  # higher ones start from lower ones
     if threads is not None:
         import torch
 

@@ -49,7 +49,7 @@ def upscale(
     precision: options.PrecisionName = "auto",
     tile: options.Tile = "auto",
     threads: options.Threads = None,
-    max_pixels: options.MaxPixels = 10**9,
+    max_pixels: options.MaxPixels = None,
     max_memory: options.MaxMemory = None,
     quality: options.Quality = None,
     alpha: options.AlphaBy = "bicubic",

@@ -105,6 +105,8 @@ def training_pictures(
                     "low-resolution files that belong to no picture are not used: "
                     f"{len(found.strangers)}, such as {found.strangers[0]}"
                 )
+            for text in found.notes:
+                note(text)
             return path.resolve().name, found
     except OSError as error:  # no permission, or a name that no file can have
         raise InputError(

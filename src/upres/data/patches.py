@@ -66,6 +66,9 @@ class Sampler:
         turned: whether patches are flipped and rotated.
         seed: of the law.
 
+    Attributes:
+        used: the pictures that are as large as a patch at one of the scales.
+
     Raises:
         InputError: no picture is as large as a patch.
     """
@@ -88,6 +91,8 @@ class Sampler:
         self.focus, self.candidates, self.turned, self.seed = focus, candidates, turned, seed
         self.versions, self.clean = versions, clean
         self.tables = {scale: _Table(entries, scale, patch, versions) for scale in self.scales}
+        used = {i for table in self.tables.values() for i in table.large}
+        self.used = tuple(entry for i, entry in enumerate(entries) if i in used)
 
     def batch(self, step: int, size: int, share: slice = slice(None)) -> Batch:
         """The patches of a step, or a share of them.
@@ -146,6 +151,7 @@ class _Table:
                 f"patch {patch} at x{scale}",
                 "give larger pictures, or a smaller --patch",
             )
+        self.large = large
         kept = [entries[i] for i in large]
         self.low_start, self.degraded_start = low_start[large], degraded_start[large]
         self.low_height, self.low_width = np.array([e.low(scale) for e in kept], np.int64).T

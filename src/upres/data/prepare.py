@@ -19,13 +19,14 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from upres.data.detail import detail_map
 from upres.data.folders import PictureFile
 from upres.data.gather import Pictures, nothing_readable
 from upres.data.prepared import Entry, Prepared, degraded_name, low_starts
-from upres.data.rgb import read_partner, read_rgb
+from upres.data.rgb import fitting, read_full_range, read_rgb
 from upres.errors import InputError, ResourceError
 from upres.hashing import seed_of, sha256_of
 from upres.imaging import heic
@@ -33,8 +34,10 @@ from upres.imaging.degrade import light_photo
 from upres.imaging.formats import is_read_only
 from upres.imaging.reader import read_size
 from upres.imaging.resize import imresize
+from upres.memory import free_main_memory
 
 FORMAT = 2
+_BYTES = 80  # of memory for a pixel while a picture is shrunk, or decoded
 _Item = TypeVar("_Item")
 _Made = TypeVar("_Made")
 
@@ -69,8 +72,7 @@ def prepare(
         content += " without HEIC"  # another folder, once it can be read
     key = hashlib.sha256(content.encode()).hexdigest()
     folder = cache / key[:16]
-    with _disk_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
+    with _disk_errors(folder), _alone(folder, progress):
         index = folder / "index.json"
         prepared = _found(folder, pictures)
         if prepared is None:
@@ -86,11 +88,14 @@ def prepare(
             with _whole(index) as part:
                 part.write_text(text, encoding="utf-8")
         partners = {}
+        skipped = list(prepared.skipped)
         for scale in scales:
-            partners[scale] = _shrink(prepared, pictures.train, scale, progress, threads)
+            name, unread = _shrink(prepared, pictures.train, scale, progress, threads)
+            partners[scale] = name
+            skipped += unread
             if versions:
                 _degrade(prepared, scale, versions, progress, threads)
-    return replace(prepared, partners=partners)
+    return replace(prepared, partners=partners, skipped=tuple(skipped))
 
 
 def _found(folder: Path, pictures: Pictures) -> Prepared | None:
@@ -142,7 +147,7 @@ def _decode(
         def job(planned: tuple[PictureFile, list[Entry]]) -> str | None:
             file, entries = planned
             try:
-                picture = read_rgb(file.path)
+                picture = read_full_range(file.path)
                 for entry in entries:
                     sized = _resized(picture, entry.height, entry.width)
                     pixels[entry.start : entry.start + entry.pixels] = sized.reshape(-1, 3)
@@ -153,7 +158,9 @@ def _decode(
                 return f"{file.name} ({error.problem})"
             return None
 
-        failed = list(_in_parallel(job, plan, "decoding", progress, threads))
+        every = [entry for _, entries in plan for entry in entries]
+        workers = _workers(every, threads)
+        failed = list(_in_parallel(job, plan, "decoding", progress, workers))
         pixels.flush()
         detail.flush()
     skipped += [why for why in failed if why]
@@ -174,30 +181,45 @@ def _shrink(
     scale: int,
     progress: Progress,
     threads: int,
-) -> str:
-    """The file with the given low-resolution pixels where there are any, else MATLAB's imresize."""
-    name = f"low-x{scale}-{_given(prepared, files, scale) or 'bicubic'}.u8"
+) -> tuple[str, list[str]]:
+    """The file with the given low-resolution pixels where there are any, else MATLAB's imresize;
+    and which were given, cannot be read, and were made all the same."""
+    hashes, unread = _given(prepared, files, scale)
+    name = f"low-x{scale}-{hashes or 'bicubic'}.u8"
 
     def make(entry: Entry, whole: NDArray[np.uint8]) -> Iterator[NDArray[np.uint8]]:
         file = files[entry.sha256]
         given = file.low_at(scale) if entry.size == 1 else None
-        if given is None:
+        low = None
+        if given is not None and given not in unread:
+            try:
+                low = read_rgb(given)
+            except InputError as error:
+                unread[given] = error.problem
+        if given is None or low is None:
             yield imresize(whole, 1 / scale)
-            return
-        yield read_partner(given, file, (entry.height, entry.width), scale)
+        else:
+            yield fitting(low, given, file, (entry.height, entry.width), scale)
 
     _write_low(prepared, scale, name, 1, make, f"shrinking to 1/{scale}", progress, threads)
-    return name
+    return name, [f"{path.name} ({why}), made from its picture" for path, why in unread.items()]
 
 
-def _given(prepared: Prepared, files: Mapping[str, PictureFile], scale: int) -> str:
-    """A hash of the low-resolution files that came with the pictures; "" if none did."""
-    given = {}
+def _given(
+    prepared: Prepared, files: Mapping[str, PictureFile], scale: int
+) -> tuple[str, dict[Path, str]]:
+    """A hash of the low-resolution files that came with the pictures, "" if none did; and those
+    that may not be read, with the reason."""
+    given, unread = {}, {}
     for digest in {entry.sha256 for entry in prepared.entries}:
         path = files[digest].low_at(scale)
         if path is not None:
-            given[digest] = sha256_of(path)
-    return hashlib.sha256(repr(sorted(given.items())).encode()).hexdigest()[:16] if given else ""
+            try:
+                given[digest] = sha256_of(path)
+            except OSError as error:
+                unread[path] = error.strerror or "no reason"
+    told = hashlib.sha256(repr(sorted(given.items())).encode()).hexdigest()[:16]
+    return told if given else "", unread
 
 
 def _degrade(
@@ -255,7 +277,8 @@ def _write_low(
         numbered = [
             (i, entry) for i, entry in enumerate(prepared.entries) if min(entry.low(scale)) > 0
         ]
-        list(_in_parallel(job, numbered, what, progress, threads))
+        workers = _workers([entry for _, entry in numbered], threads)
+        list(_in_parallel(job, numbered, what, progress, workers))
         pixels.flush()
 
 
@@ -272,6 +295,12 @@ def _resized(pixels: NDArray[np.uint8], height: int, width: int) -> NDArray[np.u
     # Only the truth is made this way; its low-resolution partner comes from imresize.
     image = Image.fromarray(np.ascontiguousarray(pixels))
     return np.asarray(image.resize((width, height), Image.Resampling.LANCZOS))
+
+
+def _workers(entries: Sequence[Entry], threads: int) -> int:
+    """How many pictures fit into half of the memory at once, up to one for each thread."""
+    largest = _BYTES * max((entry.pixels for entry in entries), default=1)
+    return max(1, min(threads, free_main_memory() // 2 // largest))
 
 
 def _in_parallel(
@@ -315,6 +344,27 @@ def _mapped(
         else:
             file.truncate(size)
     return np.memmap(path, kind, "r+", shape=shape)
+
+
+@contextmanager
+def _alone(folder: Path, progress: Progress) -> Iterator[None]:
+    """The folder is there, nobody else works in it, and what was killed there left nothing."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if not os.access(folder, os.W_OK):  # made by somebody else: all may be there
+        yield
+        return
+    lock = FileLock(folder / ".lock")
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        progress("waiting for another run that prepares these pictures", 1, 1)
+        lock.acquire()
+    try:
+        for part in folder.glob(".*.part"):
+            part.unlink(missing_ok=True)
+        yield
+    finally:
+        lock.release()
 
 
 @contextmanager

@@ -75,6 +75,11 @@ class Prepared:
         """P x 3: the clean low-resolution pixels."""
         return self._mapped(self.partners[scale])
 
+    def given(self, scale: int) -> str:
+        """What tells the low-resolution files that came with the pictures; "" if none did."""
+        told = self.partners[scale].removeprefix(f"low-x{scale}-").removesuffix(".u8")
+        return "" if told == "bicubic" else told
+
     def degraded(self, scale: int, versions: int) -> NDArray[np.uint8]:
         """P x 3: the degraded low-resolution pixels; versions of one picture follow each other."""
         return self._mapped(degraded_name(scale, versions))

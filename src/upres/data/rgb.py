@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from upres.data.folders import PictureFile
 from upres.errors import InputError
+from upres.imaging.picture import Picture
 from upres.imaging.reader import read_picture
 
 
@@ -17,10 +18,28 @@ def read_rgb(path: Path) -> NDArray[np.uint8]:
     Raises:
         InputError: it cannot be read, or holds floats.
     """
+    return _as_rgb(read_picture(path).without_bands(), path)
+
+
+def _as_rgb(picture: Picture, path: Path) -> NDArray[np.uint8]:
     try:
-        return as_rgb(read_picture(path).without_bands().pixels)
+        return as_rgb(picture.pixels)
     except TypeError as error:
         raise InputError(f"{path}: {error}", "convert it to 8 or 16 bits") from error
+
+
+def read_full_range(path: Path) -> NDArray[np.uint8]:
+    """The same, of a picture that takes its range.
+
+    Raises:
+        InputError: as ``read_rgb``, or what it shows lies in less than a quarter of 16 bits, as
+            that of many 12-bit cameras does, and would be black.
+    """
+    picture = read_picture(path).without_bands()
+    if picture.pixels.dtype == np.uint16 and picture.pixels.max() < 2**14:
+        most = int(picture.pixels.max())
+        raise InputError(f"{path} goes up to {most} of 65535 only", "stretch it to 16 bits, or 8")
+    return _as_rgb(picture, path)
 
 
 def read_partner(
@@ -31,7 +50,17 @@ def read_partner(
     Raises:
         InputError: it cannot be read, or has another size.
     """
-    low = read_rgb(path)
+    return fitting(read_rgb(path), path, high, shape, scale)
+
+
+def fitting(
+    low: NDArray[np.uint8], path: Path, high: PictureFile, shape: tuple[int, ...], scale: int
+) -> NDArray[np.uint8]:
+    """The same, of one that was read.
+
+    Raises:
+        InputError: it has another size.
+    """
     h, w = shape[0] // scale, shape[1] // scale
     if low.shape[:2] != (h, w):
         raise InputError(

@@ -98,7 +98,7 @@ def decode(
         xmp_more=filefacts.extended_xmp(image),
         iptc=filefacts.iptc(words),
         texts=filefacts.texts(chunks),
-        comment=filefacts.comment(image),
+        comments=filefacts.comments(image),
         gamma=image.info.get("gamma") if form == "PNG" else None,
         intent=image.info.get("srgb") if form == "PNG" else None,
         chromaticities=image.info.get("chromaticity") if form == "PNG" else None,

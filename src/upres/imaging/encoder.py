@@ -328,7 +328,8 @@ def _parameters(
         "the colour profile": ("icc_profile", about.icc),
         "EXIF": ("exif", avif.room(exif) if exif and kind == "AVIF" else exif),
         "XMP": ("xmp", xmp),
-        "the comment": ("comment", about.comment),
+        # A GIF's; a JPEG's are segments of their own.
+        "the comment": ("comment", b"\n".join(about.comments) if kind == "GIF" else b""),
         # JPEG and BMP hold whole numbers.
         "the resolution": ("dpi", about.dpi and (round(about.dpi[0]), round(about.dpi[1]))),
     }
@@ -337,6 +338,8 @@ def _parameters(
             parameters[key] = value
     if kind == "JPEG":
         extra = [_segment(0xE1, part) for part in about.xmp_more]
+        if holds(about, kind, "the comment"):
+            extra += [_segment(0xFE, comment) for comment in about.comments]
         if about.iptc and holds(about, kind, "IPTC"):
             extra.append(_photoshop_segment(about.iptc))
         parameters["extra"] = b"".join(extra)

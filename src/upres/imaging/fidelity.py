@@ -63,7 +63,7 @@ def compare(source: Picture, written: Picture) -> list[Item]:
         ("gamma", *_both(_gamma, source, written)),
         ("cICP", *_both(lambda p: " ".join(map(str, p.cicp or ())), source, written)),
         ("texts", _wordings(source), _wordings(written), _texts(source), _texts(written)),
-        ("comment", *_both(_comment, source, written)),
+        ("comment", _comments(source), _comments(written), *_both(_said, source, written)[:2]),
         ("frames", *_both(lambda p: str(len(p.frames)) if p.frames else "", source, written)),
         ("duration", *_both(_seconds, source, written)),
         ("timing", *_both(_timing, source, written)),
@@ -184,10 +184,13 @@ def _texts(picture: Picture) -> str:
     return ", ".join(keyword_of(chunk) for chunk in _wordings(picture))
 
 
-def _comment(picture: Picture) -> str:
-    if picture.comment:
-        return comment_text(picture.comment)[:40]
-    return next((text_of(c)[:40] for c in picture.texts if keyword_of(c) == _COMMENT), "")
+def _comments(picture: Picture) -> list[str]:
+    texts = [text_of(chunk) for chunk in picture.texts if keyword_of(chunk) == _COMMENT]
+    return [*map(comment_text, picture.comments), *texts]
+
+
+def _said(picture: Picture) -> str:
+    return "; ".join(_comments(picture))[:40]
 
 
 def _seconds(picture: Picture) -> str:

@@ -328,11 +328,13 @@ def states_resolution(image: Image.Image) -> bool:
         return False
 
 
-def comment(image: Image.Image) -> bytes | None:
-    """Of a JPEG or GIF."""
-    # An encoder of JPEG 2000 signs with one.
-    raw = image.info.get("comment") if image.format in ("JPEG", "MPO", "GIF") else None
-    return raw.encode() if isinstance(raw, str) else raw if isinstance(raw, bytes) and raw else None
+def comments(image: Image.Image) -> tuple[bytes, ...]:
+    """All of a JPEG, or that of a GIF. JPEG 2000 has one too, which encoders sign with."""
+    if image.format in ("JPEG", "MPO"):
+        segments: list[tuple[str, bytes]] = getattr(image, "applist", [])
+        return tuple(body for name, body in segments if name == "COM" and body)
+    raw = image.info.get("comment") if image.format == "GIF" else None
+    return (raw,) if isinstance(raw, bytes) and raw else ()
 
 
 def resolution(raw: Any, *, turned: bool) -> tuple[float, float] | None:

@@ -80,7 +80,7 @@ def has(picture: Picture) -> dict[str, bool]:
         and any(x is not None for x in (picture.gamma, picture.intent, picture.chromaticities)),
         "what the colours mean (cICP)": picture.cicp is not None,
         "texts": bool(picture.texts),
-        "the comment": picture.comment is not None,
+        "the comment": bool(picture.comments),
         "the size of a pixel": picture.calibration is not None,
         "the place (GeoTIFF)": picture.place is not None,
     }
@@ -101,7 +101,7 @@ def holds(about: Picture, kind: str, name: str) -> bool:
             "EXIF": about.exif,
             "XMP": about.xmp,
             "IPTC": about.iptc,
-            "the comment": about.comment,
+            "the comment": max(about.comments, key=len, default=None),
         }
         return len(blocks.get(name) or b"") < _SEGMENT
     if name == "the colour profile" and kind in ("WEBP", "AVIF") and about.channels <= 2:

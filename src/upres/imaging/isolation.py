@@ -5,7 +5,7 @@ import multiprocessing
 import os
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
@@ -13,6 +13,7 @@ from pathlib import Path
 from upres.errors import InputError, ResourceError, UpresError
 from upres.imaging.picture import Picture
 from upres.imaging.reader import read_picture
+from upres.memory import group_memory
 
 TIMEOUT = 300.0
 _MEMORY_SHARE = 0.75
@@ -38,7 +39,7 @@ class Decoder:
     def __exit__(self, *exception: object) -> None:
         self.close()
 
-    def read(self, path: Path, *, max_pixels: int, frames: bool) -> Picture:
+    def read(self, path: Path, *, max_pixels: int | None, frames: bool) -> Picture:
         """See ``read_picture``.
 
         Raises:
@@ -74,10 +75,18 @@ class Decoder:
             self.close()
             context = multiprocessing.get_context("spawn")
             self._pipe, theirs = context.Pipe()
-            self._process = context.Process(target=_serve, args=(theirs,), daemon=True)
-            with _uninterrupted():
-                self._process.start()
-            theirs.close()
+            process = context.Process(target=_serve, args=(theirs,), daemon=True)
+            try:
+                with _uninterrupted():
+                    process.start()
+            except OSError as error:
+                raise ResourceError(
+                    f"no process can be started to decode pictures ({error.strerror})",
+                    "free some memory, or end other programs",
+                ) from error
+            finally:
+                theirs.close()
+            self._process = process
         return self._pipe
 
     def _end(self) -> int | None:
@@ -133,8 +142,12 @@ def _limit_memory() -> None:
         import resource
     except ImportError:  # Windows
         return
-    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    most = int(total * _MEMORY_SHARE)
+    page = os.sysconf("SC_PAGE_SIZE")
+    most = int(page * os.sysconf("SC_PHYS_PAGES") * _MEMORY_SHARE)
+    with suppress(OSError, ValueError):
+        # What counts are addresses, of which programs have more than memory.
+        there = page * int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
+        most = min(most, there + group_memory())
     _, hard = resource.getrlimit(resource.RLIMIT_AS)
     if hard == resource.RLIM_INFINITY or most < hard:
         resource.setrlimit(resource.RLIMIT_AS, (most, hard))

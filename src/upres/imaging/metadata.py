@@ -52,6 +52,7 @@ def updated_exif(exif: bytes | None, width: int, height: int) -> bytes | None:
 
 def comment_text(comment: bytes) -> str:
     """What a JPEG's or GIF's comment says: neither names its alphabet."""
+    comment = comment.rstrip(b"\0")  # as C programs end them
     try:
         return comment.decode()
     except UnicodeDecodeError:

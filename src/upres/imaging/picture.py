@@ -131,7 +131,7 @@ class Picture:
         iptc: IPTC-IIM records, or None.
         xmp_more: a JPEG's segments of XMP beyond its first 64 kB, as they stand in the file.
         texts: PNG's chunks of text, types and contents, as they stand in the file.
-        comment: of a JPEG or GIF, or None.
+        comments: of a JPEG or GIF.
         gamma: PNG's, of the file (about 1/2.2), or None.
         intent: PNG's word that colours are sRGB, with a rendering intent of 0 to 3, or None.
         chromaticities: PNG's x and y of white, red, green and blue, or None.
@@ -161,7 +161,7 @@ class Picture:
     iptc: bytes | None = None
     xmp_more: tuple[bytes, ...] = ()
     texts: tuple[tuple[bytes, bytes], ...] = ()
-    comment: bytes | None = None
+    comments: tuple[bytes, ...] = ()
     gamma: float | None = None
     intent: int | None = None
     chromaticities: tuple[float, ...] | None = None
@@ -251,5 +251,5 @@ class Picture:
         An orientation that was already applied needs no tag.
         """
         return replace(
-            self, exif=None, xmp=None, xmp_more=(), iptc=None, texts=(), comment=None, place=None
+            self, exif=None, xmp=None, xmp_more=(), iptc=None, texts=(), comments=(), place=None
         )

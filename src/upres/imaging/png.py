@@ -96,8 +96,8 @@ def chunks(about: Picture, exif: bytes | None, xmp: bytes | None) -> Iterator[tu
         text = f"\niptc\n{len(about.iptc):8}\n{about.iptc.hex()}\n"
         yield b"zTXt", b"Raw profile type iptc\0\0" + zlib_ng.compress(text.encode())
     yield from about.texts
-    if about.comment:
-        text = comment_text(about.comment)
+    for comment in about.comments:
+        text = comment_text(comment)
         try:
             yield b"tEXt", b"Comment\0" + text.encode("latin-1")
         except UnicodeEncodeError:

@@ -60,7 +60,7 @@ logging.getLogger("PIL").addHandler(logging.NullHandler())
 def read_picture(
     source: Path | bytes,
     *,
-    max_pixels: int = DEFAULT_MAX_PIXELS,
+    max_pixels: int | None = None,
     frames: bool = True,
 ) -> Picture:
     """Read and decode a whole picture.
@@ -68,7 +68,8 @@ def read_picture(
     Args:
         source: a path, or the bytes of a file.
         max_pixels: larger pictures are refused before any memory is taken for them; all frames
-            together count.
+            together count. None means ``DEFAULT_MAX_PIXELS``, and a look at how many there can
+            honestly be in so many bytes.
         frames: whether to read all frames of an animation and pages of a TIFF, or the first.
 
     Raises:
@@ -101,12 +102,12 @@ def read_facts(source: Path | bytes) -> Picture:
             return decode_heic(open_heic(source, name), pixels=False)
         image = _open(data, name)
         if image is None or image.format == "TIFF":
-            return _read_tiff(image, source, name, DEFAULT_MAX_PIXELS, pixels=False)
+            return _read_tiff(image, source, name, None, pixels=False)
         with image:
             return decode(image, name, source, frames_of(image), pixels=False)
 
 
-def read_size(source: Path | bytes, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> tuple[int, int]:
+def read_size(source: Path | bytes, *, max_pixels: int | None = None) -> tuple[int, int]:
     """Width and height after orientation, from the header alone.
 
     Raises:
@@ -138,7 +139,7 @@ def _read_tiff(
     image: Image.Image | None,
     source: Path | bytes,
     name: str,
-    max_pixels: int,
+    max_pixels: int | None,
     *,
     only_first: bool = False,
     pixels: bool = True,
@@ -188,20 +189,23 @@ def _open(data: Path | io.BytesIO, name: str) -> Image.Image | None:
             Image.MAX_IMAGE_PIXELS = limit
 
 
-def _limit(source: Path | bytes, name: str, sizes: list[tuple[int, int]], max_pixels: int) -> None:
+def _limit(
+    source: Path | bytes, name: str, sizes: list[tuple[int, int]], max_pixels: int | None
+) -> None:
     """Raises:
     InputError: pictures of these widths and heights have more pixels than are allowed.
     """
     pixels = sum(width * height for width, height in sizes)
     width, height = max(sizes, key=lambda size: size[0] * size[1])
-    if pixels > max_pixels:
+    limit = DEFAULT_MAX_PIXELS if max_pixels is None else max_pixels
+    if pixels > limit:
         each = f" in one of {len(sizes)} frames" if len(sizes) > 1 else ""
         raise InputError(
-            f"{name} has {width} x {height} pixels{each}, over the limit of {max_pixels:,}",
+            f"{name} has {width} x {height} pixels{each}, over the limit of {limit:,}",
             "raise it with --max-pixels if the file can be trusted",
         )
     size = source.stat().st_size if isinstance(source, Path) else len(source)
-    if max_pixels == DEFAULT_MAX_PIXELS and pixels > max(_HARMLESS, _DENSEST * size):
+    if max_pixels is None and pixels > max(_HARMLESS, _DENSEST * size):
         raise InputError(
             f"{name} claims {width} x {height} pixels in {size:,} bytes, as files do that are made "
             "to fill memory",

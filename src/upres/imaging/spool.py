@@ -1,5 +1,6 @@
 """Rows of a long run, kept on the disk as they are computed: an interrupted run can go on."""
 
+import hashlib
 import json
 import os
 import struct
@@ -16,6 +17,15 @@ from upres.errors import os_errors
 
 _RECORD = struct.Struct("<IIQ")  # rows, CRC-32 and length of what follows
 _LEVEL = 1
+_LONGEST = 240  # bytes of a name: file systems end them at 255
+
+
+def spool_path(target: Path) -> Path:
+    """Where the rows of a result are kept meanwhile."""
+    name = target.name
+    if len(os.fsencode(name)) > _LONGEST:
+        name = hashlib.sha256(os.fsencode(name)).hexdigest()
+    return target.with_name(f".{name}.upres-resume")
 
 
 class Spool:
@@ -44,10 +54,12 @@ class Spool:
         *,
         resume: bool,
     ) -> None:
-        self.path = target.with_name(f".{target.name}.upres-resume")
+        self.path = spool_path(target)
         self.shape, self.dtype, self.rows = (width, channels), dtype, 0
         head = json.dumps({"key": key, "row": [width, channels, dtype.str]}).encode() + b"\n"
         self._begin = len(head)
+        # Blocks of another run on the same target, should there be one at the same time, are none.
+        self._seed = zlib.crc32(head)
         with os_errors(self.path):
             if not (resume and self._kept(head)):
                 self.path.write_bytes(head)
@@ -66,7 +78,7 @@ class Spool:
     def add(self, strip: NDArray[Any]) -> None:
         """Keep another block."""
         data = zlib_ng.compress(np.ascontiguousarray(strip).tobytes(), _LEVEL)
-        self._file.write(_RECORD.pack(len(strip), zlib.crc32(data), len(data)))
+        self._file.write(_RECORD.pack(len(strip), zlib.crc32(data, self._seed), len(data)))
         self._file.write(data)
         self._file.flush()
         self.rows += len(strip)
@@ -98,7 +110,7 @@ class Spool:
         if not 0 < length <= os.fstat(file.fileno()).st_size or rows == 0:
             return None
         data = file.read(length)
-        if len(data) < length or zlib.crc32(data) != crc:
+        if len(data) < length or zlib.crc32(data, self._seed) != crc:
             return None
         try:
             return np.frombuffer(zlib.decompress(data), self.dtype).reshape(rows, *self.shape)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from upres.errors import OutputError, ResourceError, os_errors
+from upres.hashing import machine
 from upres.imaging.formats import FORMATS
 
 
@@ -100,8 +101,8 @@ def replacing(
 @contextmanager
 def _beside(path: Path) -> Iterator[tuple[BinaryIO, Path]]:
     """A new file in the same folder, with the permissions of any new file, removed in the end."""
-    # Who finds it later can tell by the process whether somebody still needs it.
-    part = path.parent / f".upres-{os.getpid()}-{secrets.token_hex(8)}.part"
+    # Who finds it later can tell by process and machine whether somebody still needs it.
+    part = path.parent / f".upres-{os.getpid()}-{machine()}-{secrets.token_hex(8)}.part"
     try:
         with os_errors(path), part.open("x+b") as file:
             yield file, part
@@ -110,11 +111,12 @@ def _beside(path: Path) -> Iterator[tuple[BinaryIO, Path]]:
             part.unlink(missing_ok=True)
 
 
-def check_disk(path: Path, kind: str, nbytes: int) -> str | None:
+def check_disk(path: Path, kind: str, nbytes: int, spool: Path | None = None) -> str | None:
     """Whether there is room for a result; a note where it may become too little.
 
     Args:
         nbytes: of all its pixels.
+        spool: where its rows are kept too until it is done; some may be there.
 
     Raises:
         ResourceError: it cannot fit however well it is compressed.
@@ -125,10 +127,15 @@ def check_disk(path: Path, kind: str, nbytes: int) -> str | None:
         free = shutil.disk_usage(path.parent).free
     except OSError:
         return None  # a folder that is still to come
+    if spool is not None:
+        nbytes *= 2
+        with suppress(OSError):
+            free += spool.stat().st_size
     least = nbytes * _SMALLEST.get(kind, 1.0)
     if free < least:
+        rows = "" if spool is None else " with the rows that are kept for --resume"
         raise ResourceError(
-            f"{path} takes at least {least / 1e9:.1f} GB, {free / 1e9:.1f} GB are free there",
+            f"{path} takes at least {least / 1e9:.1f} GB{rows}, {free / 1e9:.1f} GB are free there",
             "free some, or write elsewhere",
         )
     if kind not in FORMATS or FORMATS[kind].lossy or free > nbytes:

@@ -1,16 +1,17 @@
 """Device, number format and memory, each with the reason why it was chosen."""
 
-import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Literal
 
 import torch
 
 from upres.errors import UsageError
+from upres.memory import free_main_memory
 
 DeviceName = Literal["auto", "cpu", "cuda", "mps"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
@@ -93,12 +94,30 @@ def _device(name: DeviceName) -> tuple[torch.device, str]:
             f"device {name} is not available here",
             "'upres doctor' says what is; --device auto picks the best",
         )
+    if name in there and (why := refuses(name)):
+        raise UsageError(
+            f"device {name} does not work here ({why})", "--device auto takes what does"
+        )
     if name != "auto":
         return _numbered(name), f"{name} as asked"
+    reason = "no accelerator"
     for kind, available in there.items():
         if available:
-            return _numbered(kind), f"{kind} is available"
-    return torch.device("cpu"), "no accelerator"
+            if not (why := refuses(kind)):
+                return _numbered(kind), f"{kind} is available"
+            reason = f"{kind} does not work here ({why})"
+    return torch.device("cpu"), reason
+
+
+@cache
+def refuses(kind: str) -> str:
+    """Why an accelerator that says it is there does not compute; "" if it does. A GPU may be older
+    than those that torch was built for, or belong to another process alone."""
+    try:
+        (torch.ones(1, device=kind) + 1).item()
+    except (RuntimeError, AssertionError) as error:
+        return str(error).strip().partition("\n")[0] or type(error).__name__
+    return ""
 
 
 def _numbered(kind: str) -> torch.device:
@@ -133,69 +152,22 @@ def all_of_float32(device: torch.device) -> Iterator[None]:
                 convolutions.fp32_precision = _before
 
 
+@contextmanager
+def on_cpu() -> Iterator[None]:
+    """New tensors are the CPU's, whatever the caller made the default."""
+    if torch.get_default_device().type == "cpu":
+        yield
+    else:
+        with torch.device("cpu"):
+            yield
+
+
 def free_memory(device: torch.device) -> int:
     """Bytes that could be allocated now.
 
-    On the CPU, the least of what Linux calls available and what the control group has left; Linux
-    kills a process rather than refuse memory, so callers stay well below.
+    Linux kills a process rather than refuse memory, so callers stay well below.
     """
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-    return min(_system_memory(), _group_memory())
-
-
-def _system_memory() -> int:
-    try:
-        for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
-    except (OSError, ValueError):
-        pass
-    if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
-    return 4 * 2**30  # nothing says: a size that every machine with torch has
-
-
-_UNLIMITED = 2**62
-
-
-def _group_memory(root: Path = Path("/")) -> int:
-    """What is left below the limits of the process's control groups, version 2 or 1.
-
-    Files that were read or written lately count as used there, but make way for the asking.
-    """
-    second = [
-        _left(group, "memory.max", "memory.current", "")
-        for group in _groups(root, "sys/fs/cgroup", "0::")
-    ]
-    first = [
-        _left(group, "memory.limit_in_bytes", "memory.usage_in_bytes", "total_")
-        for group in _groups(root, "sys/fs/cgroup/memory", ":memory:")
-    ]
-    return min(*second, *first)
-
-
-def _left(group: Path, limit: str, used: str, prefix: str) -> int:
-    """Bytes below one group's limit; very many where it has none."""
-    try:
-        top = (group / limit).read_text(encoding="ascii").strip()
-        now = int((group / used).read_text(encoding="ascii"))
-        lines = (group / "memory.stat").read_text(encoding="ascii").splitlines()
-        cached = {f"{prefix}active_file", f"{prefix}inactive_file"}
-        files = sum(int(line.split()[1]) for line in lines if line.split()[0] in cached)
-        return _UNLIMITED if top == "max" else max(0, int(top) - max(0, now - files))
-    except (OSError, ValueError, IndexError):
-        return _UNLIMITED
-
-
-def _groups(root: Path, mount: str, own: str) -> list[Path]:
-    """The process's group and all that it lies in."""
-    base = root / mount
-    try:
-        lines = (root / "proc/self/cgroup").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        lines = []
-    name = next((line.partition(own)[2] for line in lines if own in line), "/")
-    group = base / name.strip("/")
-    return [group, *(p for p in group.parents if p.is_relative_to(base))]
+    return free_main_memory()

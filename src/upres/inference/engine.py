@@ -13,7 +13,7 @@ from torch import Tensor
 
 from upres.errors import ResourceError
 from upres.imaging.color import LUMA
-from upres.inference.device import Target
+from upres.inference.device import Target, on_cpu
 from upres.inference.executor import Executor, OnShare, PlainExecutor, whole
 from upres.inference.planning import SMALLEST_CORE, plan_tiles, tile_budget
 from upres.inference.rows import Pixels, Rows
@@ -27,7 +27,7 @@ def executor_for(
     network: Network, scale: int, target: Target, max_memory: int | None = None
 ) -> Executor:
     """The fastest exact way to run a network on a device."""
-    with torch.autocast(target.device.type, enabled=False):
+    with torch.autocast(target.device.type, enabled=False), on_cpu():
         if target.device.type == "cpu" and isinstance(network, ChainNetwork):
             budget, _ = tile_budget(target, max_memory)
             return StreamedExecutor(network, scale, target.dtype, budget=budget)
@@ -35,9 +35,10 @@ def executor_for(
 
 
 @contextmanager
-def _own_modes(device: torch.device) -> Iterator[None]:
-    """What the caller may have switched on is not ours: gradients, other number formats."""
-    with torch.inference_mode(), torch.autocast(device.type, enabled=False):
+def own_modes(device: torch.device) -> Iterator[None]:
+    """What the caller may have switched on is not ours: gradients, other number formats and
+    devices."""
+    with torch.inference_mode(), torch.autocast(device.type, enabled=False), on_cpu():
         yield
 
 
@@ -108,14 +109,7 @@ class ModelStage:
         Args:
             start: a row of the first block.
         """
-        told, runs = self.on_share, 8 if self.ensemble else 1
-        self.executor.on_share = None if told is None else lambda share: told(share / runs)
-        try:
-            yield from self._bands(self.start_of(start) // self.scale)
-        finally:
-            self.executor.on_share = None  # executors outlive pictures
-
-    def _bands(self, start: int) -> Iterator[Pixels]:
+        start = self.start_of(start) // self.scale
         for top, bottom in self.plan.grid.rows:
             if top < start:
                 continue
@@ -152,7 +146,7 @@ class ModelStage:
         if self.largest is not None and pixels[..., 0].size >= self.largest:
             return lambda: self._halves(pixels, cut, executor)
         try:
-            with _own_modes(self.target.device):
+            with own_modes(self.target.device):
                 return self._compute(pixels, cut, executor)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
@@ -216,7 +210,12 @@ class ModelStage:
         x = self._to_device(pixels)
         gray = x.shape[1] == 1
         x = x.expand(-1, 3, -1, -1) if gray else x
-        blocks = [_ensemble(executor, x, cut)] if self.ensemble else executor.rows(x, cut)
+        # What is computed again was told of before.
+        told = self.on_share if executor is self.executor else None
+        if self.ensemble:
+            blocks = iter([_ensemble(executor, x, cut, told)])
+        else:
+            blocks = executor.rows(x, cut, told)
         # Made by a kernel: a copy from the host would wait for the batch before.
         finite, rounded = torch.ones((), dtype=torch.bool, device=x.device), []
         for block in blocks:
@@ -291,19 +290,20 @@ def _shape(tile: Tile) -> tuple[int, int, Cut]:
     return bottom - top, right - left, tile.cut
 
 
-def _ensemble(executor: Executor, x: Tensor, cut: Cut) -> Tensor:
+def _ensemble(executor: Executor, x: Tensor, cut: Cut, on_share: OnShare | None) -> Tensor:
     """Mean over the flips and rotations of the input, each undone on the output."""
     total: Tensor | None = None
+    eighth: OnShare | None = None if on_share is None else lambda share: on_share(share / 8)
     for transposed in (False, True):
         for dims in ((), (2,), (3,), (2, 3)):
             top, bottom = (cut.bottom, cut.top) if 2 in dims else (cut.top, cut.bottom)
             left, right = (cut.right, cut.left) if 3 in dims else (cut.left, cut.right)
             turned = x.flip(dims)
             if transposed:
-                y = whole(executor, turned.transpose(2, 3), Cut(left, top, right, bottom))
+                y = whole(executor, turned.transpose(2, 3), Cut(left, top, right, bottom), eighth)
                 y = y.transpose(2, 3)
             else:
-                y = whole(executor, turned, Cut(top, left, bottom, right))
+                y = whole(executor, turned, Cut(top, left, bottom, right), eighth)
             y = y.flip(dims)
             total = y if total is None else total.add_(y)
     assert total is not None

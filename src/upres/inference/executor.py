@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from typing import Protocol
 
 import torch
@@ -16,20 +17,15 @@ OnShare = Callable[[float], None]
 
 
 class Executor(Protocol):
-    """A network, made ready for one scale, device and dtype.
+    """A network, made ready for one scale, device and dtype; for several threads at once."""
 
-    Attributes:
-        on_share: told of progress, if set.
-    """
-
-    on_share: OnShare | None
-
-    def rows(self, x: Tensor, cut: Cut) -> Iterator[Tensor]:
+    def rows(self, x: Tensor, cut: Cut, on_share: OnShare | None = None) -> Iterator[Tensor]:
         """Run a batch of equal tiles.
 
         Args:
             x: N x 3 x h x w float32 in 0..1 on the executor's device, halo included.
             cut: the halo, in pixels of ``x``; zero sides are the picture's own border.
+            on_share: told of progress.
 
         Yields:
             N x 3 x rows x scale*(w - left - right) float32, unclamped: blocks from the top down,
@@ -50,9 +46,9 @@ class Executor(Protocol):
         ...
 
 
-def whole(executor: Executor, x: Tensor, cut: Cut) -> Tensor:
+def whole(executor: Executor, x: Tensor, cut: Cut, on_share: OnShare | None = None) -> Tensor:
     """All that ``rows`` yields, as one tensor."""
-    blocks = list(executor.rows(x, cut))
+    blocks = list(executor.rows(x, cut, on_share))
     return blocks[0] if len(blocks) == 1 else torch.cat(blocks, 2)
 
 
@@ -77,7 +73,6 @@ class PlainExecutor:
         self.scale, self.dtype = scale, dtype
         self.reach = network.reconstruct_halo(scale)
         self.values = network.peak_values(scale)
-        self.on_share: OnShare | None = None
 
     def bytes_per_pixel(self) -> float:
         """From the network's own count of numbers alive at the peak."""
@@ -98,20 +93,20 @@ class PlainExecutor:
             )
         return float(counter.get_total_flops()) / side**2
 
-    def rows(self, x: Tensor, cut: Cut) -> Iterator[Tensor]:
+    def rows(self, x: Tensor, cut: Cut, on_share: OnShare | None = None) -> Iterator[Tensor]:
         """See ``Executor``; all in one block."""
         x = x.contiguous(memory_format=torch.channels_last)
         inner = Cut(*(max(0, side - self.reach) for side in vars(cut).values()))
         rest = Cut(*(min(side, self.reach) for side in vars(cut).values()))
-        with all_of_float32(x.device):
+        with all_of_float32(x.device) if self.dtype == torch.float32 else nullcontext():
             features = crop(self.network.features(x, self.scale), inner)
             if x.device.type == "mps":
                 # torch's convolutions there took a part of a channels-last tensor for all of it
                 # (pytorch issue 180984).
                 features = features.contiguous(memory_format=torch.channels_last)
             picture = self.network.reconstruct(features, self.scale)
-        if self.on_share is not None:
-            self.on_share(float(len(x)))
+        if on_share is not None:
+            on_share(float(len(x)))
         yield crop(picture.float(), rest, self.scale)
 
 

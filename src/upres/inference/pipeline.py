@@ -15,13 +15,14 @@ from upres.imaging.picture import Extra, collect, extras_of
 from upres.imaging.resize import Kernel
 from upres.imaging.streaming import StreamedPixels
 from upres.inference.device import Target, free_memory
-from upres.inference.engine import ModelStage, executor_for
+from upres.inference.engine import ModelStage, executor_for, is_out_of_memory, own_modes
 from upres.inference.executor import Executor, whole
 from upres.inference.ranges import Range, RestoredStage, filled
 from upres.inference.rows import (
     ArrayRows,
     Channels,
     NarrowedStage,
+    OpaqueColours,
     Pixels,
     ResizeStage,
     Rows,
@@ -36,7 +37,7 @@ from upres.networks import Network
 # such pictures are run with their own border repeated so far.
 _TINY = 16
 _BORDER = 8
-_PROBE = 256  # side of the tile that time is estimated from
+_LEAST_PROBE, _PROBE = 32, 256  # sides of the tiles that time is estimated from
 _CUDA_PROBE = 1024
 
 # A network draws sharper edges of transparency, and may ring along them; a bicubic cannot.
@@ -68,6 +69,7 @@ class Steps:
     wrap: bool = False
     max_memory: int | None = None
     _executors: dict[int, Executor] = field(default_factory=dict, init=False, repr=False)
+    _paces: dict[tuple[int, int], float] = field(default_factory=dict, init=False, repr=False)
 
     def executor(self, index: int) -> Executor:
         """The executor of one of the networks, made ready once for all pictures."""
@@ -75,6 +77,30 @@ class Steps:
             network, scale = self.networks[index]
             self._executors[index] = executor_for(network, scale, self.target, self.max_memory)
         return self._executors[index]
+
+    def pace(self, index: int, side: int) -> float:
+        """Seconds that one of the networks takes for a pixel of a tile so large, measured once for
+        all pictures.
+
+        Raises:
+            RuntimeError, MemoryError: not even the smallest tile fits into memory.
+        """
+        if (index, side) not in self._paces:
+            try:
+                self._paces[index, side] = self._measured(self.executor(index), side)
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error) or side <= _LEAST_PROBE:
+                    raise
+                return self.pace(index, side // 2)
+        return self._paces[index, side]
+
+    def _measured(self, executor: Executor, side: int) -> float:
+        x = torch.rand(1, 3, side, side, device=self.target.device)
+        with own_modes(self.target.device):
+            whole(executor, x, Cut()).sum().item()  # makes kernels ready
+            begun = time.perf_counter()
+            whole(executor, x, Cut()).sum().item()
+        return (time.perf_counter() - begun) / side**2
 
 
 @dataclass
@@ -136,7 +162,7 @@ class Pipeline:
         bounds = self._opacity(index)
         if bounds is None:
             return StageRows(self._stage(part, kernel=kernel))
-        stage = self._stage(filled(part, None, bounds), kernel=kernel)
+        stage = self._stage(part, None, bounds, kernel=kernel)
         return StageRows(RestoredStage(stage, self._part(index, index + 1), bounds))
 
     def _opacity(self, index: int) -> Range | None:
@@ -163,8 +189,7 @@ class Pipeline:
         if bounds is None and alpha is None:
             return self._stage(source)
         hides = None if alpha is None else self._part(alpha, alpha + 1)
-        within = bounds or Range(self.source.dtype)
-        stage = self._stage(filled(source, hides, within), floats=within.mapped)
+        stage = self._stage(source, hides, bounds or Range(self.source.dtype))
         return RestoredStage(stage, self._part(first, end), bounds) if bounds else stage
 
     def _bounds(self, first: int, end: int, alpha: int | None) -> Range | None:
@@ -202,15 +227,24 @@ class Pipeline:
         for block in blocks:
             yield block[..., first:end], None if alpha is None else block[..., alpha : alpha + 1]
 
-    def _stage(self, source: Rows, *, kernel: bool = False, floats: bool = False) -> Stage:
+    def _stage(
+        self,
+        source: Rows,
+        hides: Rows | None = None,
+        within: Range | None = None,
+        *,
+        kernel: bool = False,
+    ) -> Stage:
         """All steps over a source.
 
         Args:
+            hides, within: what holes are filled by, where there may be some; see ``filled``.
             kernel: bicubic alone.
-            floats: the source's numbers are floats, whatever those of the picture are.
         """
-        levels = None if floats else _levels(self.source)
+        # Whole numbers become floats where they are mapped.
+        levels = None if within is not None and within.mapped else _levels(self.source)
         if not self.steps.wrap:
+            source = source if within is None else filled(source, hides, within)
             return self._steps(source, self.size, levels, kernel=kernel)
         factor, rest = divmod(self.size[0], source.height)
         if rest or self.size[1] != factor * source.width:
@@ -223,8 +257,11 @@ class Pipeline:
         halo, scale = 8.0, 1
         for network, one in self.steps.networks:
             halo, scale = halo + network.halo(one) / scale, scale * one
-        by = math.ceil(halo)
-        wide = Widened(source, by, "wrap")
+        # What fills a hole may come from the other side, too.
+        by = math.ceil(halo) + (OpaqueColours.REACH if within is not None else 0)
+        wide: Rows = Widened(source, by, "wrap")
+        if within is not None:
+            wide = filled(wide, None if hides is None else Widened(hides, by, "wrap"), within)
         size = (wide.height * factor, wide.width * factor)
         return NarrowedStage(self._steps(wide, size, levels, kernel=kernel), by * factor)
 
@@ -282,20 +319,14 @@ class Pipeline:
         """Seconds that it will take, from a small tile through each network and a few rows through
         each resize. Reading and writing are beside them."""
         total = sum(stage.estimate() for stage in self.resizes)
-        for model in self.models:
-            grid, device = model.plan.grid, model.target.device
-            side = _PROBE
-            if device.type == "cuda":
-                # There a small tile takes as long as starting its kernels does.
-                side = max(_PROBE, min(_CUDA_PROBE, grid.core + 2 * grid.halo))
-            x = torch.rand(1, 3, side, side, device=device)
-            with torch.inference_mode():
-                whole(model.executor, x, Cut()).sum().item()  # makes kernels ready
-                begun = time.perf_counter()
-                whole(model.executor, x, Cut()).sum().item()
-                lasted = time.perf_counter() - begun
+        for i, model in enumerate(self.models):
+            grid = model.plan.grid
+            # On a GPU a small tile takes as long as starting its kernels does.
+            most = _CUDA_PROBE if model.target.device.type == "cuda" else _PROBE
+            tile = min(max(grid.height, grid.width), grid.core + 2 * grid.halo)
+            side = min(most, max(_LEAST_PROBE, 1 << (tile - 1).bit_length()))
             pixels = grid.overhead * grid.height * grid.width * (8 if model.ensemble else 1)
-            total += lasted * pixels / side**2
+            total += pixels * self.steps.pace(i % len(self.steps.networks), side)
         return total
 
     @property
@@ -355,11 +386,15 @@ class Pipeline:
         shape = (*self.size, self.source.shape[2])
         # Systems hand out memory that they do not have and then kill; so count first.
         needed, free = prod(shape) * self.source.dtype.itemsize, free_memory(torch.device("cpu"))
-        if needed > free:
+        tiles = self.memory if self.steps.target.device.type == "cpu" else 0
+        if needed + tiles > free:
+            what, next_step = "result", "enlarge it in parts, or with the command, which streams it"
+            if needed <= free:
+                needed, what, next_step = tiles, "tile", "let tiles be chosen, or give smaller ones"
             raise ResourceError(
-                f"the result needs {needed / 2**30:.1f} GiB of memory, "
+                f"the {what} needs {needed / 2**30:.1f} GiB of memory, "
                 f"{free / 2**30:.1f} GiB are free",
-                "enlarge it in parts, or with the command, which need not hold it",
+                next_step,
             )
         return collect(self.strips(progress, on_note), shape, self.source.dtype)
 

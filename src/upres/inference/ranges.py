@@ -15,6 +15,7 @@ _ABSURD = 1e38
 # So many times beyond the middle of all sizes, a number means that nothing is known, as 1e20 does
 # in climate models and 9.97e36 in netCDF: float32 could not hold the others beside it.
 _BEYOND = 1e12
+_HUGE = 1e15  # and is large itself: of a soft mask most values are next to nothing
 _SAMPLE = 10**6
 # A network is off by a thousandth or two of its range, whatever the numbers in it are. Of a picture
 # that takes less than this part of its type's range, it is given the picture's own.
@@ -78,7 +79,8 @@ class Range:
         sizes = np.abs(colours[self.known(colours)])
         some = sizes[:: max(1, sizes.size // _SAMPLE)]
         middle = float(np.median(some[some > 0])) if some.any() else math.inf
-        return _BEYOND * middle if sizes.max(initial=0) >= _BEYOND * middle else _ABSURD
+        absurd = max(_BEYOND * middle, _HUGE)
+        return absurd if float(sizes.max(initial=0)) >= absurd else _ABSURD
 
     @property
     def floats(self) -> bool:

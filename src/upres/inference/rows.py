@@ -190,6 +190,7 @@ class OpaqueColours:
     """
 
     _RADII = (1, 2, 4, 8, 16)
+    REACH = sum(_RADII)
     _COLUMNS = 1024
 
     def __init__(self, source: Rows) -> None:
@@ -198,7 +199,7 @@ class OpaqueColours:
 
     def read(self, top: int, bottom: int) -> Pixels:
         """See ``Rows``."""
-        halo = sum(self._RADII)
+        halo = self.REACH
         start, stop = max(0, top - halo), min(self.height, bottom + halo)
         rows = self.source.read(start, stop)
         inner = slice(top - start, bottom - start)

@@ -99,7 +99,6 @@ class StreamedExecutor:
         self.body_out = FusedConv(chain.body_out, dtype)
         self.rebuild = FusedConv(fold(chain.upsampler, chain.tail, scale), dtype)
         self.plain = PlainExecutor(network, scale, torch.device("cpu"), dtype)
-        self.on_share: OnShare | None = None
         # Each block holds back `reach` rows in the first turn, and moves its window up by as much
         # in every turn.
         reach = sum(b.reach for b in (*self.pre, *self.body))
@@ -129,17 +128,14 @@ class StreamedExecutor:
         kept = sum(2 * b.reach for b in (*self.pre, *self.body))
         return (2 * (turn + self.front) + kept + 4 * turn) * self.row_bytes(width)
 
-    def rows(self, x: Tensor, cut: Cut) -> Iterator[Tensor]:
+    def rows(self, x: Tensor, cut: Cut, on_share: OnShare | None = None) -> Iterator[Tensor]:
         """See ``Executor``; a block for each turn."""
         if len(x) > 1:
-            yield torch.cat([whole(self, picture, cut) for picture in torch.split(x, 1)])
+            yield torch.cat([whole(self, picture, cut, on_share) for picture in torch.split(x, 1)])
         elif min(x.shape[2:]) < 2 * _EDGE:
-            # A block of one turn, like any other.
-            yield whole(self.plain, x, cut)
-            if self.on_share is not None:
-                self.on_share(1.0)
+            yield whole(self.plain, x, cut, on_share)
         else:
-            yield from _Flow(self, x, cut).run()
+            yield from _Flow(self, x, cut).run(on_share)
 
 
 class _Flow:
@@ -169,13 +165,13 @@ class _Flow:
         shape = (1, rows, self.width, self.e.channels)
         return torch.empty(shape, dtype=self.e.dtype).permute(0, 3, 1, 2)
 
-    def run(self) -> Iterator[Tensor]:
+    def run(self, on_share: OnShare | None) -> Iterator[Tensor]:
         start = 0
         while start < self.height:
             stop = min(self.height, start + self.rows + (self.lead if start == 0 else 0))
             block = self._without_halo(self._turn(start, stop))
-            if self.e.on_share is not None:
-                self.e.on_share((stop - start) / self.height)
+            if on_share is not None:
+                on_share((stop - start) / self.height)
             if block.shape[2]:
                 yield block
             start = stop

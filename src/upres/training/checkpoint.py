@@ -1,8 +1,8 @@
 """last.pt: everything a run needs to go on, written beside its place and renamed."""
 
 import os
-import pickle
 import secrets
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -59,8 +59,13 @@ def load_checkpoint(folder: Path) -> dict[str, Any]:
     if not path.is_file():
         raise WeightsError(f"{folder} holds no {NAME}", "train without --resume to begin there")
     try:
+        with zipfile.ZipFile(path) as parts:  # torch does not look at their checksums
+            damaged = parts.testzip()
+        if damaged is not None:
+            raise ValueError(f"its part {damaged}")
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
+    except Exception as error:
+        # Damaged files raise whatever torch stumbles over: IndexError, AttributeError, ...
         first = str(error).partition("\n")[0]
         raise WeightsError(
             f"{path} is damaged ({first})", "begin again in another folder"

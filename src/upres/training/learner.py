@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from upres.errors import UsageError
 from upres.inference.device import all_of_float32, cpu_has_bfloat16
 from upres.networks import Network
 from upres.training.muon import Muon
@@ -38,14 +39,21 @@ LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 
 
 def training_dtype(precision: str, device: torch.device) -> torch.dtype:
-    """The type of the network's arithmetic; weights, loss and optimiser are always float32."""
+    """The type of the network's arithmetic; weights, loss and optimiser are always float32.
+
+    Raises:
+        UsageError: bf16 is asked for, and the device does not multiply it natively.
+    """
     if precision == "fp32":
         return torch.float32
     if device.type == "cuda":
         native = torch.cuda.is_bf16_supported(including_emulation=False)
     else:
         native = cpu_has_bfloat16()
-    return torch.bfloat16 if precision == "bf16" or native else torch.float32
+    if precision == "bf16" and not native:
+        # torch would do it, many times slower than float32.
+        raise UsageError("bf16 is not computed natively here", "use --set precision=auto")
+    return torch.bfloat16 if native else torch.float32
 
 
 class Learner:
@@ -179,6 +187,8 @@ def _optimisers(
     # Muon is for matrices between hidden layers; colours and biases stay Adam's.
     hidden = [p for p in everything if p.ndim == 4 and min(p.shape[:2]) > 3]
     others = [p for p in everything if all(p is not h for h in hidden)]
+    if not hidden:
+        return [_adam(settings, everything, rate)]
     momentum = settings.momentum
     return [
         Muon(hidden, rate, momentum=momentum, weight_decay=settings.weight_decay),

@@ -10,7 +10,7 @@ from upres.data.folders import PictureFolder
 from upres.errors import OutputError, UsageError
 from upres.networks import ARCHITECTURES
 from upres.training.checkpoint import NAME as CHECKPOINT
-from upres.training.recipe import Recipe, load_recipe
+from upres.training.recipe import Recipe, load_recipe, scale_tables
 from upres.training.record import BOARD, CURVE, METRICS, PICTURES
 
 if TYPE_CHECKING:
@@ -94,6 +94,11 @@ def plans(order: Order) -> list[Plan]:
             f"known are {', '.join(sorted(ARCHITECTURES))}",
         )
     if architecture.shares_scales:
+        if tables := scale_tables(order.recipe):
+            raise UsageError(
+                f"recipe {first.name}: [{tables[0]}] means nothing where scales share a network",
+                "leave it out",
+            )
         return [Plan(scales, first, order.folder)]
     several = len(scales) > 1
     return [
@@ -119,6 +124,11 @@ def check_folder(folder: Path, order: Order) -> None:
         raise OutputError(f"{above} is a file", "give a folder with --output")
     if not os.access(above, os.W_OK):
         raise OutputError(f"{above} cannot be written", "give another --output")
+    if order.resume and (folder / RESULT).exists() and not (folder / CHECKPOINT).exists():
+        raise OutputError(
+            f"{folder} holds weights but no {CHECKPOINT} to go on from",
+            f"begin there with --init {folder / RESULT} and another --output",
+        )
     if order.resume or not folder.is_dir():
         return
     if not order.overwrite and any((folder / name).exists() for name in _FILES):
@@ -144,6 +154,8 @@ def make_way(folder: Path, order: Order) -> "filelock.FileLock":
         lock = filelock.FileLock(folder / _LOCK)
         lock.acquire(blocking=False)
         check_folder(folder, order)
+        for part in folder.glob(".upres-*.part"):  # whoever was killed could not remove its own
+            part.unlink()
         # Pictures of people's own may have such names where no run has been.
         left = _LEFT if (folder / METRICS).is_file() else ()
         for pattern in (*_FILES, *left) if order.overwrite else ():

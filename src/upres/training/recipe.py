@@ -144,6 +144,31 @@ def load_recipe(
     Raises:
         UsageError: there is no such recipe, or it holds something unknown or impossible.
     """
+    raw, special = _read(name)
+    for key, value in special.items():  # whether it is its turn or not
+        build_recipe(_laid_over(raw, value), f"recipe {name}, [{key}]")
+    if scale is not None:
+        raw = _laid_over(raw, special[f"x{scale}"])
+    for key, value in (changes or {}).items():
+        *above, last = key.split(".")
+        table: dict[str, Any] = {last: value}
+        for part in reversed(above):
+            table = {part: table}
+        raw = _laid_over(raw, table)
+    return build_recipe(raw, f"recipe {name}")
+
+
+def scale_tables(name: str) -> tuple[str, ...]:
+    """Which of [x2], [x3], [x4] a recipe has.
+
+    Raises:
+        UsageError: as ``load_recipe``.
+    """
+    return tuple(key for key, table in _read(name)[1].items() if table)
+
+
+def _read(name: str) -> tuple[dict[str, Any], dict[str, Mapping[str, Any]]]:
+    """A recipe's tables, and those of its scales."""
     if name.endswith(".toml"):
         path = Path(name)
         try:
@@ -165,16 +190,8 @@ def load_recipe(
     for key, value in special.items():
         if not isinstance(value, Mapping):
             raise UsageError(f"recipe {name}: {key} must be a table, not {value!r}")
-    if scale is not None:
-        raw = _laid_over(raw, special[f"x{scale}"])
-    for key, value in (changes or {}).items():
-        *above, last = key.split(".")
-        table: dict[str, Any] = {last: value}
-        for part in reversed(above):
-            table = {part: table}
-        raw = _laid_over(raw, table)
     raw.setdefault("name", Path(name).stem)
-    return build_recipe(raw, f"recipe {name}")
+    return raw, special
 
 
 def build_recipe(raw: Mapping[str, Any], where: str = "recipe") -> Recipe:

@@ -75,6 +75,10 @@ class Record:
             self._forget_after(facts["step"])
             self.view.note(f"goes on from step {facts['step']}; it began from {facts['start']}")
         self._write(name, facts)
+        if name == "unsaved":
+            self.view.note(f"{facts['why']}; training goes on, and saving is tried again")
+        if name == "pause":
+            self.view.note(f"stopped for {facts['seconds']:.0f} s, which do not count")
         if name == "other_pictures":
             self.view.note("the pictures are not those that the run was begun with")
         if name == "setback":

@@ -1,7 +1,8 @@
 """``upres train`` from its options to its results: data, models, one run for each scale."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -11,8 +12,9 @@ import torch
 from upres.data.gather import Pictures, gather
 from upres.data.patches import Sampler
 from upres.data.prepare import prepare
-from upres.data.prepared import Prepared
-from upres.errors import ResourceError, UsageError
+from upres.data.prepared import Entry, Prepared
+from upres.errors import ResourceError, UpresError, UsageError
+from upres.inference.device import refuses
 from upres.inference.engine import is_out_of_memory
 from upres.model import Model
 from upres.training.checkpoint import NAME as CHECKPOINT
@@ -73,14 +75,21 @@ def run_order(order: Order, view: TrainingView, stop: Stopping) -> list[Result]:
         kind = "cuda" if torch.cuda.is_available() else "cpu"
     if kind == "cuda" and not torch.cuda.is_available():
         raise UsageError("device cuda is not available here", "'upres doctor' says what is")
+    if kind == "cuda" and (why := refuses(kind)):
+        raise UsageError(f"device cuda does not work here ({why})", "give --device cpu")
     processes = join(kind)
+    if not processes.first:
+        view = _Nobody()
     try:
         device = torch.device(kind, processes.local_rank) if kind == "cuda" else torch.device(kind)
         results = _runs(order, view, stop, processes, device)
         return results if processes.first else []
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
-            raise
+            if processes.first or not any(w in str(error) for w in ("gloo", "NCCL", "onnection")):
+                raise
+            why = str(error).partition("\n")[0]
+            raise ResourceError(f"the first process is gone ({why})", "see what it said") from error
         where = "the GPU" if kind == "cuda" else "this machine"
         raise ResourceError(
             f"training takes more memory than {where} has",
@@ -105,6 +114,8 @@ def _runs(
     around = _Around(order, pictures, view, stop, processes, device)
     results: list[Result] = []
     for plan in wanted:
+        if results and stop():  # while the last one was measured
+            break
         # What a run that goes on began with may be gone by now, and is in its checkpoint.
         resume = order.resume and (plan.folder / CHECKPOINT).is_file()
         if resume and order.init is not None and processes.first:
@@ -147,6 +158,11 @@ def _one(around: _Around, plan: Plan, model: Model, origin: str, *, resume: bool
         turned=data.turned,
         seed=order.seed,
     )
+    if (small := len(_contents(prepared.entries) - _contents(sampler.used))) > 0:
+        around.view.note(
+            f"{small} pictures are left out: they are smaller than a patch of "
+            f"{data.patch * min(plan.scales)} pixels"
+        )
     store = PatchStore(
         prepared,
         scales=plan.scales,
@@ -177,7 +193,7 @@ def _one(around: _Around, plan: Plan, model: Model, origin: str, *, resume: bool
     # From here on nothing is asked for any more: an old run may go.
     lock = make_way(plan.folder, order) if first else None
     record = Record(plan.folder, pairs, around.view) if first else None
-    story = _story(around, plan, prepared)
+    story = _story(around, plan, prepared, sampler.used)
     run = Run(
         recipe=recipe,
         model=model,
@@ -204,7 +220,12 @@ def _one(around: _Around, plan: Plan, model: Model, origin: str, *, resume: bool
             outcome = train(run)
             if not outcome.finished:
                 around.view.note("stopping: measuring what there is")
-            quality = _finish(outcome, record, story, plan.folder) if record is not None else ()
+            with nullcontext() if outcome.unsaved is None else suppress(UpresError):
+                quality = _finish(outcome, record, story, plan.folder) if record else ()
+                if outcome.unsaved is not None:
+                    around.view.note(f"the weights are in {plan.folder / RESULT}")
+            if outcome.unsaved is not None:
+                raise outcome.unsaved
     finally:
         if record is not None:
             record.close()
@@ -234,9 +255,24 @@ def _prepared(around: _Around, plan: Plan, versions: int) -> Prepared:
     return prepared
 
 
-def _story(around: _Around, plan: Plan, prepared: Prepared) -> dict[str, Any]:
-    """What the result will tell of its making, as far as it is known before."""
-    order, entries = around.order, prepared.entries
+def _contents(entries: Sequence[Entry]) -> set[str]:
+    """Their pictures, by hash: one may be there at several sizes."""
+    return {entry.sha256 for entry in entries}
+
+
+def _story(
+    around: _Around, plan: Plan, prepared: Prepared, entries: Sequence[Entry]
+) -> dict[str, Any]:
+    """What the result will tell of its making, as far as it is known before.
+
+    Args:
+        entries: that patches are cut from.
+    """
+    order = around.order
+    largest: dict[str, int] = {}
+    for entry in entries:
+        largest[entry.sha256] = max(entry.pixels, largest.get(entry.sha256, 0))
+    low = {f"x{scale}": prepared.given(scale) for scale in plan.scales if prepared.given(scale)}
     return {
         "version": __version__,
         "recipe": plan.recipe.to_mapping(),
@@ -244,9 +280,10 @@ def _story(around: _Around, plan: Plan, prepared: Prepared) -> dict[str, Any]:
         "seed": order.seed,
         "data": {
             "names": sorted({name for name, _ in order.data}),
-            "pictures": len({entry.sha256 for entry in entries}),
-            "megapixels": round(sum(e.pixels for e in entries if e.size == 1) / 1e6, 1),
+            "pictures": len(largest),
+            "megapixels": round(sum(largest.values()) / 1e6, 1),
             "sha256": around.pictures.fingerprint,
+            **({"low": low} if low else {}),
         },
         "processes": around.processes.count,
     }
@@ -288,7 +325,19 @@ def _device_name(outcome: Outcome) -> str:
 
 
 class _Nobody:
-    """Watches for the processes that only compute."""
+    """Watches for the processes that only compute, and is what people see of them."""
+
+    def preparing(self, what: str, done: int, total: int) -> None:
+        pass
+
+    def begins(self, title: str, recipe: Recipe, minutes: float | None) -> None:
+        pass
+
+    def validated(self, step: int, quality: Sequence[Quality]) -> None:
+        pass
+
+    def note(self, text: str) -> None:
+        pass
 
     def steps(self, facts: Mapping[str, Any]) -> None:
         pass

@@ -5,6 +5,7 @@ Python takes longer than they do. A CUDA graph launches them all at once.
 """
 
 import time
+from collections import deque
 from typing import Protocol
 
 import torch
@@ -65,6 +66,7 @@ class RecordedSteps:
     # Before it is recorded a step runs a few times, so that every library has chosen its
     # algorithms and the optimiser has its state. These are steps like any others.
     _PLAIN = 3
+    _AHEAD = 3  # steps that the device is behind at most
 
     def __init__(self, learner: Learner, store: PatchStore) -> None:
         self.plain = PlainSteps(learner, store)
@@ -72,6 +74,7 @@ class RecordedSteps:
         self.seconds_in_data = 0.0  # cutting is part of what is recorded
         self.made: dict[int, int] = {}
         self.recorded: dict[int, tuple[torch.cuda.CUDAGraph, Tensor, Tensor]] = {}
+        self.ahead: deque[torch.cuda.Event] = deque()
 
     def make(self, places: Tensor, scale: int) -> Tensor:
         """See ``Steps``."""
@@ -93,6 +96,13 @@ class RecordedSteps:
         graph, inputs, loss = self.recorded[scale]
         inputs.copy_(places, non_blocking=True)
         graph.replay()
+        # CUDA would take hundreds of steps ahead, and neither the clock nor a signal would be
+        # where the device is.
+        done = torch.cuda.Event()  # type: ignore[no-untyped-call]
+        done.record()
+        self.ahead.append(done)
+        if len(self.ahead) > self._AHEAD:
+            self.ahead.popleft().synchronize()
         return loss
 
     def forget(self) -> None:

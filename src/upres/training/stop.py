@@ -1,6 +1,7 @@
 """Signals that end a run without losing it."""
 
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Protocol
@@ -18,9 +19,14 @@ class Stopping(Protocol):
         ...
 
 
+# A closed terminal is told of twice, by the shell and by the system; so is what is sent to a group
+# and to its leader. Signals so close, in seconds, are one.
+_ONE = 2.0
+
+
 class Stop:
-    """Turns Ctrl-C, SIGTERM and a closed terminal into a request to save and end; a second one
-    ends at once.
+    """Turns Ctrl-C, SIGTERM and a closed terminal into a request to save and end; another one
+    later than that ends at once.
 
     Attributes:
         signal: which one came, or None.
@@ -30,6 +36,7 @@ class Stop:
     def __init__(self) -> None:
         self.signal: int | None = None
         self.error: Exception | None = None
+        self._since = 0.0
 
     def __call__(self) -> bool:
         return self.signal is not None or self.error is not None
@@ -48,8 +55,11 @@ class Stop:
 
         def asked(number: int, frame: Any) -> None:
             del frame
-            self.signal = number
-            signal.signal(number, before[signal.Signals(number)])
+            if self.signal is None:
+                self.signal, self._since = number, time.monotonic()
+            elif time.monotonic() - self._since > _ONE:
+                signal.signal(number, before[signal.Signals(number)])
+                signal.raise_signal(number)
 
         for number in before:
             signal.signal(number, asked)

@@ -2,16 +2,18 @@
 
 import math
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from statistics import median
 from typing import Any, Protocol
 
 import torch
 
 from upres.data.patches import Sampler
-from upres.errors import ResourceError, WeightsError
+from upres.errors import OutputError, ResourceError, UpresError, UsageError, WeightsError
 from upres.model import Model
 from upres.training.checkpoint import load_checkpoint, save_checkpoint
 from upres.training.distributed import Processes
@@ -26,6 +28,9 @@ SETBACKS = 3
 _SLOWER = 0.5
 # Training lasts at least so many times as long as the measurement before it.
 _LOOK_SHARE = 9
+# A step that takes so many times as long as usual, and so many seconds, was stopped meanwhile, as
+# people do to measure something else.
+_STOPPED = (10, 5.0)
 # What a resumed run may be asked for anew: how long it is, and words.
 _MAY_CHANGE = {"steps", "name", "description", "network.start"}
 
@@ -38,7 +43,7 @@ class Watch(Protocol):
         ...
 
     def event(self, name: str, facts: Mapping[str, Any]) -> None:
-        """Something else happened: a checkpoint, a setback."""
+        """Something else happened: a checkpoint, a setback, a pause."""
         ...
 
     def look(self, step: int, model: Model, dtype: torch.dtype) -> None:
@@ -92,7 +97,7 @@ class Position:
 
     Attributes:
         step: steps made.
-        seconds: time spent on them, measurements included.
+        seconds: time spent on them, measurements included, pauses not.
         slowed: what setbacks multiplied the rate with.
         setbacks: how many there were since the last good report.
     """
@@ -112,6 +117,7 @@ class Outcome:
     position: where the run ended.
     finished: whether that was the end, or ``stop``.
     dtype: of the network's arithmetic in training.
+    unsaved: why the last state could not be saved, if it could not.
     """
 
     kept: Model
@@ -120,13 +126,14 @@ class Outcome:
     position: Position
     finished: bool
     dtype: torch.dtype
+    unsaved: UpresError | None = None
 
 
 def train(run: Run) -> Outcome:
     """Train to the end, or until ``stop``; the folder then holds the last state.
 
     Raises:
-        ResourceError: the loss was not finite too often, or the disk is full.
+        ResourceError: the loss was not finite too often.
         WeightsError: the checkpoint to resume is missing, damaged, or of another recipe.
     """
     recipe, processes = run.recipe, run.processes
@@ -143,10 +150,14 @@ def train(run: Run) -> Outcome:
     started = time.monotonic() - position.seconds
     looked = saved = time.monotonic()
     wait, rate = run.look_every, 0.0
-    meter = _Meter(run.device)
+    meter, pace = _Meter(run.device), _Pace()
 
     while True:
         now = time.monotonic()
+        if (idle := pace.idle(now)) > 0:
+            started += idle
+            if processes.first:
+                run.watch.event("pause", {"step": position.step, "seconds": round(idle, 1)})
         position = replace(position, seconds=now - started)
         late = now - meter.begun > run.report_seconds or now - looked > wait
         progress, stopped, due = processes.as_first((_progress(run, position), run.stop(), late))
@@ -174,17 +185,22 @@ def train(run: Run) -> Outcome:
                     }
                 )
             meter = _Meter(run.device)
+            pace.begin()
         if ends:
             break
-        if processes.first and time.monotonic() - saved > run.save_every:
-            _save(run, *good)
+        looks = processes.first and time.monotonic() - looked > wait
+        # A look may last, and a signal waits for its end.
+        if looks or (processes.first and time.monotonic() - saved > run.save_every):
+            _try_to_save(run, *good)
             saved = time.monotonic()
-        if processes.first and time.monotonic() - looked > wait:
+            pace.begin()
+        if looks:
             begun = time.monotonic()
             run.watch.look(position.step, kept, learner.dtype)
             looked = time.monotonic()
             wait = max(run.look_every, _LOOK_SHARE * (looked - begun))
             meter = _Meter(run.device)
+            pace.begin()
 
         begun = time.monotonic()
         batch = run.sampler.batch(position.step, whole, share)
@@ -198,11 +214,10 @@ def train(run: Run) -> Outcome:
         position = replace(position, step=position.step + 1)
         meter.count += 1
 
-    if processes.first:
-        _save(run, position, learner.state())
+    unsaved = _try_to_save(run, position, learner.state()) if processes.first else None
     processes.wait()
     finished = bool(progress >= 1.0)
-    return Outcome(kept, run.origin, run.data_before, position, finished, learner.dtype)
+    return Outcome(kept, run.origin, run.data_before, position, finished, learner.dtype, unsaved)
 
 
 class _Meter:
@@ -220,6 +235,28 @@ class _Meter:
             "patches_per_second": self.count * patches / seconds,
             "data_share": self.seconds_in_data / seconds,
         }
+
+
+class _Pace:
+    """How long steps take, and which of them cannot have."""
+
+    def __init__(self) -> None:
+        self.last: float | None = None
+        self.laps: deque[float] = deque(maxlen=9)
+
+    def begin(self) -> None:
+        """Something else than a step was done."""
+        self.last = None
+
+    def idle(self, now: float) -> float:
+        """Seconds of the step that ends now in which the process was stopped."""
+        last, self.last = self.last, now
+        if last is None:
+            return 0.0
+        usual = median(self.laps) if self.laps else math.inf
+        self.laps.append(now - last)
+        times, seconds = _STOPPED
+        return now - last - usual if now - last > max(seconds, times * usual) else 0.0
 
 
 def _progress(run: Run, position: Position) -> float:
@@ -259,6 +296,16 @@ def _set_back(
             {"step": now.step, "back_to": then.step, "rate_factor": position.slowed},
         )
     return position
+
+
+def _try_to_save(run: Run, position: Position, state: Mapping[str, Any]) -> UpresError | None:
+    """Save; why it could not be done, if it could not. It is done again before long."""
+    try:
+        _save(run, position, state)
+    except (ResourceError, OutputError) as error:
+        run.watch.event("unsaved", {"step": position.step, "why": error.problem})
+        return error
+    return None
 
 
 def _save(run: Run, position: Position, state: Mapping[str, Any]) -> None:
@@ -315,23 +362,30 @@ def _flat(mapping: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 def _resumed(run: Run, learner: Learner) -> tuple[Run, Position]:
     """The run as it was begun, and how far it is."""
     state = load_checkpoint(run.folder)
-    _check_same(run, state)
     try:
+        _check_same(run, state)
         learner.load_state(state)
         torch.set_rng_state(state["random"])
         position = Position(**state["position"])
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        # An older upres noted the fingerprint alone.
+        data = state["data"]
+        known = list(data) if isinstance(data, list) else [{"sha256": data}]
+        before = _identity(known[-1])
+    except (KeyError, IndexError, TypeError, ValueError, RuntimeError, UsageError) as error:
         first = str(error).partition("\n")[0]
         raise WeightsError(
             f"the checkpoint in {run.folder} does not fit this recipe ({first})",
             "resume with the recipe and options that it was begun with",
         ) from error
-    # An older upres noted the fingerprint alone.
-    known = state["data"] if isinstance(state["data"], list) else [{"sha256": state["data"]}]
-    others = tuple(one for one in known if one["sha256"] != run.data["sha256"])
-    if known[-1]["sha256"] != run.data["sha256"]:
+    others = tuple(one for one in known if _identity(one) != _identity(run.data))
+    if before != _identity(run.data):
         run.watch.event("other_pictures", {"step": position.step})
     run = replace(run, origin=state["origin"], data_before=others)
     if run.processes.first:
         run.watch.event("resume", {"step": position.step, "start": run.origin})
     return run, position
+
+
+def _identity(data: Mapping[str, Any]) -> tuple[Any, Any]:
+    """Of the pictures, and of low-resolution files that came with them."""
+    return data["sha256"], data.get("low") or None

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from upres.data.folders import PictureFile
-from upres.data.rgb import read_partner, read_rgb
+from upres.data.rgb import read_full_range, read_partner
 from upres.errors import InputError
 from upres.hashing import seed_of
 from upres.imaging.degrade import light_photo
@@ -28,6 +28,7 @@ class Pair:
 
     Attributes:
         bicubic: the low-resolution picture enlarged by MATLAB's imresize.
+        bicubic_psnr, bicubic_ssim: its quality, see ``Quality``.
     """
 
     name: str
@@ -35,6 +36,8 @@ class Pair:
     low: NDArray[np.uint8]
     high: NDArray[np.uint8]
     bicubic: NDArray[np.uint8]
+    bicubic_psnr: float
+    bicubic_ssim: float
 
 
 @dataclass(frozen=True)
@@ -64,13 +67,14 @@ def make_pairs(
     pairs = []
     for file in files:
         try:
-            whole = read_rgb(file.path)
+            whole = read_full_range(file.path)
         except InputError as error:
             note(f"skipped {file.name} ({error.problem}), which was held out for validation")
             continue
         for scale in scales:
             high = _middle(whole, SIDE - SIDE % scale, scale)
             if min(high.shape[:2]) < 16 * scale:
+                note(f"skipped {file.name} x{scale} held out for validation: it is too small")
                 continue
             given = file.low_at(scale)
             if degraded:
@@ -82,10 +86,12 @@ def make_pairs(
             else:
                 low = imresize(high, 1 / scale)
             bicubic = imresize(low, scale)
-            if math.isinf(psnr(high, bicubic, Protocol("y", scale))):
+            protocol = Protocol("y", scale)
+            usual = psnr(high, bicubic, protocol), ssim(high, bicubic, protocol)
+            if math.isinf(usual[0]):
                 note(f"skipped {file.name} x{scale} held out for validation: bicubic is perfect")
                 continue
-            pairs.append(Pair(file.name, scale, low, high, bicubic))
+            pairs.append(Pair(file.name, scale, low, high, bicubic, *usual))
     return tuple(pairs)
 
 
@@ -129,13 +135,8 @@ def measure(
             if pair.scale != scale:
                 continue
             protocol = Protocol("y", scale)
-            rows.append(
-                [
-                    f(pair.high, other, protocol)
-                    for other in (picture, pair.bicubic)
-                    for f in (psnr, ssim)
-                ]
-            )
+            ours = psnr(pair.high, picture, protocol), ssim(pair.high, picture, protocol)
+            rows.append([*ours, pair.bicubic_psnr, pair.bicubic_ssim])
         means = np.mean(rows, axis=0)
         result.append(Quality(scale, *(round(float(m), 4) for m in means)))
     return tuple(result), made

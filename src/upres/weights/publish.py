@@ -129,9 +129,9 @@ def publish(path: Path, repository: str, *, private: bool, api: Api, add: Any) -
             commit_message=f"upres: {facts.name}",
         )
     except (OSError, ValueError, RuntimeError, hub().errors.HTTPError) as error:
-        first = str(error).strip().partition("\n")[0] or type(error).__name__
+        why = " ".join(str(error).split()) or type(error).__name__
         raise WeightsError(
-            f"{repository} cannot be published ({first})",
+            f"{repository} cannot be published ({why})",
             "see that the Hub can be reached, log in with 'hf auth login', and check the name",
         ) from error
     return str(commit.commit_url)
