@@ -75,12 +75,13 @@ def run_order(order: Order, view: TrainingView, stop: Stopping) -> list[Result]:
         kind = "cuda" if torch.cuda.is_available() else "cpu"
     if kind == "cuda" and not torch.cuda.is_available():
         raise UsageError("device cuda is not available here", "'upres doctor' says what is")
-    if kind == "cuda" and (why := refuses(kind)):
-        raise UsageError(f"device cuda does not work here ({why})", "give --device cpu")
     processes = join(kind)
     if not processes.first:
         view = _Nobody()
     try:
+        # Only now is each process at its own GPU, and not all at the first one.
+        if kind == "cuda" and (why := refuses(kind)):
+            raise UsageError(f"device cuda does not work here ({why})", "give --device cpu")
         device = torch.device(kind, processes.local_rank) if kind == "cuda" else torch.device(kind)
         results = _runs(order, view, stop, processes, device)
         return results if processes.first else []
