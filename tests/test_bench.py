@@ -35,7 +35,9 @@ from upres.imaging.degrade import Degradation
 from upres.imaging.resize import imresize
 from upres.inference.executor import PlainExecutor
 from upres.inference.streamed import StreamedExecutor
+from upres.model import load
 from upres.weights.known import known_models
+from upres.weights.manifest import load_manifest
 from upres.weights.store import local_path
 
 
@@ -429,11 +431,11 @@ def test_reports_for_programs(report):
 
 
 def test_bench_prints_pictures_means_and_protocol(upres, small_set):
-    done = upres("bench", small_set, "-s", "2")
+    done = upres("bench", small_set)
     assert done.returncode == 0, done.stderr
     out, said = done.stdout.decode(), done.stderr.decode()
     assert "Y channel (BT.601), scale pixels shaved" in said
-    assert "mine x2 gray" in out
+    assert all(f"mine x{scale} gray" in out for scale in (2, 3, 4))
     assert [line.split()[0] for line in out.splitlines() if line.startswith("edsr-baseline")]
     rows = [line.split() for line in out.splitlines() if line.startswith("mine x2  edsr-baseline")]
     assert float(rows[0][3]) > 30
@@ -591,6 +593,55 @@ def test_a_set_that_is_not_at_hand_says_nothing(stated, tmp_path):
     assert [c.holds for c in checks] == [None]
     with pytest.raises(UsageError, match="no figure could be measured"):
         demand(checks)
+
+
+def test_the_command_verifies_what_a_file_states(upres, small_set, tmp_path):
+    """A model of one's own, and a set that lies where UPRES_DATA points."""
+    for letter in "abcde":
+        save(tmp_path / f"data/Set5/{letter}.png", np.asarray(Image.open(small_set / "b.png")))
+    there = {"UPRES_DATA": str(tmp_path / "data")}
+    light = next(e for e in load_manifest().entries if e.name == "edsr-light-x2")
+    model = load(local_path(light))
+    for stated, code in ((0.01, 0), (0.1, 8)):
+        told = ("bench", "set5", "-s", "2", "-m", "edsr-light", "--precision", "fp32", "--json")
+        psnr = json.loads(upres(*told, env=there).stdout)["rows"][1]["psnr"]
+        measured = (type(light.facts.measured[0])("set5", 2, psnr + stated, 0.9),)
+        facts = replace(model.facts, name="mine", measured=measured)
+        replace(model, facts=facts).save(tmp_path / "mine.safetensors")
+        assert upres("models", "add", "mine.safetensors", "--overwrite").returncode == 0
+        done = upres("bench", "--verify", "-m", "mine", "-s", "2", "--json", env=there)
+        assert done.returncode == code, done.stderr
+        check = json.loads(done.stdout)
+        assert check["holds"] == (code == 0)
+        assert check["stated"] - check["measured"] == pytest.approx(stated, abs=0.01)
+
+
+def test_the_protocol_and_the_damage_are_as_asked(upres, small_set):
+    def psnr(*more):
+        done = upres("bench", small_set, "-s", "2", "-m", "bicubic", "--json", *more)
+        found = json.loads(done.stdout)
+        return found["rows"][0]["psnr"], found["protocol"]
+
+    usual, words = psnr()
+    assert words.startswith("Y channel")
+    for more, said in (
+        (["--protocol", "rgb"], "RGB"),
+        (["--shave", "0"], "0 pixels"),
+        (["--noise", "10"], "noise"),
+        (["--blur", "1"], "blur"),
+        (["--jpeg", "30"], "JPEG"),
+    ):
+        other, words = psnr(*more)
+        assert other != usual
+        assert said in words
+
+
+def test_all_models_are_measured_in_one_table(upres, tmp_path, photo):
+    save(tmp_path / "one/a.png", photo[:40, :50])
+    done = upres("bench", "one", "-s", "2", "--all", "--pictures")
+    assert done.returncode == 0, done.stderr
+    head = next(line for line in done.stdout.decode().splitlines() if line.startswith("picture"))
+    assert set(head.split()[1:]) == {"bicubic", "lanczos", "edsr-light", "edsr-baseline", "photo"}
 
 
 def test_verification_of_nothing_is_no_success():

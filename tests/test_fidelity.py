@@ -4,6 +4,7 @@ docs/fidelity.md is made from what these tests find: ``python -m tests.test_fide
 """
 
 import io
+import re
 import struct
 import zlib
 from dataclasses import dataclass, replace
@@ -365,10 +366,7 @@ def test_deep_files_of_other_programs_are_read_exactly():
     for compression in (None, "zlib", "lzw"):
         made = rng.integers(0, 65536, (20, 30, 3), np.uint16)
         buffer = io.BytesIO()
-        try:
-            tifffile.imwrite(buffer, made, photometric="rgb", compression=compression)
-        except KeyError:  # a codec that is not installed
-            continue
+        tifffile.imwrite(buffer, made, photometric="rgb", compression=compression)
         np.testing.assert_array_equal(read_picture(buffer.getvalue()).pixels, made)
 
 
@@ -421,11 +419,11 @@ def test_floats_keep_their_range_and_their_holes():
         assert np.abs(again - expected)[~holes].mean() < 0.01 * 9278
 
 
-@pytest.mark.parametrize("no_data", [-9999.0, -3.4028234663852886e38])
-@pytest.mark.parametrize("stated", [True, False])
+@pytest.mark.parametrize(
+    ("no_data", "stated"),
+    [(-9999.0, True), (-3.4028234663852886e38, True), (-3.4028234663852886e38, False)],
+)
 def test_values_that_stand_for_missing_ones_are_holes(no_data, stated):
-    if no_data == -9999.0 and not stated:
-        return  # then it is a value like any other
     elevation = np.linspace(100.0, 200.0, 24 * 36, dtype=np.float32).reshape(24, 36, 1)
     elevation[5:8, 10:14] = no_data
     tags = {34735: (1, 1, 0, 0)} | ({42113: f"{no_data}\0"} if stated else {})
@@ -441,11 +439,11 @@ def test_values_that_stand_for_missing_ones_are_holes(no_data, stated):
 
 
 def test_floats_between_0_and_1_are_left_as_they_are():
-    data, made = source("float RGB", "TIFF")
+    data, _ = source("float RGB", "TIFF")
     _, result, _, _ = doubled(data, "TIFF")
     expected = Upscaler("bicubic", Goal(scale=2)).upscale(pixels(KINDS["float RGB"]))
-    np.testing.assert_array_equal(result.pixels, expected)
-    assert made is None or made.dtype == np.float32
+    np.testing.assert_array_equal(result.pixels, expected, strict=True)
+    assert result.pixels.dtype == np.float32
 
 
 @pytest.mark.parametrize("form", ["PNG", "JPEG"])
@@ -693,7 +691,8 @@ def test_conversion_to_srgb_is_what_littlecms_makes_of_it():
         Image.fromarray(made), io.BytesIO(ADOBE), ImageCms.createProfile("sRGB"), renderingIntent=1
     )
     assert np.abs(done.pixels.astype(int) - np.asarray(expected).astype(int)).max() <= 2
-    assert done.icc == SRGB or done.icc[16:20] == b"RGB "
+    named = ImageCms.getProfileDescription(io.BytesIO(done.icc))
+    assert "sRGB" in named
     deep = to_srgb(Picture(made.astype(np.uint16) * 257, "PNG", icc=ADOBE))
     assert deep.pixels.dtype == np.uint16
     # At the edge of the gamut 8 bits are coarse.
@@ -744,6 +743,11 @@ def test_animations_keep_every_frame_and_their_timing(form, transparent):
             assert ((got[..., 3] > 127) == (want[..., 3] > 127)).mean() > 0.99
 
 
+def disposals(data):
+    """Of a GIF's frames, by the bytes of its graphic control extensions (GIF89a, section 23)."""
+    return [data[at.start() + 3] >> 2 & 7 for at in re.finditer(rb"\x21\xf9\x04", data)]
+
+
 @pytest.mark.parametrize("disposal", [0, 1, 2])
 def test_disposal_is_kept(disposal):
     frames = [Image.new("RGBA", (20, 20), (0, 0, 0, 0)) for _ in range(3)]
@@ -753,9 +757,8 @@ def test_disposal_is_kept(disposal):
     frames[0].save(
         buffer, "GIF", save_all=True, append_images=frames[1:], duration=50, disposal=disposal
     )
-    picture, _, out, _ = doubled(buffer.getvalue(), "GIF")
-    again = read_picture(out)
-    assert [f.disposal for f in again.frames] == [f.disposal for f in picture.frames]
+    _, _, out, _ = doubled(buffer.getvalue(), "GIF")
+    assert disposals(buffer.getvalue()) == disposals(out) == 3 * [disposal]
 
 
 def test_equal_frames_are_computed_once(monkeypatch):

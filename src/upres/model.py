@@ -1,7 +1,5 @@
 """Model: a network, its weights, and the facts needed to use them, as one safetensors file."""
 
-import os
-import secrets
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -22,6 +20,7 @@ from upres.errors import (
     WeightsError,
     is_disk_full,
 )
+from upres.files import whole
 from upres.hashing import sha256_of
 from upres.networks import ARCHITECTURES, Network
 from upres.networks.blocks import bicubic, bicubic_reach
@@ -72,15 +71,12 @@ class Model:
             k: (v.to(dtype) if v.is_floating_point() else v).cpu().contiguous()
             for k, v in self.network.state_dict().items()
         }
-        part = path.with_name(f".upres-{secrets.token_hex(8)}.part")
         try:
-            part.touch()  # safetensors makes files that only their owner reads
-            mode = part.stat().st_mode
-            save_file(state, part, metadata=facts_metadata(self.facts, source, training))
-            part.chmod(mode)
-            with part.open("rb+") as file:
-                os.fsync(file.fileno())
-            part.replace(path)
+            with whole(path) as part:
+                part.touch()  # safetensors makes files that only their owner reads
+                mode = part.stat().st_mode
+                save_file(state, part, metadata=facts_metadata(self.facts, source, training))
+                part.chmod(mode)
         except (OSError, SafetensorError) as error:
             # safetensors gives the system's number in words only.
             kind = (
@@ -89,8 +85,6 @@ class Model:
             raise kind(
                 f"{path} cannot be written ({error})", "free some disk space, or write elsewhere"
             ) from error
-        finally:
-            part.unlink(missing_ok=True)
 
 
 def build(facts: ModelFacts) -> Model:
@@ -271,6 +265,7 @@ class _LumaOnly(Network):
         return self._convert(joined - self.get_buffer("offset"), "to_rgb")
 
     def _convert(self, x: Tensor, matrix: str) -> Tensor:
-        # Colours are exact, whatever the network is run in.
-        with torch.autocast(x.device.type, enabled=False):
-            return torch.nn.functional.conv2d(x, self.get_buffer(matrix))
+        # Colours are exact, whatever the network is run in: cuDNN's convolutions could be TF32's.
+        columns = self.get_buffer(matrix)
+        one, two, three = (x[:, i : i + 1] * columns[:, i].view(1, 3, 1, 1) for i in range(3))
+        return one + two + three

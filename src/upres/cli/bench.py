@@ -1,6 +1,7 @@
 """``upres bench``: how good models are, by the field's protocol."""
 
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -260,7 +261,8 @@ def _measure(
     if output.json:
         output.text(reports.as_json(found, indent=None))
     elif found.rows:
-        _show(found, output, by_picture=by_picture or len(found.models) <= 2)
+        models_a_column = Counter((row.set, row.scale) for row in found.rows)
+        _show(found, output, by_picture=by_picture or max(models_a_column.values()) <= 2)
     for failure in found.failures:
         output.note(f"not measured: {failure}")
     if found.failures:

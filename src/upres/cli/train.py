@@ -151,7 +151,9 @@ def train(
     look_every: Annotated[
         float,
         typer.Option(
-            metavar="MINUTES", help="How often the quality is measured.", rich_help_panel=_OUT
+            metavar="MINUTES",
+            help="How often the quality is measured; at least five times a run.",
+            rich_help_panel=_OUT,
         ),
     ] = 5.0,
     json: options.Json = False,

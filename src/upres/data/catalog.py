@@ -1,15 +1,15 @@
 """Sets of pictures that upres knows by name: where they are published, and on what terms."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-
-from filelock import FileLock
 
 from upres.data.download import Progress, download, unpack
 from upres.data.folders import PictureFolder, find_pictures
 from upres.errors import InputError, ResourceError
+from upres.files import alone
 
 Note = Callable[[str], None]
 
@@ -136,46 +136,37 @@ def fetch_set(
     wanted = [a for a in known.archives if only in ("", a.holds)]
     if all((folder / a.holds).is_dir() for a in wanted):
         return
-    # Of several processes one downloads, and the others then find everything there.
-    with alone(folder):
-        _fetch(known, wanted, folder, note=note, progress=progress)
+    note(known.terms)  # to whoever asked, whichever process downloads
+    # Of several processes one does, and the others then find everything there.
+    with one_fetches(folder, note):
+        _fetch(wanted, folder, note=note, progress=progress)
 
 
 @contextmanager
-def alone(folder: Path) -> Iterator[None]:
+def one_fetches(folder: Path, note: Note) -> Iterator[None]:
     """No other process works on this folder, which need not be there, meanwhile.
 
     Raises:
         ResourceError: its place cannot be written.
     """
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder.with_name(f".{folder.name}.lock"))
-        lock.acquire()
-    except OSError as error:
-        raise ResourceError(
-            f"{folder.parent} cannot be written ({error.strerror})",
-            "set UPRES_DATA to another folder",
-        ) from error
-    try:
+    with ExitStack() as held:
+        try:
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            waiting = partial(note, f"waiting for another run that fetches {folder.name}")
+            held.enter_context(alone(folder.with_name(f".{folder.name}.lock"), waiting))
+        except OSError as error:
+            raise ResourceError(
+                f"{folder.parent} cannot be written ({error.strerror})",
+                "set UPRES_DATA to another folder",
+            ) from error
         yield
-    finally:
-        lock.release()
 
 
-def _fetch(
-    known: TrainingSet,
-    wanted: Sequence[Archive],
-    folder: Path,
-    *,
-    note: Note,
-    progress: Progress,
-) -> None:
+def _fetch(wanted: Sequence[Archive], folder: Path, *, note: Note, progress: Progress) -> None:
     missing = [a for a in wanted if not (folder / a.holds).is_dir()]
     if not missing:
         return
     size = sum(a.size for a in missing)
-    note(known.terms)
     note(f"downloading {size / 1e9:.1f} GB to {folder}; interrupt at will, it goes on later")
     for archive in missing:
         zipped = download(

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from upres.data.catalog import DIV2K, alone, fetch_set
+from upres.data.catalog import DIV2K, fetch_set, one_fetches
 from upres.data.folders import partner
 from upres.errors import InputError, ResourceError, WeightsError
 from upres.hashing import sha256_of
@@ -173,7 +173,7 @@ def find_set(
         )
     else:
         archive = fetch_file(known.source, lambda done, total: progress(known.title, done, total))
-        with alone(home / known.title):
+        with one_fetches(home / known.title, note):
             if not _copy(known, home, scale):  # another process may have unpacked it meanwhile
                 _unpack(known, archive, home)
     found = _copy(known, home, scale)

@@ -9,17 +9,16 @@ import hashlib
 import json
 import math
 import os
-import secrets
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from upres.data.detail import detail_map
@@ -28,6 +27,7 @@ from upres.data.gather import Pictures, nothing_readable
 from upres.data.prepared import Entry, Prepared, degraded_name, low_starts
 from upres.data.rgb import fitting, read_full_range, read_rgb
 from upres.errors import InputError, ResourceError
+from upres.files import alone, remove_parts, whole
 from upres.hashing import seed_of, sha256_of
 from upres.imaging import heic
 from upres.imaging.degrade import light_photo
@@ -72,7 +72,7 @@ def prepare(
         content += " without HEIC"  # another folder, once it can be read
     key = hashlib.sha256(content.encode()).hexdigest()
     folder = cache / key[:16]
-    with _disk_errors(folder), _alone(folder, progress):
+    with _disk_errors(folder), _ours(folder, progress):
         index = folder / "index.json"
         prepared = _found(folder, pictures)
         if prepared is None:
@@ -85,7 +85,7 @@ def prepare(
                     "skipped": prepared.skipped,
                 }
             )
-            with _whole(index) as part:
+            with whole(index) as part:
                 part.write_text(text, encoding="utf-8")
         partners = {}
         skipped = list(prepared.skipped)
@@ -140,7 +140,7 @@ def _decode(
     if not plan:
         raise nothing_readable(skipped)
     _room_for(folder, 3 * start + 4 * detail_start)
-    with _whole(folder / "high.u8") as high, _whole(folder / "detail.f32") as maps:
+    with whole(folder / "high.u8") as high, whole(folder / "detail.f32") as maps:
         pixels = _mapped(high, np.uint8, (start, 3))
         detail = _mapped(maps, np.float32, (detail_start,))
 
@@ -263,7 +263,7 @@ def _write_low(
         return
     _room_for(prepared.folder, 3 * total)
     high = prepared.high()
-    with _whole(target) as part:
+    with whole(target) as part:
         pixels = _mapped(part, np.uint8, (max(total, 1), 3))
 
         def job(numbered: tuple[int, Entry]) -> None:
@@ -347,37 +347,16 @@ def _mapped(
 
 
 @contextmanager
-def _alone(folder: Path, progress: Progress) -> Iterator[None]:
-    """The folder is there, nobody else works in it, and what was killed there left nothing."""
+def _ours(folder: Path, progress: Progress) -> Iterator[None]:
+    """The folder is there, nobody else works in it, and who was killed there left nothing."""
     folder.mkdir(parents=True, exist_ok=True)
     if not os.access(folder, os.W_OK):  # made by somebody else: all may be there
         yield
         return
-    lock = FileLock(folder / ".lock")
-    try:
-        lock.acquire(blocking=False)
-    except Timeout:
-        progress("waiting for another run that prepares these pictures", 1, 1)
-        lock.acquire()
-    try:
-        for part in folder.glob(".*.part"):
-            part.unlink(missing_ok=True)
+    waiting = partial(progress, "waiting for another run that prepares these pictures", 1, 1)
+    with alone(folder / ".lock", waiting):
+        remove_parts(folder)
         yield
-    finally:
-        lock.release()
-
-
-@contextmanager
-def _whole(path: Path) -> Iterator[Path]:
-    """A name to write under; the file takes its own name when the block ends well."""
-    part = path.with_name(f".{path.name}-{secrets.token_hex(4)}.part")
-    try:
-        yield part
-        with part.open("rb+") as file:
-            os.fsync(file.fileno())
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 @contextmanager

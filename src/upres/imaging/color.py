@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 # MATLAB rgb2ycbcr, ITU-R BT.601 studio range: Y 16..235, Cb and Cr 16..240, for inputs in 0..1.
-_STUDIO_Y = np.array([65.481, 128.553, 24.966])
+STUDIO_Y = np.array([65.481, 128.553, 24.966])
 
 # ITU-R BT.601 full-range luma; the weights sum to 1, so a gray pixel is its own luma.
 LUMA = (0.299, 0.587, 0.114)
@@ -21,7 +21,7 @@ def rgb_to_y(rgb: NDArray[Any]) -> NDArray[np.float64]:
     Returns:
         H x W float64 in 16..235.
     """
-    return np.asarray(16.0 + (rgb.astype(np.float64) @ _STUDIO_Y) / 255.0, np.float64)
+    return np.asarray(16.0 + (rgb.astype(np.float64) @ STUDIO_Y) / 255.0, np.float64)
 
 
 def luma(rgb: NDArray[Any]) -> NDArray[np.float32]:

@@ -1,7 +1,6 @@
 """Files to where they belong: checked before the work, and never half there."""
 
 import os
-import secrets
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -9,6 +8,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from upres.errors import OutputError, ResourceError, os_errors
+from upres.files import part_in
 from upres.hashing import machine
 from upres.imaging.formats import FORMATS
 
@@ -102,7 +102,7 @@ def replacing(
 def _beside(path: Path) -> Iterator[tuple[BinaryIO, Path]]:
     """A new file in the same folder, with the permissions of any new file, removed in the end."""
     # Who finds it later can tell by process and machine whether somebody still needs it.
-    part = path.parent / f".upres-{os.getpid()}-{machine()}-{secrets.token_hex(8)}.part"
+    part = part_in(path.parent, f"{os.getpid()}-{machine()}-")
     try:
         with os_errors(path), part.open("x+b") as file:
             yield file, part

@@ -1,7 +1,5 @@
 """last.pt: everything a run needs to go on, written beside its place and renamed."""
 
-import os
-import secrets
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -9,6 +7,7 @@ from typing import Any
 import torch
 
 from upres.errors import OutputError, ResourceError, WeightsError, is_disk_full
+from upres.files import whole
 
 NAME = "last.pt"
 FORMAT = 3
@@ -22,13 +21,9 @@ def save_checkpoint(folder: Path, state: dict[str, Any]) -> None:
         OutputError: the folder cannot be written.
     """
     path = folder / NAME
-    part = path.with_name(f".upres-{secrets.token_hex(8)}.part")
     try:
-        with part.open("wb") as file:
+        with whole(path) as part, part.open("wb") as file:
             torch.save({"format": FORMAT, **state}, file)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
     except (OSError, RuntimeError) as error:
         goes_on = "go on with --resume" if path.is_file() else "then begin again"
         # torch's own writer wraps what the file system says.
@@ -41,8 +36,6 @@ def save_checkpoint(folder: Path, state: dict[str, Any]) -> None:
             f"the checkpoint in {folder} cannot be written ({first}); {_kept(path)}",
             f"when it can, {goes_on}",
         ) from error
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def _kept(path: Path) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from upres.errors import UsageError
 from upres.networks import Network
 
 
@@ -64,15 +65,25 @@ class Processes:
 
 
 def join(device_type: str) -> Processes:
-    """The group that torchrun set up (RANK, WORLD_SIZE, LOCAL_RANK), or one process alone."""
+    """The group that torchrun set up (RANK, WORLD_SIZE, LOCAL_RANK), or one process alone.
+
+    Raises:
+        UsageError: this machine has fewer GPUs than processes.
+    """
     count = int(os.environ.get("WORLD_SIZE", "1"))
     if count == 1:
         return Processes()
+    local_rank = int(os.environ.get("LOCAL_RANK", "0"))
+    if device_type == "cuda":
+        there = torch.cuda.device_count()
+        if local_rank >= there:
+            raise UsageError(
+                f"{local_rank + 1} processes or more, and {there} GPUs on this machine",
+                f"give torchrun --nproc-per-node {there}, or --device cpu",
+            )
+        torch.cuda.set_device(local_rank)
     # Numbers that steer the loop go through gloo, so that they never wait for an accelerator.
     backend = "cpu:gloo,cuda:nccl" if device_type == "cuda" else "gloo"
     # The others wait while the first one decodes pictures or measures, which may take hours.
     torch.distributed.init_process_group(backend, timeout=timedelta(days=2))
-    local_rank = int(os.environ.get("LOCAL_RANK", "0"))
-    if device_type == "cuda":
-        torch.cuda.set_device(local_rank)
     return Processes(torch.distributed.get_rank(), count, local_rank)

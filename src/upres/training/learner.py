@@ -7,35 +7,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from upres.errors import UsageError
 from upres.inference.device import all_of_float32, cpu_has_bfloat16
 from upres.networks import Network
+from upres.training.loss import loss_of
 from upres.training.muon import Muon
 from upres.training.recipe import OptimiserRecipe, Recipe
-
-
-def _charbonnier(a: Tensor, b: Tensor) -> Tensor:
-    """Mean of sqrt(d^2 + 1e-6) (Lai et al. 2017)."""
-    return torch.sqrt((a - b) ** 2 + 1e-6).mean()
-
-
-def _psnr(a: Tensor, b: Tensor) -> Tensor:
-    """10 log10 of each patch's mean squared error, which is its PSNR below zero (Chen et al. 2021).
-
-    A patch counts as much as any other, however hard it is. The least error is 1e-6, which is
-    rounding to 8 bits: nobody needs more.
-    """
-    return 10 * torch.log10(((a - b) ** 2).mean((1, 2, 3)) + 1e-6).mean()
-
-
-LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "l1": F.l1_loss,
-    "l2": F.mse_loss,
-    "charbonnier": _charbonnier,
-    "psnr": _psnr,
-}
 
 
 def training_dtype(precision: str, device: torch.device) -> torch.dtype:
@@ -85,7 +63,7 @@ class Learner:
         self.rate = torch.zeros((), device=device)
         self.follow = torch.zeros((), device=device)
         self.optimisers = _optimisers(recipe.optimiser, self.network, self.rate)
-        self.loss = LOSSES[recipe.loss]
+        self.loss = loss_of(recipe, device)
         # What computes gradients; several processes put their wrapper here.
         self.forward: Callable[[Tensor, int], Tensor] = self.network
 

@@ -52,21 +52,20 @@ class Muon(torch.optim.Optimizer):
     def _change(
         self, parameters: list[Tensor], shape: tuple[int, int], group: dict[str, Any]
     ) -> None:
-        directions = []
         for parameter in parameters:
-            assert parameter.grad is not None
-            state = self.state[parameter]
-            if not state:
-                state["momentum"] = torch.zeros_like(parameter)
-            state["momentum"].lerp_(parameter.grad, 1 - group["momentum"])
-            ahead = torch.lerp(parameter.grad, state["momentum"], group["momentum"])
-            directions.append(ahead.reshape(shape))
-        updates = orthogonalised(torch.stack(directions))
-        length = 0.2 * max(shape) ** 0.5 * group["lr"]
-        for parameter, update in zip(parameters, updates, strict=True):
-            if group["weight_decay"]:
-                parameter.mul_(1 - group["lr"] * group["weight_decay"])
-            parameter.sub_(length * update.reshape(parameter.shape))
+            if not self.state[parameter]:
+                self.state[parameter]["momentum"] = torch.zeros_like(parameter)
+        gradients = [p.grad for p in parameters if p.grad is not None]
+        momenta = [self.state[p]["momentum"] for p in parameters]
+        # All at once: on an accelerator a kernel's launch takes longer than its work here.
+        torch._foreach_lerp_(momenta, gradients, 1 - group["momentum"])
+        ahead = torch._foreach_lerp(gradients, momenta, group["momentum"])
+        updates = orthogonalised(torch.stack([one.reshape(shape) for one in ahead]))
+        updates = updates * (0.2 * max(shape) ** 0.5 * group["lr"])
+        if group["weight_decay"]:
+            torch._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"])
+        changes = [u.reshape(p.shape) for u, p in zip(updates, parameters, strict=True)]
+        torch._foreach_sub_(parameters, changes)
 
 
 def orthogonalised(matrices: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from upres.data.folders import PictureFolder
 from upres.errors import OutputError, UsageError
+from upres.files import remove_parts
 from upres.networks import ARCHITECTURES
 from upres.training.checkpoint import NAME as CHECKPOINT
 from upres.training.recipe import Recipe, load_recipe, scale_tables
@@ -154,8 +155,7 @@ def make_way(folder: Path, order: Order) -> "filelock.FileLock":
         lock = filelock.FileLock(folder / _LOCK)
         lock.acquire(blocking=False)
         check_folder(folder, order)
-        for part in folder.glob(".upres-*.part"):  # whoever was killed could not remove its own
-            part.unlink()
+        remove_parts(folder)
         # Pictures of people's own may have such names where no run has been.
         left = _LEFT if (folder / METRICS).is_file() else ()
         for pattern in (*_FILES, *left) if order.overwrite else ():

@@ -11,10 +11,11 @@ from torch import Tensor
 
 from upres.data.patches import Batch
 from upres.data.prepared import Prepared
+from upres.imaging.color import STUDIO_Y
 from upres.inference.device import free_memory
 
 # MATLAB rgb2ycbcr (BT.601 studio range), for values in 0..1.
-_LUMA = (65.481 / 255, 128.553 / 255, 24.966 / 255)
+LUMA: tuple[float, ...] = tuple((STUDIO_Y / 255).tolist())
 _LUMA_OFFSET = 16 / 255
 
 
@@ -41,7 +42,7 @@ class PatchStore:
         device: torch.device,
     ) -> None:
         self.patch, self.colour, self.device = patch, colour, device
-        self.luma = torch.tensor(_LUMA, device=device)
+        self.luma = torch.tensor(LUMA, device=device)
         high = torch.from_numpy(prepared.high())
         low = {s: torch.from_numpy(prepared.low(s)) for s in scales}
         degraded = {s: torch.from_numpy(prepared.degraded(s, versions)) for s in scales if versions}

@@ -104,6 +104,7 @@ class Recipe:
         name, description: for people.
         network, data, optimiser, schedule: see there.
         loss: "l1", "l2", "charbonnier" (sqrt(d^2 + 1e-6)), or "psnr" (each patch's, below zero).
+        luma: share of the loss that is of Y alone; the rest is of all colours.
         steps: how many, when neither ``--steps`` nor ``--minutes`` says.
         precision: of the network's arithmetic; "auto" is bf16 where the device multiplies it
             natively, else fp32.
@@ -116,6 +117,7 @@ class Recipe:
     optimiser: OptimiserRecipe = field(default_factory=OptimiserRecipe)
     schedule: ScheduleRecipe = field(default_factory=ScheduleRecipe)
     loss: Literal["l1", "l2", "charbonnier", "psnr"] = "l1"
+    luma: float = 0.0
     steps: int = 300_000
     precision: Literal["auto", "fp32", "bf16"] = "auto"
 
@@ -333,6 +335,7 @@ def _check(recipe: Recipe, where: str) -> None:
             "fractions of the run, between 0 and 1",
         ),
         ("schedule.factor", schedule.factor, 0 < schedule.factor <= 1, "over 0 and up to 1"),
+        ("luma", recipe.luma, 0 <= recipe.luma < 1, "0 to below 1"),
         ("steps", recipe.steps, recipe.steps >= 1, "1 or more"),
     )
     for key, value, holds, rule in rules:

@@ -2,7 +2,6 @@
 
 import importlib.util
 import json
-import secrets
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -16,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from upres.files import whole
 from upres.model import Model
 from upres.training.validation import Pair, Quality, measure
 
@@ -135,13 +135,8 @@ class Record:
 
     def _rewrite(self, events: Iterable[Mapping[str, Any]]) -> None:
         path = self.folder / METRICS
-        part = path.with_name(f".upres-{secrets.token_hex(8)}.part")
-        with self._losing_no_run():
-            try:
-                part.write_text("".join(json.dumps(event) + "\n" for event in events), "utf-8")
-                part.replace(path)
-            finally:
-                part.unlink(missing_ok=True)
+        with self._losing_no_run(), whole(path) as part:
+            part.write_text("".join(json.dumps(event) + "\n" for event in events), "utf-8")
 
     @contextmanager
     def _losing_no_run(self) -> Iterator[None]:

@@ -29,6 +29,11 @@ def begin(order: Order, plan: Plan, first: Path | None) -> tuple[Model, str]:
     """
     recipe = plan.recipe
     architecture = ARCHITECTURES[recipe.network.architecture]
+    if recipe.luma > 0 and architecture.colour == "y":
+        raise UsageError(
+            f"recipe {recipe.name}: {recipe.network.architecture} knows only luma",
+            "leave luma at 0",
+        )
     told = {
         "name": order.name or recipe.name,
         "architecture": recipe.network.architecture,

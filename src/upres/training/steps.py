@@ -4,6 +4,7 @@ A small network's step is hundreds of kernels of a few microseconds each; launch
 Python takes longer than they do. A CUDA graph launches them all at once.
 """
 
+import os
 import time
 from collections import deque
 from typing import Protocol
@@ -11,8 +12,12 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from upres.errors import ResourceError
+from upres.inference.engine import is_out_of_memory
 from upres.training.learner import Learner
 from upres.training.patches import PatchStore
+
+GRAPHS = "UPRES_CUDA_GRAPHS"  # an environment variable: 0 records nothing
 
 
 class Steps(Protocol):
@@ -34,8 +39,8 @@ class Steps(Protocol):
 
 
 def steps_for(learner: Learner, store: PatchStore, *, alone: bool) -> Steps:
-    """The fastest way that this device and this number of processes allow."""
-    if alone and store.resident:
+    """The fastest way that this device, this number of processes and UPRES_CUDA_GRAPHS allow."""
+    if alone and store.resident and os.environ.get(GRAPHS) != "0":
         return RecordedSteps(learner, store)
     return PlainSteps(learner, store)
 
@@ -86,12 +91,11 @@ class RecordedSteps:
             torch.cuda.current_stream().wait_stream(self.stream)
             return loss
         if scale not in self.recorded:
-            graph, inputs = torch.cuda.CUDAGraph(), places.clone()
+            inputs = places.clone()
             # The recorded backward pass must make the gradients anew, not add to these.
             for optimiser in self.plain.learner.optimisers:
                 optimiser.zero_grad(set_to_none=True)
-            with torch.cuda.graph(graph):
-                loss = self.plain.make(inputs, scale)
+            graph, loss = self._record(inputs, scale)
             self.recorded[scale] = graph, inputs, loss
         graph, inputs, loss = self.recorded[scale]
         inputs.copy_(places, non_blocking=True)
@@ -104,6 +108,28 @@ class RecordedSteps:
         if len(self.ahead) > self._AHEAD:
             self.ahead.popleft().synchronize()
         return loss
+
+    def _record(self, inputs: Tensor, scale: int) -> tuple[torch.cuda.CUDAGraph, Tensor]:
+        """The graph of a step, and where it leaves the loss.
+
+        Raises:
+            ResourceError: something in it cannot be recorded here.
+        """
+        graph = torch.cuda.CUDAGraph()
+        # A stream of its own: what libraries keep for a stream, one graph could take from another.
+        stream = torch.cuda.Stream(self.plain.store.device)  # type: ignore[no-untyped-call]
+        try:
+            with torch.cuda.graph(graph, stream=stream):
+                return graph, self.plain.make(inputs, scale)
+        except RuntimeError as error:
+            if is_out_of_memory(error):
+                raise
+            # What CUDA is left in is not certain, so that this run cannot go on without.
+            why = str(error).partition("\n")[0]
+            raise ResourceError(
+                f"a training step cannot be recorded as a CUDA graph ({why})",
+                f"set {GRAPHS}=0 to train without",
+            ) from error
 
     def forget(self) -> None:
         """Record again: a graph knows its tensors by their addresses."""

@@ -1,13 +1,13 @@
 """Models that the user added: copies in ``home()/models``, each with a JSON of what it is."""
 
 import json
-import secrets
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
 from upres.errors import OutputError, ResourceError, UsageError, WeightsError, is_disk_full
+from upres.files import alone, part_in
 from upres.weights.facts import FactsError, ModelFacts
 from upres.weights.header import read_facts
 from upres.weights.manifest import WeightsEntry, is_model_name, load_manifest
@@ -76,8 +76,7 @@ def add(source: Path, name: str = "", *, overwrite: bool = False) -> WeightsEntr
     shipped = load_manifest()
     if chosen in (*_MEANT_OTHERWISE, *shipped.names, *(entry.name for entry in shipped.entries)):
         raise WeightsError(f"{chosen} comes with upres already", "choose another --name")
-    end = secrets.token_hex(8)
-    parts = [folder() / f".upres-{end}-{kind}.part" for kind in ("weights", "description")]
+    parts = [part_in(folder()), part_in(folder())]  # of the weights, and of their description
     try:
         folder().mkdir(parents=True, exist_ok=True)
         # What is looked at is the copy: training may be writing the source.
@@ -88,7 +87,7 @@ def add(source: Path, name: str = "", *, overwrite: bool = False) -> WeightsEntr
         parts[1].write_text(text, encoding="utf-8")
         weights = folder() / f"{facts.file_name}.safetensors"
         description = weights.with_suffix(".json")
-        with _alone():
+        with alone(_lock()):
             _refuse_taken(facts, description, overwrite=overwrite)
             parts[0].replace(weights)
             parts[1].replace(description)
@@ -108,13 +107,9 @@ def add(source: Path, name: str = "", *, overwrite: bool = False) -> WeightsEntr
     return _entry(description)
 
 
-@contextmanager
-def _alone() -> Iterator[None]:
-    """No other process adds or removes meanwhile."""
-    import filelock
-
-    with filelock.FileLock(folder().with_name(".models.lock")):
-        yield
+def _lock() -> Path:
+    """One process adds or removes at a time."""
+    return folder().with_name(".models.lock")
 
 
 def _refuse_taken(facts: ModelFacts, description: Path, *, overwrite: bool) -> None:
@@ -154,7 +149,7 @@ def remove(name: str) -> tuple[WeightsEntry, ...]:
         found = tuple(e for e in added() if name in (e.facts.name, e.name))
         if not found:
             raise WeightsError(f"no model called {name!r} was added", "'upres models' lists them")
-        with _alone():
+        with alone(_lock()):
             for entry in found:
                 (folder() / f"{entry.name}.json").unlink()
                 (folder() / f"{entry.name}.safetensors").unlink(missing_ok=True)

@@ -1,0 +1,67 @@
+"""Files that appear whole, and places where one process works at a time."""
+
+import os
+import secrets
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+
+def part_in(folder: Path, about: str = "") -> Path:
+    """A name for a file that is not whole yet: new, hidden, and known to ``remove_parts``."""
+    return folder / f".upres-{about}{secrets.token_hex(8)}.part"
+
+
+def remove_parts(folder: Path) -> None:
+    """Remove what whoever was killed could not, where nobody works now.
+
+    Raises:
+        OSError: they cannot be removed.
+    """
+    for part in folder.glob(".upres-*.part"):
+        part.unlink(missing_ok=True)
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """A name beside a file to write under, which takes the file's place when the block ends well.
+
+    Until then, and if it does not, there is what there was.
+
+    Raises:
+        OSError: the file system refuses.
+    """
+    part = part_in(path.parent)
+    try:
+        yield part
+        with part.open("rb+") as file:
+            os.fsync(file.fileno())
+        part.replace(path)
+    finally:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
+
+
+@contextmanager
+def alone(lock: Path, waiting: Callable[[], object] = lambda: None) -> Iterator[None]:
+    """No other process is in this block with the same lock meanwhile.
+
+    Args:
+        lock: a file for it alone; its folder is there.
+        waiting: called if somebody else is, before waiting for them.
+
+    Raises:
+        OSError: the lock cannot be written.
+    """
+    import filelock
+
+    held = filelock.FileLock(lock)
+    try:
+        held.acquire(blocking=False)
+    except filelock.Timeout:
+        waiting()
+        held.acquire()
+    try:
+        yield
+    finally:
+        held.release()

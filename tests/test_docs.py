@@ -1,0 +1,103 @@
+"""What the pages say is so."""
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from upres.weights.manifest import load_manifest
+
+ROOT = Path(__file__).parent.parent
+
+
+def page(name):
+    return (ROOT / name).read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", ["README.md", "docs/models.md"])
+def test_tables_have_the_figures_of_weights_toml(name):
+    rows = [line for line in page(name).splitlines() if line.startswith("| ")]
+    entries = load_manifest().entries
+    for model in {entry.facts.name for entry in entries}:
+        measured = [m for e in entries if e.facts.name == model for m in e.facts.measured]
+        told = {
+            float(figure)
+            for row in rows
+            if re.match(rf"\| {model}\b(?!-)", row)
+            for figure in re.findall(r"\b\d\d\.\d\d\b", row)
+        }
+        # edsr-light's row beside photo's is of inputs that weights.toml states only for photo.
+        stated = {round(m.psnr, 2) for m in measured} | {29.57, 25.90}
+        assert told <= stated
+        usual = {m.psnr for m in measured if m.set in ("set5", "set14")}
+        needed = usual if model != "photo" else {m.psnr for m in measured if "14-j" in m.set}
+        assert {round(psnr, 2) for psnr in needed} <= told
+
+
+# JSON
+
+
+def keys(*events):
+    """All keys, but for those of tables whose keys are data."""
+    found = set()
+    for event in events:
+        found |= set(event)
+        for key in ("rows", "images", "gains", "fidelity"):
+            for one in event.get(key, ()):
+                found |= keys(one)
+    return found
+
+
+def objects(done):
+    assert done.returncode in (0, 7), done.stderr
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def section(title):
+    """Every word in code font below a heading of docs/scripts.md."""
+    parts = page("docs/scripts.md").split("\n## ")
+    (found,) = (part for part in parts if title in part.partition("\n")[0])
+    return set(re.findall(r"`([^`]+)`", found))
+
+
+def test_all_json_of_pictures_is_explained(upres, small, tmp_path):
+    (tmp_path / "in").mkdir()
+    small.rename(tmp_path / "in" / "small.png")
+    (tmp_path / "in" / "bad.png").write_bytes(b"no picture")
+    batch = ("batch", "in", "-m", "bicubic", "--json")
+    events = objects(upres(*batch, "--dry-run"))
+    events += objects(upres(*batch, "--report-fidelity"))
+    assert {e["event"] for e in events} == {"planned", "done", "failed", "summary"}
+    assert keys(*events) - {"event"} <= section("upres FILE")
+    assert {"planned", "done", "failed", "summary"} <= section("upres FILE")
+
+
+def test_all_json_of_measuring_is_explained(upres, tmp_path, photo):
+    (tmp_path / "set").mkdir()
+    Image.fromarray(photo[:40, :50]).save(tmp_path / "set" / "a.png")
+    found = objects(upres("bench", "set", "-s", "2", "-m", "lanczos", "--json"))
+    found += objects(upres("bench", "--list", "--json"))
+    assert keys(*found) <= section("upres bench")
+
+
+def test_all_json_of_training_is_explained(upres, tmp_path):
+    (tmp_path / "in").mkdir()
+    rng = np.random.default_rng(0)
+    for i in range(11):
+        noise = rng.integers(0, 256, (80, 80, 3), np.uint8)
+        Image.fromarray(noise).save(tmp_path / "in" / f"{i}.png")
+    words = "train --data in --recipe srcnn --scale 2 --steps 2 --patch 8 --batch 1 -o run --json"
+    told = objects(upres(*words.split()))
+    kept = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
+    assert {"begin", "steps", "validation", "result"} == {e["event"] for e in told}
+    assert keys(*told) - {"event"} <= section("upres train")
+    assert {e["event"] for e in kept} <= section("upres train")
+
+
+def test_all_json_of_models_is_explained(upres):
+    told = objects(upres("models", "--json"))
+    named = section("upres models")
+    assert {"id", "name", "path"} <= keys(*told) <= named
