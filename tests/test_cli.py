@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image, ImageCms
+from PIL import Image, ImageCms, JpegImagePlugin
 
 from tests.conftest import SOAK
 from upres.cli.app import app
@@ -162,6 +162,19 @@ def test_bad_outputs_have_one_line_and_the_right_code(upres, tmp_path, small):
     done = upres("small.png", "-o", "there.png", "--overwrite", "-m", "bicubic")
     assert done.returncode == 0
     assert opened(tmp_path / "there.png").size == (192, 160)
+
+
+def test_colours_keep_their_resolution_in_files_that_lose(upres, small, tmp_path):
+    """JPEG and AVIF at quality 95 in 4:4:4, as docs/quickstart.md says."""
+    assert upres(small, "-o", "a.jpg", "-m", "bicubic").returncode == 0
+    assert upres(small, "-o", "a.avif", "-m", "bicubic").returncode == 0
+    with Image.open(tmp_path / "a.jpg") as made:
+        assert JpegImagePlugin.get_sampling(made) == 0
+        again = io.BytesIO()
+        made.convert("RGB").save(again, "JPEG", quality=95)
+        assert Image.open(again).quantization == made.quantization
+    box = (tmp_path / "a.avif").read_bytes().partition(b"av1C")[2]
+    assert box[2] & 0b1100 == 0  # chroma_subsampling_x and _y (AV1 in ISOBMFF, section 2.3)
 
 
 @pytest.mark.parametrize(("suffix", "limit"), [("webp", 16383), ("jpg", 65500)])

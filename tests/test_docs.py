@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from upres.networks import ARCHITECTURES
 from upres.weights.manifest import load_manifest
 
 ROOT = Path(__file__).parent.parent
@@ -35,6 +36,27 @@ def test_tables_have_the_figures_of_weights_toml(name):
         usual = {m.psnr for m in measured if m.set in ("set5", "set14")}
         needed = usual if model != "photo" else {m.psnr for m in measured if "14-j" in m.set}
         assert {round(psnr, 2) for psnr in needed} <= told
+
+
+def test_halos_are_what_models_md_says():
+    edsr, mdsr, srcnn, srresnet, vdsr = (ARCHITECTURES[name] for name in sorted(ARCHITECTURES))
+    small = {"channels": 4}
+    deep = [mdsr(blocks=blocks, **small).halo(2) for blocks in (16, 80)]
+    luma = {
+        "VDSR": [vdsr(**small).halo(scale) for scale in (2, 3, 4)],
+        "SRCNN": [srcnn(scale).halo(scale) for scale in (2, 3, 4)],
+    }
+    rows = {
+        "EDSR": "{} for 16 blocks, {} for 32".format(
+            *(edsr(2, blocks=blocks, **small).halo(2) for blocks in (16, 32))
+        ),
+        "MDSR": "{} for 16 blocks, {} for 80".format(*deep),
+        "SRResNet": f"{srresnet(4, **small).halo(4)} for 16 blocks at x4",
+        **{name: "{} / {} / {} at x2 / x3 / x4".format(*halos) for name, halos in luma.items()},
+    }
+    text = page("docs/models.md")
+    for name, words in rows.items():
+        assert re.search(rf"\| `{name}` \|.*\| {re.escape(words)} \|", text), (name, words)
 
 
 # JSON
