@@ -6,9 +6,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+PARTS = ".upres-*.part"  # what files that are not whole yet are called
+
 
 def part_in(folder: Path, about: str = "") -> Path:
-    """A name for a file that is not whole yet: new, hidden, and known to ``remove_parts``."""
+    """A name for a file that is not whole yet: new, hidden, and one of ``PARTS``."""
     return folder / f".upres-{about}{secrets.token_hex(8)}.part"
 
 
@@ -18,7 +20,7 @@ def remove_parts(folder: Path) -> None:
     Raises:
         OSError: they cannot be removed.
     """
-    for part in folder.glob(".upres-*.part"):
+    for part in folder.glob(PARTS):
         part.unlink(missing_ok=True)
 
 

@@ -15,6 +15,7 @@ from stat import S_ISREG
 from typing import Literal, TextIO
 
 from upres.errors import OutputError, os_errors
+from upres.files import PARTS
 from upres.hashing import machine, sha256_of
 
 NAME = ".upres-journal.jsonl"
@@ -95,7 +96,7 @@ class Journal:
         except OSError as error:
             raise OutputError(f"{folder} cannot be written ({error.strerror})") from error
         # Whoever was killed cannot have removed its own.
-        for part in folder.rglob(".upres-*.part"):
+        for part in folder.rglob(PARTS):
             if _abandoned(part):
                 with suppress(OSError):
                     part.unlink(missing_ok=True)
