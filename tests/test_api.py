@@ -193,6 +193,21 @@ def test_a_default_device_of_the_callers_is_not_ours(pixels):
     np.testing.assert_array_equal(made, expected)
 
 
+def test_a_name_that_no_file_can_have_is_an_error_of_ours(tmp_path):
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    with pytest.raises(upres.UpresError):
+        upres.upscale_file(tmp_path / "a.png", tmp_path / f"{'x' * 300}.png", model="bicubic")
+
+
+def test_an_image_of_16_bits_with_transparency_comes_back_as_pillow_has_it():
+    deep = Image.fromarray(np.array([[0, 1000], [1000, 65535]], np.uint16))
+    deep.info["transparency"] = 1000
+    made = upres.load("bicubic", scale=2).upscale(deep)
+    assert (made.mode, made.size) == ("LA", (4, 4))
+    assert np.asarray(made)[[0, -1], [0, -1], 1].min() > 128
+    assert np.asarray(made)[0, -1, 1] < 128
+
+
 @pytest.mark.parametrize("model", ["bicubic", "edsr-light"])
 def test_subclasses_of_arrays_are_arrays_and_masks_are_refused(pixels, model):
     doubled = upres.load(model, scale=2, device="cpu")

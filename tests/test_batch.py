@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -496,6 +497,37 @@ def test_files_that_crash_hang_or_take_everything_fail_alone(harmful):
             decoder.timeout = 1 if "hang" in name else 60
             with pytest.raises(error, match=words):
                 decoder.read(Path(name), max_pixels=10, frames=True)
+
+
+def serve_as_on_macos(pipe):
+    """Where no limit on addresses can be set."""
+    import resource
+
+    def refuse(*_):
+        raise ValueError("current limit exceeds maximum limit")
+
+    resource.setrlimit = refuse
+    isolation._serve(pipe)
+
+
+def test_a_limit_that_a_system_does_not_take_is_done_without(folder, monkeypatch):
+    monkeypatch.setattr(isolation, "_serve", serve_as_on_macos)
+    with Decoder() as decoder:
+        assert decoder.read(folder / "a.png", max_pixels=10**6, frames=True).pixels.size > 0
+
+
+def test_a_file_that_hangs_is_given_up_when_asked(harmful):
+    with Decoder() as decoder, ThreadPoolExecutor(1) as other:
+        with pytest.raises(InputError, match="is fine"):
+            decoder.read(Path("good.png"), max_pixels=10, frames=True)
+        begun = time.monotonic()
+        reading = other.submit(decoder.read, Path("hang.png"), max_pixels=10, frames=True)
+        time.sleep(0.2)
+        decoder.interrupt()
+        with pytest.raises(InputError, match="made its decoder crash"):
+            reading.result()
+        assert time.monotonic() - begun < 20
+        decoder.interrupt()
 
 
 def test_half_an_answer_is_a_crash(tmp_path):

@@ -258,6 +258,15 @@ def test_a_name_that_lies_is_said(upres, tmp_path, small):
     assert opened(tmp_path / "lies-x2.png").format == "JPEG"
 
 
+def test_a_picture_without_a_suffix_keeps_its_format(upres, tmp_path, small):
+    Image.open(small).convert("RGB").save(tmp_path / "photo", "JPEG")
+    shutil.copy(tmp_path / "photo", tmp_path / "x.jpg_large")
+    for name, made in (("photo", "photo-x2"), ("x.jpg_large", "x-x2.jpg_large")):
+        done = upres(name, "-s", 2, "-m", "bicubic")
+        assert done.returncode == 0, done.stderr
+        assert opened(tmp_path / made).format == "JPEG"
+
+
 def test_errors_of_several_pictures_name_them(upres, tmp_path):
     for name, size in (("wide.png", (500, 1)), ("usual.png", (60, 60))):
         Image.new("RGB", size).save(tmp_path / name)
@@ -645,6 +654,25 @@ def test_doctor_speaks_where_there_is_no_home(upres):
     assert b"will use:" in done.stdout
 
 
+@pytest.mark.parametrize("wrong", [{"HF_ENDPOINT": "http://[x"}, {"HF_HUB_ETAG_TIMEOUT": "30s"}])
+def test_doctor_says_what_is_wrong_with_the_hubs_settings(upres, wrong):
+    done = upres("doctor", env=wrong)
+    assert done.returncode == 0, done.stderr
+    assert b"huggingface_hub does not start" in done.stdout
+
+
+def test_a_terminal_that_is_closed_is_no_reason_to_end(start, tmp_path, photo):
+    import pty
+
+    Image.fromarray(photo[:150, :220]).save(tmp_path / "a.png")
+    screen, end = pty.openpty()
+    os.close(screen)
+    process = start("a.png", "-s", "2", "--fast", "--tile", "32", stderr=end)
+    os.close(end)
+    assert process.wait(60) == 0
+    assert opened(tmp_path / "a-x2.png").size == (440, 300)
+
+
 def test_doctor_knows_the_machine(upres):
     facts = json.loads(upres("doctor", "--json").stdout)
     assert facts["torch"].startswith("2.")
@@ -690,8 +718,9 @@ def test_on_a_terminal_a_result_is_named_once(start, small):
 def test_a_terminal_shows_progress_and_a_pipe_does_not(upres, start, tmp_path, photo):
     import pty
 
-    Image.fromarray(photo[:150, :220]).save(tmp_path / "a.png")
-    arguments = ("a.png", "-s", "2", "--fast", "--tile", "64")
+    named = "a\x1b[2J.png"  # which would clear the screen
+    Image.fromarray(photo[:150, :220]).save(tmp_path / named)
+    arguments = (named, "-s", "2", "--fast", "--tile", "64")
     screen, end = pty.openpty()
     process = start(*arguments, stderr=end, env={"TERM": "xterm"})
     os.close(end)
@@ -706,8 +735,9 @@ def test_a_terminal_shows_progress_and_a_pipe_does_not(upres, start, tmp_path, p
         seen += data
     assert process.wait(60) == 0
     os.close(screen)
-    assert process.out == b"a-x2.png\n"
-    for word in (b"a.png", b"%", b"MP/s", b"tile ", b" of 12"):
+    assert process.out == b"a\x1b[2J-x2.png\n"
+    assert b"\x1b[2J" not in seen
+    for word in (b"a\\x1b[2J.png", b"%", b"MP/s", b"tile ", b" of 12"):
         assert word in seen
     quiet = upres(*arguments, "--overwrite")
     assert quiet.returncode == 0

@@ -19,7 +19,7 @@ from upres.errors import InputError, OutputError, ResourceError, UpresError
 from upres.imaging.encoder import Encoding, encode
 from upres.imaging.formats import FORMATS, check_size, format_of
 from upres.imaging.metadata import orientation, updated_exif, updated_xmp
-from upres.imaging.picture import Picture
+from upres.imaging.picture import Frame, Picture
 from upres.imaging.reader import read_picture, read_size
 from upres.imaging.writer import check_target, write_file
 
@@ -168,6 +168,43 @@ def test_metadata_that_a_format_cannot_hold_is_said(image, kind, lost):
     _, notes = encode(read_picture(source), kind)
     said = [note for note in notes if "cannot be kept" in note]
     assert said == ([f"{lost} cannot be kept in this {kind}"] if lost else [])
+
+
+GRAY = b"\0" * 16 + b"GRAY" + b"\0" * 108
+
+
+@pytest.mark.parametrize(("background", "kept"), [((255, 0, 0), False), ((9, 9, 9), True)])
+def test_a_profile_for_gray_stays_with_gray(background, kept):
+    about = Picture(np.full((8, 9, 2), 128, np.uint8), "PNG", icc=GRAY)
+    data, notes = encode(about, "JPEG", Encoding(background=background))
+    made = Image.open(io.BytesIO(data))
+    assert made.mode == ("L" if kept else "RGB")
+    assert made.info.get("icc_profile") == (GRAY if kept else None)
+    assert any("the profile is for gray" in note for note in notes) == (not kept)
+
+
+@pytest.mark.parametrize(
+    ("durations", "made"),
+    [
+        ([33] * 6, [30, 40, 30, 30, 40, 30]),  # 198 ms, as 200
+        ([16, 16, 16], [20, 20, 20]),
+        ([10, 0, 50], [10, 0, 50]),  # as they may be in a GIF
+        ([1_000_000, 5], [655_350, 344_660]),
+    ],
+)
+def test_a_gif_lasts_as_long_as_hundredths_allow(photo, durations, made):
+    frames = tuple(
+        Frame(photo[10 * i : 10 * i + 20, :30], float(lasts)) for i, lasts in enumerate(durations)
+    )
+    picture = Picture(frames[0].pixels, "WEBP", frames=frames, loop=0)
+    data, notes = encode(picture, "GIF")
+    with Image.open(io.BytesIO(data)) as gif:
+        told = []
+        for index in range(gif.n_frames):
+            gif.seek(index)
+            told.append(gif.info.get("duration", 0))
+    assert told == made
+    assert any("whole hundredths of a second" in note for note in notes) == (made != durations)
 
 
 def test_gif_keeps_what_is_transparent(image):
@@ -341,6 +378,25 @@ def test_sides_beyond_a_formats_limit_are_refused(kind, limit):
     check_size(kind, limit, 1)
     with pytest.raises(OutputError, match=f"at most {limit} pixels"):
         check_size(kind, 1, limit + 1)
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/fd"), reason="no /proc")  # noqa: PTH110
+def test_a_file_is_closed_before_it_takes_its_place(tmp_path):
+    """Windows renames no file that is open."""
+
+    def ready(part):
+        for fd in os.listdir("/proc/self/fd"):  # noqa: PTH208
+            with contextlib.suppress(OSError):
+                assert os.readlink(f"/proc/self/fd/{fd}") != str(part)  # noqa: PTH115
+
+    write_file(tmp_path / "x.bin", b"data", overwrite=True, ready=ready)
+    assert (tmp_path / "x.bin").read_bytes() == b"data"
+
+
+def test_a_bmp_of_more_than_4_gb_is_refused_before_anything_is_computed():
+    check_size("BMP", 32_768, 43_690)
+    with pytest.raises(OutputError, match="BMP holds at most 4 GB"):
+        check_size("BMP", 32_769, 43_690)
 
 
 def test_formats_are_chosen_by_suffix():

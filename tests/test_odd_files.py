@@ -297,6 +297,56 @@ def test_a_gray_value_that_is_transparent():
     assert picture.pixels[0].tolist() == [[0, 255], [255, 0]]
 
 
+def test_a_file_with_much_beside_its_pixels_keeps_their_depth(tmp_path):
+    """Photoshop's layers: libvips' own limit of 50 MB would be met, and 16 bits be read as 8."""
+    layers = np.random.default_rng(0).bytes(30_000_000)
+    data = tiff(RAMP, extratags=[(37724, 7, len(layers), layers, True)])
+    np.testing.assert_array_equal(read_picture(data).pixels, RAMP)
+    (tmp_path / "a.tif").write_bytes(data)
+    streamed = open_streamed(tmp_path / "a.tif", at_least=0)
+    assert streamed is not None
+    np.testing.assert_array_equal(streamed.pixels.reader().read(0, 10), RAMP)
+
+
+def test_a_badly_declared_tag_is_left_out_and_the_others_stay():
+    tags = [(Tag.Orientation, 1, 1, 6, True), (Tag.Make, 2, 0, "Maker", True)]
+    picture = read_picture(tiff(RAMP, extratags=tags, metadata=None))
+    exif = Image.Exif()
+    exif.load(picture.exif)
+    assert exif[Tag.Make] == "Maker"
+    assert Tag.Orientation not in exif
+    assert "of EXIF Orientation cannot be read and is left out" in picture.notes
+    assert sorted(picture.pixels.shape) == sorted(RAMP.shape)
+
+
+# In JFIF's segment: no unit, and so many pixels for as many across and down.
+SQUARE, OBLONG = b"\x00\x00\x01\x00\x01", b"\x00\x00\x10\x00\x0b"
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (png(RAMP, 2, chunk(b"pHYs", struct.pack(">IIB", 3, 2, 0))), "2:3"),
+        (png(RAMP, 2, chunk(b"pHYs", struct.pack(">IIB", 2, 2, 0))), ""),
+        (saved(Image.new("RGB", (9, 9)), "JPEG"), ""),
+        (saved(Image.new("RGB", (9, 9)), "JPEG").replace(SQUARE, OBLONG, 1), "11:16"),
+    ],
+)
+def test_pixels_that_are_not_square_are_said(data, said):
+    notes = [note for note in read_picture(data).notes if "square" in note]
+    told = f"pixels that are not square ({said}) are taken for square ones"
+    assert notes == ([told] if said else [])
+
+
+@pytest.mark.parametrize("form", ["PNG", "WEBP", "GIF"])
+def test_an_animation_is_not_decoded_to_see_whether_it_is_read_by_rows(tmp_path, form, monkeypatch):
+    frames = [Image.new("RGB", (40, 30), colour) for colour in ("red", "green", "blue")]
+    path = tmp_path / f"a.{form.lower()}"
+    frames[0].save(path, form, save_all=True, append_images=frames[1:], duration=100)
+    monkeypatch.setattr("upres.imaging.streaming.read_facts", None)
+    assert open_streamed(path, at_least=0) is None
+
+
 # Pages
 
 

@@ -206,6 +206,7 @@ def test_compare_refuses_in_one_line(upres, small, tmp_path):
     (tmp_path / "x.html").touch()
     assert upres("compare", small, "-o", "x.html").returncode == 4
     assert upres("compare", "none.png").returncode == 3
+    assert b"is a folder" in upres("compare", ".").stderr
     Image.fromarray(np.zeros((20, 20), np.float32)).save(tmp_path / "f.tif")
     done = upres("compare", "f.tif")
     assert done.returncode == 3

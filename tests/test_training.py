@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import json
+import math
 import os
 import shutil
 import signal
@@ -10,10 +11,12 @@ import socket
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
+from importlib.machinery import ModuleSpec
 from itertools import count
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
@@ -34,6 +37,7 @@ from upres.model import load
 from upres.networks import ARCHITECTURES, EDSR, MDSR, SRCNN, SRResNet
 from upres.training import learner as learning
 from upres.training import session, trainer
+from upres.training.clock import Clock
 from upres.training.distributed import join
 from upres.training.learner import Learner
 from upres.training.loss import LOSSES, loss_of
@@ -243,6 +247,8 @@ def test_a_recipe_is_frozen():
         ("network.architecture=edsrr", "no architecture is called 'edsrr'"),
         ("network.numbers={blocks = 0.5, channels = 4}", "cannot be built"),
         ("network.numbers=3", "network.numbers must be a table"),
+        ("network.numbers.mean=[0.5, 2]", "network.numbers.mean must be three numbers from 0 to 1"),
+        ("network.numbers.blocks=-1", "network.numbers must be over 0"),
     ],
 )
 def test_impossible_recipes_are_refused(order, change, message):
@@ -390,6 +396,45 @@ def test_narrower_weights_are_only_grown_when_asked():
 def test_init_of_another_architecture_is_a_usage_error(order):
     with pytest.raises(UsageError, match="is edsr, the recipe trains srcnn"):
         run_order(order(recipe="srcnn", init="edsr-light-x2"), View(), never)
+
+
+@pytest.mark.parametrize(("key", "value"), [("mean", [0.0, 0.0, 0.0]), ("residual_scale", 0.5)])
+def test_weights_of_a_network_that_computes_otherwise_are_refused(order, key, value):
+    changed = {f"network.numbers.{key}": value}
+    (first,) = run_order(order("first", changes=changed), View(), never)
+    with pytest.raises(UsageError, match=f"has {key} .*, the recipe") as refused:
+        run_order(order("then", init=str(first.path)), View(), never)
+    assert f"--set 'network.numbers.{key}={value}'" in str(refused.value)
+    (then,) = run_order(order("then", init=str(first.path), changes=changed), View(), never)
+    assert then.finished
+
+
+def test_what_is_begun_with_is_told_with_its_terms(order, tmp_path):
+    """Also after the run was interrupted, and of what that began with in turn."""
+    changes = {"network.numbers.blocks": 16, "network.numbers.channels": 32, "steps": 2}
+    asked = order(init="edsr-light-x2", changes=changes)
+    run_order(asked, View(), after(1))
+    (first,) = run_order(replace(asked, resume=True), View(), never)
+    (source,) = load_manifest().family("edsr-light-x2")
+    facts = read_facts(first.path)
+    assert facts.trained_on == f"10 pictures (pictures), before that {source.facts.trained_on}"
+    assert facts.licence == "not stated; it began with weights under Apache-2.0"
+    assert read_training(first.path)["sources"] == [
+        {
+            "name": "edsr-light-x2",
+            "sha256": source.sha256,
+            "licence": "Apache-2.0",
+            "trained_on": source.facts.trained_on,
+        }
+    ]
+    then = order("then", init=str(first.path), changes=changes)
+    (second,) = run_order(replace(then, data=(("DIV2K", then.data[0][1]),)), View(), never)
+    told = read_facts(second.path)
+    assert told.trained_on == f"10 pictures (DIV2K), before that {facts.trained_on}"
+    assert told.licence == (
+        "not stated; DIV2K is for academic research only; it began with weights under Apache-2.0"
+    )
+    assert load_manifest().family("edsr-light-x2")[0].facts.licence == "Apache-2.0"
 
 
 def test_of_several_files_the_mean_is_begun_with(order, tmp_path):
@@ -668,6 +713,28 @@ def test_a_damaged_picture_held_out_is_skipped_and_named(order, pictures):
     assert any("skipped damaged.png" in note and "held out" in note for note in view.notes)
 
 
+def test_a_low_resolution_picture_held_out_that_cannot_be_read_is_made(order, tmp_path, photo):
+    """Those that can are taken: what is measured is cut from where the truth is."""
+    high, low = tmp_path / "set/HR", tmp_path / "set/LR_bicubic/X2"
+    high.mkdir(parents=True)
+    low.mkdir(parents=True)
+    for name in ("a", "b"):
+        Image.fromarray(photo[:130, :202]).save(high / f"{name}.png")
+        Image.fromarray(photo[:65, :101]).save(low / f"{name}x2.png")
+    (low / "bx2.png").write_bytes(b"damaged")
+    notes = []
+    files = find_pictures(tmp_path / "set").train
+    given, made = make_pairs(files, (2,), degraded=False, note=notes.append)
+    assert np.array_equal(given.low, photo[:65, :101])
+    assert np.array_equal(made.low, imresize(photo[:130, :202], 1 / 2))
+    (note,) = notes
+    assert note.startswith("skipped bx2.png (")
+    assert note.endswith("), made from its picture")
+    Image.fromarray(photo[:64, :101]).save(low / "bx2.png")
+    with pytest.raises(InputError, match=r"needs 101 x 65 at x2"):
+        make_pairs(files, (2,), degraded=False, note=notes.append)
+
+
 def test_a_blank_picture_held_out_spoils_no_mean(pictures):
     Image.new("RGB", (96, 96), "white").save(pictures / "blank.png")
     notes = []
@@ -690,6 +757,28 @@ def test_minutes_end_a_run_and_its_schedule(order, tmp_path):
     assert time.monotonic() - begun > 3.0 - before["seconds"]
 
 
+def test_the_rate_of_each_step_is_the_schedules(order, tmp_path, monkeypatch):
+    monkeypatch.setattr(session, "Run", partial(trainer.Run, report_seconds=-1.0))  # every step
+    view = View()
+    run_order(order(), view, never)
+    schedule = load_recipe(str(tmp_path / "tiny.toml")).schedule
+    rates = [facts["rate"] for facts in view.facts]
+    expected = [1e-3 * rate_factor(schedule, step / 12, step) for step in range(12)]
+    assert rates == pytest.approx(expected)
+    assert len(set(rates)) == 12
+
+
+def test_with_minutes_the_rate_follows_the_time(order, monkeypatch):
+    monkeypatch.setattr(session, "Run", partial(trainer.Run, report_seconds=-1.0))
+    view = View()
+    run_order(order(minutes=0.02, changes={"schedule.warmup": 0}), view, never)
+    last = view.facts[-2:]
+    assert last[0]["rate"] == pytest.approx(
+        1e-3 * 0.5 * (1 + math.cos(math.pi * view.facts[-3]["progress"])), rel=1e-3
+    )
+    assert view.facts[0]["rate"] > 10 * last[1]["rate"]
+
+
 def test_measuring_takes_a_tenth_of_the_time_at_most(order):
     class Slow(View):
         def validated(self, step, quality):
@@ -700,6 +789,36 @@ def test_measuring_takes_a_tenth_of_the_time_at_most(order):
     run_order(order(look_minutes=0.0, changes={"steps": 60}), view, never)
     during = len(view.looks) - 1  # the last one is after training
     assert 1 <= during <= 1 + (time.monotonic() - begun) / (9 * 0.2)
+
+
+@pytest.mark.parametrize("parts", [1, 4])
+def test_gradients_of_a_batch_are_those_of_its_mean_loss(parts):
+    changes = {"data.batch": 4, "data.accumulate": parts, "precision": "fp32"}
+    torch.manual_seed(0)
+    low, high = torch.rand(4, 3, 8, 8), torch.rand(4, 3, 16, 16)
+    network = EDSR(2, blocks=1, channels=4)
+    expected = (network(low, 2) - high).abs().mean()
+    expected.backward()
+    truth = [p.grad.clone() for p in network.parameters()]
+    recipe = load_recipe("edsr-light", changes=changes)
+    learner = Learner(network, recipe, torch.device("cpu"))
+    assert float(learner.gradients(low, high, 2)) == pytest.approx(float(expected.detach()))
+    for parameter, gradient in zip(network.parameters(), truth, strict=True):
+        torch.testing.assert_close(parameter.grad, gradient)
+
+
+@pytest.mark.parametrize(("clip", "norm"), [(0.5, 0.5), (0.0, 100.0), (1e6, 100.0)])
+def test_gradients_longer_than_the_limit_are_shortened(clip, norm):
+    recipe = load_recipe("edsr-light", changes={"optimiser.clip": clip})
+    learner = Learner(EDSR(2, blocks=1, channels=4), recipe, torch.device("cpu"))
+    gradients = [torch.randn_like(p) for p in learner.network.parameters()]
+    length = torch.cat([g.flatten() for g in gradients]).norm()
+    for parameter, gradient in zip(learner.network.parameters(), gradients, strict=True):
+        parameter.grad = gradient * 100 / length
+    learner.prepare(1e-3, 0)
+    learner.update()
+    left = torch.cat([p.grad.flatten() for p in learner.network.parameters()]).norm()
+    assert float(left) == pytest.approx(norm, rel=1e-3)
 
 
 def test_accumulating_changes_nothing_but_memory(order, tmp_path):
@@ -856,23 +975,39 @@ def test_a_last_checkpoint_that_cannot_be_written_leaves_the_weights(order, tmp_
     assert f"the weights are in {tmp_path / 'run/model.safetensors'}" in view.notes
 
 
-def test_what_is_stopped_for_a_while_does_not_train_meanwhile(order, tmp_path, monkeypatch):
-    monkeypatch.setattr(trainer, "_STOPPED", (3, 0.4))
+def test_what_is_stopped_for_a_while_does_not_train_meanwhile(start, pictures, tiny, tmp_path):
+    process = start(*command(pictures, tiny, "-o", "run", "--minutes", "0.12"))
+    metrics = tmp_path / "run" / "metrics.jsonl"
+    while not (metrics.is_file() and '"event": "steps"' in metrics.read_text()):
+        assert process.poll() is None, process.err
+        time.sleep(0.02)
+    process.send_signal(signal.SIGSTOP)
+    time.sleep(6)
+    process.send_signal(signal.SIGCONT)
+    assert process.wait(60) == 0
+    told = events(tmp_path / "run")
+    (pause,) = [e for e in told if e["event"] == "pause"]
+    assert 5.5 < pause["seconds"] < 9
+    assert b"s, which do not count" in process.err
+    seconds = told[-1]["time"] - told[0]["time"]
+    assert seconds > pause["seconds"] + 0.12 * 60 - 1
 
-    def asked():
-        for step in count():
-            if step == 6:
-                time.sleep(0.8)
-            yield step
 
-    view = View()
-    run_order(order(), view, Asks(asked()))
-    (pause,) = [e for e in events(tmp_path / "run") if e["event"] == "pause"]
-    assert 0.6 < pause["seconds"] < 5
-    assert any(note.endswith("s, which do not count") for note in view.notes)
-    whole = read_training(tmp_path / "run/model.safetensors")["hours"] * 3600
-    took = view.facts[-1]["seconds"]
-    assert took < 0.8 or took < pause["seconds"], whole
+def test_a_clock_leaves_out_when_the_process_was_stopped_whatever_it_did(monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr("upres.training.clock.time", SimpleNamespace(monotonic=lambda: now[0]))
+    clock = Clock()
+    begun = clock.now()
+    for passes, counts, pause in (
+        (1, 1, 0),
+        (4.9, 5.9, 0),
+        (60, 5.9, 60),
+        (0, 5.9, 0),
+        (2, 7.9, 0),
+    ):
+        now[0] += passes
+        assert clock.now() - begun == pytest.approx(counts)
+        assert clock.pause() == pytest.approx(pause)
 
 
 def test_weights_without_their_checkpoint_are_not_replaced(order, tmp_path):
@@ -907,6 +1042,17 @@ def test_muon_without_hidden_layers_is_adam(order):
     changes = {"optimiser.kind": "muon", "network.numbers": {"blocks": 1, "channels": 3}}
     (result,) = run_order(order(changes=changes), View(), never)
     assert result.finished
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_a_precision_that_is_refused_leaves_everything(order, tmp_path, monkeypatch, kept):
+    if kept:
+        run_order(order(), View(), never)
+    before = sorted(tmp_path.rglob("run/*"))
+    monkeypatch.setattr(learning, "cpu_has_bfloat16", lambda: False)
+    with pytest.raises(UsageError, match="bf16 is not computed natively here"):
+        run_order(order(overwrite=True, changes={"precision": "bf16"}), View(), never)
+    assert sorted(tmp_path.rglob("run/*")) == before
 
 
 def test_bf16_that_would_crawl_is_refused(order, monkeypatch):
@@ -988,6 +1134,14 @@ def test_signals_that_come_together_are_one(monkeypatch):
         monkeypatch.setattr("upres.training.stop._ONE", 0.0)
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
+
+
+def test_how_many_are_held_out_is_the_same_for_all_scales(tiny, order):
+    tiny.write_text(tiny.read_text() + "\n[x3]\ndata.held_out = 2\n")
+    with pytest.raises(UsageError, match="held_out differs between scales"):
+        run_order(order(scales=(2, 3)), View(), never)
+    (result,) = run_order(order(scales=(3,)), View(), never)
+    assert result.finished
 
 
 def test_tables_of_other_scales_are_read_too(tiny, order):
@@ -1107,6 +1261,14 @@ def test_a_resumed_run_tells_what_it_began_from_at_first(order, tmp_path):
     assert read_training(result.path)["start"].startswith(f"{init}: ")
     assert any(f"goes on from step 2; it began from {init}" in note for note in view.notes)
     assert not any("starts from" in note for note in view.notes)
+
+
+def test_a_run_killed_before_it_saved_anything_is_recorded_anew(order, tmp_path):
+    (tmp_path / "run").mkdir()
+    line = '{"event": "steps", "time": 0, "step": 5, "loss": 1.0}\n'
+    (tmp_path / "run" / "metrics.jsonl").write_text(line)
+    run_order(order(resume=True), View(), never)
+    assert [e["step"] for e in events(tmp_path / "run") if e["event"] == "steps"] == [12]
 
 
 def test_steps_made_again_after_a_crash_are_recorded_once(order, tmp_path):
@@ -1323,6 +1485,103 @@ def test_bad_input_is_one_line_and_a_code(upres, pictures, tmp_path, arguments, 
     assert lines[-1].startswith("upres: ")
     assert words in lines[-1]
     assert not done.stdout
+
+
+def lines_on_a_terminal(screen, until, process):
+    """What is written there, until those words are."""
+    seen = b""
+    while not all(word in seen for word in until):
+        assert process.poll() is None, seen
+        with suppress(BlockingIOError):
+            seen += os.read(screen, 65536)
+        time.sleep(0.02)
+    return seen
+
+
+@pytest.fixture
+def training_on_a_terminal(start, pictures, tiny):
+    """A long run, and the terminal that it is seen on."""
+    import pty
+
+    screen, end = pty.openpty()
+    os.set_blocking(screen, False)
+    long = ("-o", "run", "--steps", "100000", "--look-every", "0.001")
+    process = start(*command(pictures, tiny, *long), stderr=end, env={"TERM": "xterm"})
+    os.close(end)
+    yield process, screen
+    with suppress(OSError):
+        os.close(screen)
+
+
+def test_a_terminal_shows_how_a_run_gets_on(training_on_a_terminal):
+    process, screen = training_on_a_terminal
+    words = "tiny x2, recipe tiny|step|loss|rate|patches/s|time in data|elapsed|left|validation"
+    lines_on_a_terminal(screen, [*words.encode().split(b"|"), b"bicubic", "━".encode()], process)
+    process.send_signal(signal.SIGINT)
+    lines_on_a_terminal(screen, [b"stopping: measuring what there is"], process)
+
+
+def test_a_terminal_that_is_closed_loses_nothing(training_on_a_terminal, tmp_path):
+    process, screen = training_on_a_terminal
+    lines_on_a_terminal(screen, [b"patches/s"], process)
+    os.close(screen)
+    process.send_signal(signal.SIGHUP)
+    assert process.wait(60) == 129
+    assert load(tmp_path / "run/model.safetensors").facts.name == "tiny"
+
+
+# TensorBoard
+
+
+class Board:
+    """Stands in for TensorBoard's writer."""
+
+    def __init__(self, folder, purge_step=None):
+        Board.made.append(self)
+        self.folder, self.purge_step, self.values, self.closed = folder, purge_step, [], False
+
+    def add_scalar(self, key, value, step):
+        if Board.full:
+            raise Board.full
+        self.values.append((key, step))
+
+    def close(self):
+        self.closed = True
+
+
+@pytest.fixture
+def boards(monkeypatch):
+    there = ModuleType("tensorboard")
+    there.__spec__ = ModuleSpec("tensorboard", None)
+    writer = ModuleType("torch.utils.tensorboard")
+    writer.SummaryWriter = Board
+    monkeypatch.setitem(sys.modules, "tensorboard", there)
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", writer)
+    Board.made, Board.full = [], None
+    return Board.made
+
+
+def test_tensorboard_is_told(order, tmp_path, boards):
+    run_order(order(changes={"steps": 100}), View(), after(60))
+    run_order(order(changes={"steps": 100}, resume=True), View(), never)
+    first, then = boards
+    assert first.folder == then.folder == str(tmp_path / "run/tensorboard")
+    assert (first.purge_step, then.purge_step) == (None, 61)
+    assert ("loss", 50) in first.values
+    assert {("rate", 100), ("patches_per_second", 100), ("psnr/x2", 100)} <= set(then.values)
+    assert first.closed
+    assert then.closed
+
+
+@pytest.mark.parametrize("why", [OSError(28, "No space left"), TypeError("descriptors")])
+def test_tensorboard_that_fails_ends_no_run(order, boards, why):
+    Board.full = why
+    view = View()
+    (result,) = run_order(order(changes={"steps": 100}), view, never)
+    assert result.finished
+    (note,) = [note for note in view.notes if "TensorBoard" in note]
+    assert "training goes on" in note
+    assert len(boards) == 1
 
 
 # Several processes

@@ -422,6 +422,15 @@ def test_a_step_is_a_pure_function_of_seed_and_step(pictures, tmp_path):
     assert not np.array_equal(one.batch(7, 8).as_array(), other.batch(7, 8).as_array())
 
 
+def test_every_scale_and_every_turn_has_its_turn(pictures, tmp_path):
+    prepared = ready(pictures, tmp_path, scales=[2, 3])
+    batches = [sampler(prepared, scales=[2, 3]).batch(step, 8) for step in range(50)]
+    assert 10 < sum(batch.scale == 3 for batch in batches) < 40
+    assert {int(turn) for batch in batches for turn in batch.turn} == set(range(8))
+    straight = sampler(prepared, turned=False)
+    assert {int(turn) for step in range(50) for turn in straight.batch(step, 8).turn} == {0}
+
+
 def test_shares_make_up_the_batch(pictures, tmp_path):
     law = sampler(ready(pictures, tmp_path), focus=0.5)
     shares = [law.batch(5, 8, slice(i, i + 4)).as_array() for i in (0, 4)]
@@ -610,6 +619,7 @@ def known(hub, archives, **wrong):
             for path, data in archives.items()
         ),
         "for academic research only",
+        "DIV2K is for academic research only",
     )
 
 
@@ -627,7 +637,7 @@ def test_a_set_is_downloaded_verified_unpacked_and_found(archives, tmp_path, mon
         assert name == "DIV2K"
         assert [f.path.name for f in found.train] == ["0001.png", "0002.png", "0003.png"]
         assert [f.path.name for f in found.validation] == ["0801.png"]
-        assert notes[0] == ("for academic research only", 0)  # before the first byte
+        assert notes[0] == ("DIV2K is for academic research only", 0)  # before the first byte
         size = len(archives["/DIV2K_train_HR.zip"])
         assert ("DIV2K_train_HR.zip", size, size) in moved
         requests = len(hub.log)

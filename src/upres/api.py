@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+import os
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -291,6 +292,8 @@ class Upscaler:
             except OSError as error:  # only now is it decoded
                 raise InputError(f"the image is damaged ({error})", "get it again") from error
             pixels = self._array(picture.pixels)
+            if pixels.dtype == np.uint16 and pixels.shape[2] == 2:  # Pillow has no such image
+                pixels = ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
             result = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
             if picture.icc:
                 result.info["icc_profile"] = picture.icc
@@ -447,7 +450,7 @@ def upscale_file(
     _goal(scale)
     if quality is not None and not 1 <= quality <= 100:
         raise UsageError(f"a quality of {quality}", "give 1 to 100")
-    folder = Path(output) if output and Path(output).is_dir() else None
+    folder = Path(output) if output and os.path.isdir(output) else None  # noqa: PTH112 - of any name
     asked = format_of(Path(output)) if output and folder is None else None
     frames = asked is None or holds_frames(asked)
     picture = read_picture(path, max_pixels=max_pixels, frames=frames)

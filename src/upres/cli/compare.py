@@ -55,6 +55,8 @@ def compare(
     from upres.imaging.reader import read_picture
     from upres.imaging.writer import check_target, write_file
 
+    if not file.name:
+        raise InputError(f"{file} is a folder", "give a picture")
     target = output or file.with_name(f"{file.stem}-compare.html")
     if target.suffix.lower() not in (".html", ".htm"):
         raise OutputError(f"{target} is not a page", "name a .html file")

@@ -7,7 +7,7 @@ from typing import Any
 
 from upres.cli import options
 from upres.cli.output import Output
-from upres.errors import UsageError
+from upres.errors import UsageError, WeightsError
 
 
 def doctor(json: options.Json = False) -> None:
@@ -71,9 +71,12 @@ def _cuda() -> str:
 
 
 def _hub_cache() -> str:
-    from huggingface_hub.constants import HF_HUB_CACHE
+    from upres.weights.hub import hub
 
-    return str(HF_HUB_CACHE)
+    try:
+        return str(hub().constants.HF_HUB_CACHE)
+    except WeightsError as error:
+        return str(error)
 
 
 def _hub_settings() -> str:

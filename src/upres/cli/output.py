@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol, TextIO
+from typing import Any, Protocol, TextIO, cast
 
 from upres.errors import OutputError, UpresError
 
@@ -26,6 +26,34 @@ class Progress(Protocol):
     def update(self, done: float, total: int) -> None:
         """``done`` of the picture's ``total`` tiles are computed."""
         ...
+
+
+class Terminal:
+    """Standard error, for rich: what nobody can be told any more is no reason to end.
+
+    A window that is closed makes every further write an error, also for what ``disown`` lets live.
+    """
+
+    def __init__(self) -> None:
+        self.stream = sys.stderr
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
+
+    def write(self, text: str) -> int:
+        """As a stream does."""
+        try:
+            return self.stream.write(text)
+        except OSError:
+            _into_nothing(self.stream)
+        return len(text)
+
+    def flush(self) -> None:
+        """As a stream does."""
+        try:
+            self.stream.flush()
+        except OSError:
+            _into_nothing(self.stream)
 
 
 class ReaderGone(Exception):  # noqa: N818 - no error: `upres models | head -1` wants no more
@@ -134,7 +162,7 @@ class Output:
             BarColumn(),
             TextColumn("{task.percentage:>3.0f} %  {task.fields[rate]}", markup=False),
             TimeRemainingColumn(),
-            console=Console(stderr=True),
+            console=Console(file=cast(TextIO, Terminal())),
             transient=True,
             redirect_stdout=False,  # data never mixes with the display
         ) as live:
@@ -177,7 +205,9 @@ class _Bars:
 
     def transfer(self, name: str, done: int, total: int) -> None:
         if name not in self.transfers:
-            self.transfers[name] = self.live.add_task(f"downloading {name}", total=None, rate="")
+            self.transfers[name] = self.live.add_task(
+                f"downloading {_one_line(name)}", total=None, rate=""
+            )
         task = self.transfers[name]
         rate = f"{done / 1e6:.1f} MB"
         self.live.update(task, completed=done, total=total or None, rate=rate)
@@ -187,7 +217,7 @@ class _Bars:
         if self.picture is not None:
             self.live.remove_task(self.picture)
         self.tile_pixels = tile_pixels
-        self.picture = self.live.add_task(name, total=None, rate="")
+        self.picture = self.live.add_task(_one_line(name), total=None, rate="")
 
     def update(self, done: float, total: int) -> None:
         seconds = next(t.elapsed for t in self.live.tasks if t.id == self.picture) or 0.0

@@ -8,9 +8,9 @@ import math
 import stat
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from upres.cli.jobs import STREAM, Job, ModelOptions, Settings
 from upres.cli.output import Output, Progress
 from upres.cli.results import say, stream, write
-from upres.errors import BatchError, ResourceError, UpresError, WeightsError
+from upres.errors import BatchError, OutputError, ResourceError, UpresError, WeightsError
 
 if TYPE_CHECKING:
     from upres.api import Upscaler
@@ -90,7 +90,18 @@ def run(
             with _memory_errors(job):
                 return _read(job, settings, decoder)
 
-        for job, failure in _outcomes(jobs, upscaler, settings, output, progress, reading, watch):
+        outcomes = _outcomes(
+            jobs,
+            upscaler,
+            settings,
+            output,
+            progress,
+            reading,
+            watch,
+            give_up=lambda: None if decoder is None else decoder.interrupt(),
+        )
+        # Its threads end before the decoder that they use does.
+        for job, failure in stack.enter_context(closing(outcomes)):
             if watch is not None:
                 watch.ended(job, failure)
             if failure is None:
@@ -133,7 +144,9 @@ def _outcomes(
     progress: Progress,
     read: "Callable[[Job], Picture]",
     watch: Watch | None,
-) -> Iterator[tuple[Job, UpresError | None]]:
+    *,
+    give_up: Callable[[], None],
+) -> Generator[tuple[Job, UpresError | None]]:
     with ThreadPoolExecutor(1) as readers, ThreadPoolExecutor(1) as writers:
         reading: Future[Picture] | None = None
         writing: tuple[Job, Future[None]] | None = None
@@ -180,6 +193,7 @@ def _outcomes(
                 yield writing[0], _outcome(writing[1])
         except BaseException:
             readers.shutdown(wait=False, cancel_futures=True)
+            give_up()  # or leaving the block would wait for a file that hangs
             raise
 
 
@@ -267,6 +281,16 @@ def _large(job: Job, settings: Settings) -> "Picture | None":
     return open_streamed(path, at_least=settings.streams_from)
 
 
+def _named_otherwise(target: Path, kind: str) -> bool:
+    """Whether its suffix is another format's; one that is none says nothing."""
+    from upres.imaging.formats import format_of
+
+    try:
+        return format_of(target) != kind
+    except OutputError:
+        return False
+
+
 def _piped(job: Job) -> bytes | None:
     if job.source is None:
         return sys.stdin.buffer.read()
@@ -289,7 +313,7 @@ def _compute(
     ready: "Ready | None",
 ) -> Callable[[], None]:
     """Everything up to the pixels; returns what is left to do: encode, write, report."""
-    from upres.imaging.formats import check_size, format_of, written_as
+    from upres.imaging.formats import check_size, written_as
     from upres.imaging.holding import check_frames, held_channels
     from upres.imaging.spool import spool_path
     from upres.imaging.writer import check_disk
@@ -325,7 +349,7 @@ def _compute(
     out_bytes *= max(1, frames)
     by_rows = kind in ("PNG", "TIFF") and not frames and target is not None
     streams = by_rows and out_bytes >= settings.streams_from
-    if job.kind is None and target is not None and format_of(target) != kind:
+    if job.kind is None and target is not None and _named_otherwise(target, kind):
         facts["notes"].append(f"by its name the result is not {kind}, as the input is inside")
     if target is not None:
         room = check_disk(target, kind, out_bytes, spool_path(target) if streams else None)

@@ -161,7 +161,7 @@ def train(
 ) -> None:
     """Train a model on your own pictures, or on a known set."""
     from upres.data.catalog import training_pictures
-    from upres.training.order import Order
+    from upres.training.order import Order, plans
     from upres.training.recipe import parse_change
     from upres.training.session import run_order
     from upres.training.stop import Stop
@@ -220,7 +220,8 @@ def train(
     with train_view(out, stop.because_of) as view:
         results = run_order(order, view, stop)
     _report(out, results)
-    if stop():
+    ended = len(results) == len(plans(order)) and all(one.finished for one in results)
+    if stop() and not ended:  # it may have been asked to while the last weights were measured
         out.note("stopped and saved; the same command with --resume goes on")
     if stop.error is not None:
         raise stop.error

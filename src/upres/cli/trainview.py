@@ -4,9 +4,10 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, TextIO, cast
 
-from upres.cli.output import Output, ReaderGone
+from upres.cli.output import Output, ReaderGone, Terminal
 from upres.errors import OutputError
 
 OnGone = Callable[[Exception], None]
@@ -30,23 +31,27 @@ class TrainView:
 
     def __init__(self, output: Output, live: Any = None, on_gone: OnGone | None = None) -> None:
         self.output, self.live, self.on_gone = output, live, on_gone
-        self.title, self.doing, self.written = "", "", 0.0
+        self.title, self.written = "", 0.0
+        self.preparation: _Preparation | None = None
         self.facts: Mapping[str, Any] = {}
         self.quality: Sequence[Any] = ()
         self.quality_step = 0
 
     def preparing(self, what: str, done: int, total: int) -> None:
         """See ``TrainingView``."""
+        if self.preparation is None or self.preparation.what != what:
+            self.preparation = _Preparation(what, time.monotonic(), done)
+        self.preparation.done, self.preparation.total = done, total
         if self.live is not None:
-            self.doing = f"{what}: {_share(done, total)}"
             self._draw()
-        elif done == total:
-            self.output.note(f"{what}: {_share(done, total)}")
+        elif done == total or self._long_since(self.preparation.since):
+            self.written = time.monotonic()
+            self.output.note(str(self.preparation))
 
     def begins(self, title: str, recipe: Any, minutes: float | None) -> None:
         """See ``TrainingView``."""
         length = f"{minutes:g} minutes" if minutes is not None else f"{recipe.steps:,} steps"
-        self.title, self.doing = f"{title}, recipe {recipe.name}, {length}", ""
+        self.title, self.preparation = f"{title}, recipe {recipe.name}, {length}", None
         self.facts, self.quality = {}, ()
         self._event(event="begin", title=title, recipe=recipe.name)
         if self.live is None:
@@ -59,7 +64,7 @@ class TrainView:
         self._event(event="steps", **facts)
         if self.live is not None:
             self._draw()
-        elif time.monotonic() - self.written > _LINE_EVERY:
+        elif self._long_since(self.written):
             self.written = time.monotonic()
             self.output.note(", ".join(f"{k} {v}" for k, v in self._rows()))
 
@@ -87,6 +92,9 @@ class TrainView:
                 raise
             self.on_gone(error)
 
+    def _long_since(self, begun: float) -> bool:
+        return time.monotonic() - max(begun, self.written) > _LINE_EVERY
+
     def _rows(self) -> Iterator[tuple[str, str]]:
         facts = self.facts
         if not facts:
@@ -103,13 +111,13 @@ class TrainView:
         if self.live is None:
             return
         from rich.console import Group
-        from rich.progress_bar import ProgressBar
         from rich.table import Table
         from rich.text import Text
 
         lines: list[Any] = [Text(self.title, style="bold")] if self.title else []
-        if self.doing:
-            lines.append(Text(self.doing))
+        if self.preparation is not None:
+            share = self.preparation.done / max(1, self.preparation.total)
+            lines += [Text(str(self.preparation)), _bar(share)]
         table = Table.grid(padding=(0, 2))
         for key, value in self._rows():
             table.add_row(Text(key, style="dim"), Text(value))
@@ -118,15 +126,44 @@ class TrainView:
                 Text("validation", style="dim"), Text(f"{_quality(one)} (step {self.quality_step})")
             )
         if self.facts:
-            lines += [table, ProgressBar(total=1.0, completed=self.facts["progress"], width=60)]
+            lines += [table, _bar(self.facts["progress"])]
         self.live.update(Group(*lines))
 
 
-def _share(done: int, total: int) -> str:
-    """Pictures are counted, bytes are told in megabytes."""
-    if total > 1_000_000:
-        return f"{done / 1e6:.0f} of {total / 1e6:.0f} MB"
-    return f"{done} of {total}"
+@dataclass
+class _Preparation:
+    """What is done before a run begins.
+
+    Attributes:
+        what: "decoding".
+        since: when it began, in seconds of ``time.monotonic``.
+        before: what was there already then.
+        done, total: pictures, or bytes where there are more than a million.
+    """
+
+    what: str
+    since: float
+    before: int
+    done: int = 0
+    total: int = 0
+
+    def __str__(self) -> str:
+        bytes_ = self.total > 1_000_000
+        count = f"{self.done} of {self.total}"
+        if bytes_:
+            count = f"{self.done / 1e6:.0f} of {self.total / 1e6:.0f} MB"
+        seconds, made = time.monotonic() - self.since, self.done - self.before
+        if made <= 0 or seconds < 1 or self.done >= self.total:
+            return f"{self.what}: {count}"
+        speed = f"{made / seconds / 1e6:.1f} MB/s, " if bytes_ else ""
+        left = clock(seconds * (self.total - self.done) / made)
+        return f"{self.what}: {count}, {speed}{left} left"
+
+
+def _bar(share: float) -> Any:
+    from rich.progress_bar import ProgressBar
+
+    return ProgressBar(total=1.0, completed=share, width=60)
 
 
 def _quality(one: Any) -> str:
@@ -146,5 +183,6 @@ def train_view(output: Output, on_gone: OnGone | None = None) -> Iterator[TrainV
     from rich.console import Console
     from rich.live import Live
 
-    with Live(console=Console(stderr=True), refresh_per_second=4, redirect_stdout=False) as live:
+    console = Console(file=cast(TextIO, Terminal()))
+    with Live(console=console, refresh_per_second=4, redirect_stdout=False) as live:
         yield TrainView(output, live, on_gone)

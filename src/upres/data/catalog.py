@@ -36,11 +36,13 @@ class TrainingSet:
     """Attributes:
     name: as people write it.
     archives: all that is needed; low-resolution pictures are made here.
+    licence: in a few words, as results tell it.
     terms: what one must know before downloading.
     """
 
     name: str
     archives: tuple[Archive, ...]
+    licence: str
     terms: str
 
     @property
@@ -68,6 +70,7 @@ DIV2K = TrainingSet(
             "DIV2K_valid_HR",
         ),
     ),
+    "for academic research only",
     "DIV2K (Agustsson and Timofte 2017) is for academic research only, and so are weights trained "
     "on it as far as its authors' rights reach; see https://data.vision.ee.ethz.ch/cvl/DIV2K/",
 )

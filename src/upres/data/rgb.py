@@ -42,21 +42,10 @@ def read_full_range(path: Path) -> NDArray[np.uint8]:
     return _as_rgb(picture, path)
 
 
-def read_partner(
-    path: Path, high: PictureFile, shape: tuple[int, ...], scale: int
-) -> NDArray[np.uint8]:
-    """The low-resolution picture that came with one of height and width ``shape``.
-
-    Raises:
-        InputError: it cannot be read, or has another size.
-    """
-    return fitting(read_rgb(path), path, high, shape, scale)
-
-
 def fitting(
     low: NDArray[np.uint8], path: Path, high: PictureFile, shape: tuple[int, ...], scale: int
 ) -> NDArray[np.uint8]:
-    """The same, of one that was read.
+    """A low-resolution picture that came with one of height and width ``shape``.
 
     Raises:
         InputError: it has another size.

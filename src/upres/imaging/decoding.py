@@ -63,8 +63,7 @@ def decode(
     kind = kind_of(image)
     chunks = containers.png_chunks(source) if form == "PNG" else []
     cicp = filefacts.cicp(image, chunks)
-    if note := filefacts.left_out_parts(image, chunks):
-        notes.append(note)
+    notes += [n for n in (filefacts.left_out_parts(image, chunks), filefacts.oblong(image)) if n]
     deep = bits > 8 and form in _DEEP and not image.mode.startswith("I;16")
     deep &= len(frames) == 1  # libvips has no frames of an animation
     still: list[Frame] = []

@@ -12,7 +12,7 @@ from upres.errors import InputError
 from upres.imaging.filefacts import left_out_channels
 from upres.imaging.picture import Extra, Kind, stretched
 from upres.imaging.rare_tiff import libvips_reads, read_rare
-from upres.imaging.vips import reason, vips
+from upres.imaging.vips import reason, unlimited, vips
 
 # Kinds whose pixels become RGB in sRGB.
 CONVERTED: tuple[Kind, ...] = ("CMYK", "Lab")
@@ -50,7 +50,7 @@ def read_deep(
         return _finished(read_rare(source, name, page or 0, left_out), name, len(extra))
     pyvips = vips()
 
-    options: dict[str, Any] = {"access": "sequential", "fail_on": "error"}
+    options: dict[str, Any] = {"access": "sequential", "fail_on": "error", **unlimited()}
     if page is not None:
         options |= {"page": page, "n": count}
     try:

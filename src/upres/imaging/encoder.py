@@ -2,9 +2,9 @@
 
 import io
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -18,10 +18,12 @@ from upres.imaging.holding import check_frames, held_channels, held_exif, holds,
 from upres.imaging.metadata import updated_exif, updated_xmp
 from upres.imaging.picture import Picture, alike, collect
 from upres.imaging.png import with_chunks, write_png
+from upres.imaging.profiles import fits
 from upres.imaging.tiff import TiffPages
 
 DEFAULT_QUALITY = 95
 _NO_GRAY = ("WEBP", "AVIF")
+_LONGEST = 655_350  # milliseconds that a frame of a GIF lasts
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,9 @@ def save_rows(
         exif = updated_exif(held_exif(about, kind), width, height)
         xmp = updated_xmp(about.xmp, width, height)
         notes = lost(about, kind, encoding.quality, gray_as_colour=fit.gray_as_colour)
+        if fit.flatten and about.icc and not fits(about.icc, fit.channels):
+            about = replace(about, icc=None)
+            notes.append("the profile is for gray, and is left out on a background that is not")
         if kind == "PNG":
             write_png(file, about, width, height, fitted, exif, xmp)
         elif kind == "TIFF":
@@ -133,11 +138,11 @@ def save_frames(file: BinaryIO, picture: Picture, kind: str, encoding: Encoding)
         # An animation's frames are alike; a TIFF's pages need not be.
         frames = list(picture.frames) if kind == "TIFF" else alike(picture.frames)
         channels = frames[0].pixels.shape[2]
-        fits = {
+        by_type = {
             dtype: _Fit(kind, dtype, channels, encoding.background, still=False)
             for dtype in dict.fromkeys(frame.pixels.dtype for frame in frames)
         }
-        gray_as_colour = any(fit.gray_as_colour for fit in fits.values())
+        gray_as_colour = any(fit.gray_as_colour for fit in by_type.values())
         notes = lost(picture, kind, encoding.quality, gray_as_colour=gray_as_colour)
         if kind == "TIFF":
             if picture.animated:
@@ -150,9 +155,12 @@ def save_frames(file: BinaryIO, picture: Picture, kind: str, encoding: Encoding)
                     xmp = updated_xmp(picture.xmp, size[1], size[0])
                     pages.add(picture, size, pixels.dtype, iter([pixels]), exif, xmp)
             return notes
+        durations = [frame.duration or 0 for frame in frames]
+        if kind == "GIF" and in_hundredths(durations) != durations:
+            notes.append("frames last whole hundredths of a second, as a GIF holds them")
         if kind == "AVIF" and picture.loop != 0:
             notes.append("an animation in AVIF is played for ever")
-        images = [_image(fits[frame.pixels.dtype](frame.pixels), kind) for frame in frames]
+        images = [_image(by_type[frame.pixels.dtype](frame.pixels), kind) for frame in frames]
         exif = updated_exif(held_exif(picture, kind), width, height)
         xmp = updated_xmp(picture.xmp, width, height)
         parameters = _parameters(picture, kind, exif, xmp, encoding.quality)
@@ -171,7 +179,7 @@ def save_frames(file: BinaryIO, picture: Picture, kind: str, encoding: Encoding)
             file.seek(0)
             file.truncate()
             file.write(data)
-    said = (note for fit in fits.values() for note in fit.notes)
+    said = (note for fit in by_type.values() for note in fit.notes)
     return list(dict.fromkeys([*notes, *said]))
 
 
@@ -194,6 +202,8 @@ def _timing(picture: Picture, kind: str) -> dict[str, Any]:
     timing: dict[str, Any] = {
         "duration": [frame.duration or 0 for frame in picture.frames],
     }
+    if kind == "GIF":
+        timing["duration"] = in_hundredths(timing["duration"])
     if kind == "AVIF":  # Pillow's encoder takes whole milliseconds only
         timing["duration"] = [round(duration) for duration in timing["duration"]]
     if picture.loop is not None:
@@ -212,6 +222,21 @@ def _timing(picture: Picture, kind: str) -> dict[str, Any]:
         # Frames are whole pictures, put in place of the one before.
         timing |= {"disposal": [max(0, (d or 1) - 1) for d in disposals], "blend": 0}
     return timing
+
+
+def in_hundredths(durations: Sequence[float]) -> list[float]:
+    """Milliseconds as a GIF holds them: tens, up to 65,535 of them.
+
+    What is rounded off one frame goes to the next, so that the animation lasts as long, but for
+    those under 20 ms: shorter ones are played for 100 ms by most programs.
+    """
+    if all(duration % 10 == 0 and duration <= _LONGEST for duration in durations):
+        return list(durations)
+    made: list[float] = []
+    for count in range(1, len(durations) + 1):
+        due = sum(durations[:count]) - sum(made)
+        made.append(max(20, min(_LONGEST, 10 * round(due / 10))))
+    return made
 
 
 class _Fit:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from PIL import Image, TiffTags
-from PIL.ExifTags import TAGS
+from PIL.ExifTags import GPSTAGS, TAGS
 from PIL.ExifTags import Base as Tag
 
 from upres.imaging import containers
@@ -24,6 +24,7 @@ _QUANTISERS = 3688
 TIFF_KEPT = {
     *(0x010D, 0x010E, 0x010F, 0x0110, 0x0112, 0x011D, 0x0131, 0x0132, 0x013B, 0x013C, 0x8298),
 }
+_EXIF, _GPS = 0x8769, 0x8825  # the tags that point to these directories
 # Of EXIF in a TIFF's own directory: what its writer states anew, of the pixels that there are.
 _STATED_ANEW = {
     *(0x0100, 0x0101, 0x0102, 0x0103, 0x0106, 0x0115, 0x011A, 0x011B, 0x011C, 0x0128, 0x0213),
@@ -99,19 +100,38 @@ def exif_bytes(raw: Any) -> bytes | None:
     return EXIF_HEAD + raw.removeprefix(EXIF_HEAD)
 
 
-def exif_block(tags: Image.Exif) -> bytes | None:
-    """What a TIFF's tags say about the picture, as the block that other formats carry."""
+def exif_block(tags: Image.Exif) -> tuple[bytes | None, list[str]]:
+    """What a TIFF's tags say about the picture, as the block that other formats carry; and the
+    names of those that no block holds, since they are badly declared."""
     # One by one: to look at the others would read them, and some are badly declared.
-    kept = {tag: tags[tag] for tag in sorted(TIFF_KEPT) if tag in tags}
-    if not kept and not tags.get_ifd(0x8769) and not tags.get_ifd(0x8825):
-        return None
-    fresh = Image.Exif()
-    for tag, value in as_written(kept).items():
-        fresh[tag] = value
-    for pointer in (0x8769, 0x8825):
-        if part := tags.get_ifd(pointer):
-            fresh.get_ifd(pointer).update(as_written(part))
-    return fresh.tobytes()
+    parts = {0: as_written({tag: tags[tag] for tag in sorted(TIFF_KEPT) if tag in tags})}
+    parts |= {pointer: as_written(tags.get_ifd(pointer)) for pointer in (_EXIF, _GPS)}
+    if not any(parts.values()):
+        return None, []
+    try:
+        return _block(parts), []
+    except Exception:  # noqa: BLE001 - Pillow raises whatever it stumbles over
+        bad = [(p, tag) for p, part in parts.items() for tag in part if not _fits(p, tag, part)]
+    good = {p: {t: v for t, v in part.items() if (p, t) not in bad} for p, part in parts.items()}
+    names = [(GPSTAGS if p == _GPS else TAGS).get(tag, str(tag)) for p, tag in bad]
+    return _block(good), sorted(names)
+
+
+def _fits(pointer: int, tag: int, part: Mapping[int, Any]) -> bool:
+    try:
+        _block({pointer: {tag: part[tag]}})
+    except Exception:  # noqa: BLE001
+        return False
+    return True
+
+
+def _block(parts: Mapping[int, Mapping[int, Any]]) -> bytes:
+    """Directories by the tags that point to them; 0 is the first one."""
+    block = Image.Exif()
+    for pointer, part in parts.items():
+        if part:
+            (block.get_ifd(pointer) if pointer else block).update(part)
+    return block.tobytes()
 
 
 def not_in_tiff(exif: bytes) -> list[str]:
@@ -326,6 +346,16 @@ def states_resolution(image: Image.Image) -> bool:
         return Tag.XResolution in image.getexif()
     except Exception:  # noqa: BLE001 - whatever damaged EXIF makes Pillow raise
         return False
+
+
+def oblong(image: Image.Image) -> str | None:
+    """A note on pixels whose shape is stated without a size, as anamorphic video's is."""
+    across, down = image.info.get("aspect") or (1, 1)  # PNG
+    if image.info.get("jfif_unit") == 0:
+        across, down = image.info.get("jfif_density", (1, 1))
+    if across == down or not (across and down):
+        return None
+    return f"pixels that are not square ({down}:{across}) are taken for square ones"
 
 
 def comments(image: Image.Image) -> tuple[bytes, ...]:

@@ -7,6 +7,7 @@ from upres.errors import OutputError
 from upres.imaging import jpeg2000
 
 _LONG = 2**31 - 1
+_LARGEST_BMP = 2**32 - 54  # bytes of pixels: the header says how many in all
 
 
 @dataclass(frozen=True)
@@ -114,11 +115,16 @@ def check_size(kind: str, width: int, height: int) -> None:
     """Refuse, before anything is computed, what the format cannot hold.
 
     Raises:
-        OutputError: a side is too long.
+        OutputError: a side is too long, or the whole too large.
     """
     limit = FORMATS[kind].limit
     if max(width, height) > limit:
         raise OutputError(
             f"{kind} holds at most {limit} pixels a side, the result would be {width} x {height}",
+            "write .png or .tif instead",
+        )
+    if kind == "BMP" and (3 * width + 3) // 4 * 4 * height > _LARGEST_BMP:
+        raise OutputError(
+            f"BMP holds at most 4 GB, the result would be {width} x {height}",
             "write .png or .tif instead",
         )

@@ -22,7 +22,7 @@ _MEMORY_SHARE = 0.75
 class Decoder:
     """A process that decodes, started when first needed and again whenever it had to be ended.
 
-    Not for several threads at once. Close it, or use it in a ``with``.
+    Not for several threads at once, but for ``interrupt``. Close it, or use it in a ``with``.
 
     Args:
         timeout: seconds that one file may take.
@@ -69,6 +69,11 @@ class Decoder:
         """End the process."""
         if self._process is not None:
             self._end()
+
+    def interrupt(self) -> None:
+        """End what another thread waits for: its ``read`` raises at once."""
+        if (process := self._process) is not None:
+            process.kill()
 
     def _started(self) -> Connection:
         if self._pipe is None or self._process is None or not self._process.is_alive():
@@ -150,4 +155,5 @@ def _limit_memory() -> None:
         most = min(most, there + group_memory())
     _, hard = resource.getrlimit(resource.RLIMIT_AS)
     if hard == resource.RLIM_INFINITY or most < hard:
-        resource.setrlimit(resource.RLIMIT_AS, (most, hard))
+        with suppress(OSError, ValueError):  # macOS knows the limit and takes none
+            resource.setrlimit(resource.RLIMIT_AS, (most, hard))

@@ -10,16 +10,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from upres.errors import InputError
+from upres.imaging.containers import png_chunks
 from upres.imaging.picture import Picture
 from upres.imaging.profiles import fits
 from upres.imaging.rare_tiff import libvips_reads
 from upres.imaging.reader import read_facts
 from upres.imaging.tiff_layout import first_page
-from upres.imaging.vips import reason, vips
+from upres.imaging.vips import reason, unlimited, vips
 
 # Formats that are decoded from the top down.
 _FORMATS = ("PNG", "TIFF", "JPEG")
-
+_PNG = b"\x89PNG\r\n\x1a\n"
 
 _BLOCK = 256  # rows
 _ABOVE = 2560  # rows; bands have 2048 and their halos at most
@@ -97,7 +98,7 @@ class StreamedPixels:
         try:
             if self._region is None:
                 image = pyvips.Image.new_from_file(
-                    str(self.path), access="sequential", fail_on="error"
+                    str(self.path), access="sequential", fail_on="error", **unlimited()
                 )
                 self._region = pyvips.Region.new(image)
             data = self._region.fetch(0, top, width, bottom - top)
@@ -108,6 +109,18 @@ class StreamedPixels:
             ) from error
         rows = np.frombuffer(data, self.dtype).reshape(bottom - top, width, channels)
         return rows if len(self._chosen) == channels else rows[..., self._chosen]
+
+
+def _is_read_by_rows(path: Path) -> bool:
+    """Whether it begins as such a file does. To learn more of an animation all of it is decoded."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(8)
+        if head == _PNG:
+            return all(kind != b"acTL" for kind, _ in png_chunks(path))
+    except OSError:
+        return False  # the usual reader says what is wrong
+    return head[:2] in (b"\xff\xd8", b"II", b"MM")  # JPEG, TIFF
 
 
 class Reader:
@@ -134,6 +147,8 @@ def open_streamed(path: Path, *, at_least: int) -> Picture | None:
     """
     pyvips = vips()
 
+    if not _is_read_by_rows(path):
+        return None
     facts = read_facts(path)
     plain = facts.kind in ("gray", "RGB") and facts.bits in (8, 16)
     if facts.format not in _FORMATS or not plain or facts.turned != 1 or facts.frames:
@@ -144,7 +159,7 @@ def open_streamed(path: Path, *, at_least: int) -> Picture | None:
         if first.index or not libvips_reads(first.tags):
             return None
     try:
-        image = pyvips.Image.new_from_file(str(path), access="sequential")
+        image = pyvips.Image.new_from_file(str(path), access="sequential", **unlimited())
     except pyvips.Error:
         return None  # the usual reader says what is wrong
     dtype = {"uchar": np.uint8, "ushort": np.uint16}.get(image.format)

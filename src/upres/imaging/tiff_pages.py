@@ -110,7 +110,7 @@ def decode_tiff(
         bits=1 if kind == "bilevel" else 8 if kind == "palette" else bits,
         turned=first.turned,
         icc=icc,
-        exif=max((_exif_at(source, page.offset) or b"" for page in told), key=len) or None,
+        exif=max((_exif_at(source, page.offset, notes) for page in told), key=len) or None,
         xmp=_first(filefacts.xmp_tag(page.tags) for page in told),
         iptc=_first(filefacts.iptc_bytes(filefacts.iptc_tag(page.tags)) for page in told),
         dpi=None if calibration else filefacts.resolution(_dpi(tags), turned=first.turned >= 5),
@@ -280,11 +280,14 @@ def _dpi(tags: containers.Tags) -> tuple[Any, Any] | None:
     return (x * 2.54, y * 2.54) if unit == 3 else (x, y)  # 3: a centimetre
 
 
-def _exif_at(source: Path | bytes, offset: int) -> bytes | None:
-    """What the directory at an offset says, as a block."""
+def _exif_at(source: Path | bytes, offset: int, notes: list[str]) -> bytes:
+    """What the directory at an offset says, as a block; nothing is an empty one."""
     with containers.reopened(source) as file:
         head, tags = file.read(16), Image.Exif()
         big = head[2] == containers.BIG_TIFF
         tags.bigtiff, tags.endian = big, "<" if head[:2] == b"II" else ">"
         tags.load_from_fp(file, offset)
-        return filefacts.exif_block(tags)
+        block, bad = filefacts.exif_block(tags)
+    if bad:
+        notes.append(f"of EXIF {', '.join(bad)} cannot be read and is left out")
+    return block or b""

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from upres.errors import OutputError, UpresError
 from upres.imaging.reader import read_size
-from upres.imaging.vips import reason, vips
+from upres.imaging.vips import reason, unlimited, vips
 
 _ENDS = {"PNG": b"IEND\xaeB`\x82", "JPEG": b"\xff\xd9"}
 
@@ -41,7 +41,9 @@ def _decode_last_row(path: Path, width: int, height: int) -> None:
     pyvips = vips()
 
     try:
-        image = pyvips.Image.new_from_file(str(path), fail_on="error")  # at random
+        image = pyvips.Image.new_from_file(  # at random
+            str(path), fail_on="error", **unlimited()
+        )
         image.crop(0, height - 1, width, 1).write_to_memory()
     except pyvips.Error as error:
         raise OutputError(

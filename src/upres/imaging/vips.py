@@ -10,6 +10,13 @@ def reason(error: Any) -> str:
 
 
 @cache
+def unlimited() -> dict[str, bool]:
+    """Options for opening a file however large its parts are: what libvips 8.17 and newer refuse
+    (50 MB in a TIFF's layers, say) is in files that people have; our own limits are on pixels."""
+    return {"unlimited": True} if vips().at_least_libvips(8, 17) else {}
+
+
+@cache
 def vips() -> Any:
     """The module pyvips, which remembers no files: it would take one that changed for the old."""
     import pyvips

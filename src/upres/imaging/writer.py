@@ -83,6 +83,7 @@ def replacing(
         yield file, part
         file.flush()
         os.fsync(file.fileno())
+        file.close()  # Windows renames no open file
         if ready is not None:
             ready(part)
         if overwrite:

@@ -296,7 +296,18 @@ def _check(recipe: Recipe, where: str) -> None:
             bool(scales) and len({*scales} & {2, 3, 4}) == len(scales),
             "2, 3, 4, each once at most",
         ),
-        ("network.numbers", dict(numbers), _positive(numbers.values()), "over 0"),
+        (
+            "network.numbers",
+            dict(numbers),
+            _positive(v for k, v in numbers.items() if k != "mean"),
+            "over 0",
+        ),
+        (
+            "network.numbers.mean",
+            numbers.get("mean"),
+            _is_colour(numbers.get("mean", (0, 0, 0))),
+            "three numbers from 0 to 1",
+        ),
         ("data.patch", data.patch, 8 <= data.patch <= 512, "8 to 512"),
         ("data.batch", data.batch, 1 <= data.batch <= 4096, "1 to 4096"),
         (
@@ -348,6 +359,11 @@ def _positive(values: Iterable[Any]) -> bool:
         _positive(v) if isinstance(v, list | tuple) else isinstance(v, int | float) and v > 0
         for v in values
     )
+
+
+def _is_colour(value: Any) -> bool:
+    numeric = isinstance(value, list | tuple) and all(type(v) in (int, float) for v in value)
+    return numeric and len(value) == 3 and all(0 <= v <= 1 for v in value)
 
 
 def _unit(values: tuple[float, ...], low: float) -> bool:

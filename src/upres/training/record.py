@@ -3,7 +3,7 @@
 import importlib.util
 import json
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from functools import cached_property
@@ -65,14 +65,13 @@ class Record:
         """See ``trainer.Watch``."""
         self._write("steps", facts)
         self.view.steps(facts)
-        if self.board is not None:
-            for key in ("loss", "rate", "patches_per_second"):
-                self.board.add_scalar(key, facts[key], facts["step"])
+        values = {key: facts[key] for key in ("loss", "rate", "patches_per_second")}
+        self._plot(values, facts["step"])
 
     def event(self, name: str, facts: Mapping[str, Any]) -> None:
         """See ``trainer.Watch``."""
         if name == "resume":
-            self._forget_after(facts["step"])
+            self.forget_after(facts["step"])
             self.view.note(f"goes on from step {facts['step']}; it began from {facts['start']}")
         self._write(name, facts)
         if name == "unsaved":
@@ -98,9 +97,8 @@ class Record:
         quality, made = measure(model, self.pairs, dtype)
         for one in quality:
             self._write("validation", {"step": step, **asdict(one)})
-            if self.board is not None:
-                self.board.add_scalar(f"psnr/x{one.scale}", one.psnr, step)
-                self.board.add_scalar(f"ssim/x{one.scale}", one.ssim, step)
+            values = {f"psnr/x{one.scale}": one.psnr, f"ssim/x{one.scale}": one.ssim}
+            self._plot(values, step)
         with self._losing_no_run():
             side_by_side(self.pairs[:_SHOWN], made, self.folder / PICTURES / f"{step:07d}.png")
         self.view.validated(step, quality)
@@ -108,9 +106,8 @@ class Record:
 
     def close(self) -> None:
         """Finish the files; draw the curves if matplotlib is there."""
+        self._to_board(lambda board: board.close())
         with self._losing_no_run():
-            if self.board is not None:
-                self.board.close()
             draw_curves(self.folder)
 
     @cached_property
@@ -119,19 +116,35 @@ class Record:
         checkpoint, so it is made once that is known."""
         return _tensorboard(self.folder, self.resumed_at)
 
+    def _plot(self, values: Mapping[str, float], step: int) -> None:
+        def add(board: Any) -> None:
+            for key, value in values.items():
+                board.add_scalar(key, value, step)
+
+        self._to_board(add)
+
+    def _to_board(self, use: Callable[[Any], None]) -> None:
+        """Its thread of its own tells of a full disk when and as it likes."""
+        try:
+            if self.board is not None:
+                use(self.board)
+        except Exception as error:  # noqa: BLE001 - also packages that do not fit each other
+            self.board = None
+            self.view.note(f"TensorBoard's log has a gap from here on ({error}); training goes on")
+
     def _write(self, name: str, facts: Mapping[str, Any]) -> None:
         event = {"event": name, "time": round(time.time(), 3), **facts}
         with self._losing_no_run(), (self.folder / METRICS).open("a", encoding="utf-8") as file:
             file.write(json.dumps(event) + "\n")
 
-    def _forget_after(self, step: int) -> None:
+    def forget_after(self, step: int) -> None:
         """Steps that were made but never saved are made again."""
         self.resumed_at = step + 1
-        self._rewrite(
-            event
-            for event in read_events(self.folder)
-            if event["event"] not in ("steps", "validation") or event["step"] <= step
-        )
+        events = read_events(self.folder)
+        made = ("steps", "validation")
+        kept = [event for event in events if event["event"] not in made or event["step"] <= step]
+        if len(kept) < len(events):
+            self._rewrite(kept)
 
     def _rewrite(self, events: Iterable[Mapping[str, Any]]) -> None:
         path = self.folder / METRICS

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 import torch
 
+from upres.data.catalog import training_set
 from upres.data.gather import Pictures, gather
 from upres.data.patches import Sampler
 from upres.data.prepare import prepare
@@ -19,11 +20,12 @@ from upres.inference.engine import is_out_of_memory
 from upres.model import Model
 from upres.training.checkpoint import NAME as CHECKPOINT
 from upres.training.distributed import Processes, join
+from upres.training.learner import training_dtype
 from upres.training.order import RESULT, Order, Plan, check_folder, make_way, plans
 from upres.training.patches import PatchStore
 from upres.training.recipe import Recipe
 from upres.training.record import Record, View
-from upres.training.start import begin
+from upres.training.start import Start, begin
 from upres.training.stop import Stopping
 from upres.training.trainer import Outcome, Run, train
 from upres.training.validation import Quality, make_pairs
@@ -40,6 +42,9 @@ class TrainingView(View, Protocol):
     def begins(self, title: str, recipe: Recipe, minutes: float | None) -> None:
         """A run begins; ``steps`` and ``validated`` belong to it from now on."""
         ...
+
+
+_UNSTATED = "not stated"
 
 
 @dataclass(frozen=True)
@@ -87,10 +92,14 @@ def run_order(order: Order, view: TrainingView, stop: Stopping) -> list[Result]:
         return results if processes.first else []
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
-            if processes.first or not any(w in str(error) for w in ("gloo", "NCCL", "onnection")):
+            talking = any(word in str(error) for word in ("gloo", "NCCL", "onnection"))
+            if processes.count == 1 or not talking:
                 raise
             why = str(error).partition("\n")[0]
-            raise ResourceError(f"the first process is gone ({why})", "see what it said") from error
+            who, what = "the first process is", "see what it said"
+            if processes.first:
+                who, what = "another process is", "--resume goes on from the last checkpoint"
+            raise ResourceError(f"{who} gone ({why})", what) from error
         where = "the GPU" if kind == "cuda" else "this machine"
         raise ResourceError(
             f"training takes more memory than {where} has",
@@ -110,7 +119,13 @@ def _runs(
     wanted = plans(order)
     for plan in wanted:
         check_folder(plan.folder, order)
-    held_out = wanted[0].recipe.data.held_out
+        training_dtype(plan.recipe.precision, device)  # or it is refused, before anything is done
+    held_out, *others = {plan.recipe.data.held_out for plan in wanted}
+    if others:
+        raise UsageError(
+            f"recipe {wanted[0].recipe.name}: data.held_out differs between scales",
+            "give one, outside of [x2], [x3] and [x4]",
+        )
     pictures = gather([folder for _, folder in order.data], held_out)
     around = _Around(order, pictures, view, stop, processes, device)
     results: list[Result] = []
@@ -122,8 +137,8 @@ def _runs(
         if resume and order.init is not None and processes.first:
             view.note(f"{plan.folder} goes on as it began: --init is not looked at")
         asked = replace(order, init="none") if resume else order
-        model, origin = begin(asked, plan, results[0].path if results else None)
-        result = _one(around, plan, model, origin, resume=resume)
+        start = begin(asked, plan, results[0].path if results else None)
+        result = _one(around, plan, start, resume=resume)
         processes.wait()  # the first one has written what the next run may begin with
         results.append(result)
         if not result.finished:
@@ -143,9 +158,9 @@ class _Around:
     device: torch.device
 
 
-def _one(around: _Around, plan: Plan, model: Model, origin: str, *, resume: bool) -> Result:
+def _one(around: _Around, plan: Plan, start: Start, *, resume: bool) -> Result:
     order, recipe, first = around.order, plan.recipe, around.processes.first
-    data = recipe.data
+    model, data = start.model, recipe.data
     versions = data.versions if data.degradation == "photo" else 0
     prepared = _prepared(around, plan, versions)
     sampler = Sampler(
@@ -184,7 +199,7 @@ def _one(around: _Around, plan: Plan, model: Model, origin: str, *, resume: bool
     if order.resume and not resume:
         around.view.note(f"{plan.folder} holds no run to resume: a new one begins")
     if not resume:
-        around.view.note(f"{scales} starts from {origin}")
+        around.view.note(f"{scales} starts from {start.origin}")
     around.view.begins(f"{model.facts.name} {scales}", recipe, order.minutes)
     if first and not pairs and data.held_out:
         around.view.note(
@@ -206,7 +221,8 @@ def _one(around: _Around, plan: Plan, model: Model, origin: str, *, resume: bool
         watch=record or _Nobody(),
         minutes=order.minutes,
         resume=resume,
-        origin=origin,
+        origin=start.origin,
+        sources=start.sources,
         data=story["data"],
         stop=around.stop,
         # A report copies the state, which would cost a fast device a tenth of its time.
@@ -214,7 +230,9 @@ def _one(around: _Around, plan: Plan, model: Model, origin: str, *, resume: bool
         look_every=60 * min(order.look_minutes, (order.minutes or math.inf) / 5),
     )
     if record is not None:
-        begins = {} if resume else {"start": origin}
+        if order.resume and not resume:  # it was killed before it saved anything
+            record.forget_after(-1)
+        begins = {} if resume else {"start": start.origin}
         record.event("start", {**story, **begins, "scales": plan.scales, "resumed": resume})
     try:
         with around.stop.listening():
@@ -222,7 +240,7 @@ def _one(around: _Around, plan: Plan, model: Model, origin: str, *, resume: bool
             if not outcome.finished:
                 around.view.note("stopping: measuring what there is")
             with nullcontext() if outcome.unsaved is None else suppress(UpresError):
-                quality = _finish(outcome, record, story, plan.folder) if record else ()
+                quality = _finish(outcome, record, story, order.licence) if record else ()
                 if outcome.unsaved is not None:
                     around.view.note(f"the weights are in {plan.folder / RESULT}")
             if outcome.unsaved is not None:
@@ -291,7 +309,7 @@ def _story(
 
 
 def _finish(
-    outcome: Outcome, record: Record, story: dict[str, Any], folder: Path
+    outcome: Outcome, record: Record, story: dict[str, Any], licence: str
 ) -> tuple[Quality, ...]:
     """Measure in float32, write the result."""
     quality = record.measure(outcome.position.step, outcome.kept, torch.float32)
@@ -305,9 +323,16 @@ def _finish(
     }
     if outcome.data_before:
         told["data_before"] = [dict(one) for one in outcome.data_before]
-    trained_on = ", before that ".join(map(_pictures, (story["data"], *outcome.data_before[::-1])))
-    facts = replace(outcome.kept.facts, trained_on=trained_on)
-    Model(outcome.kept.network, facts).save(folder / RESULT, training=told)
+    if outcome.sources:
+        told["sources"] = [dict(one) for one in outcome.sources]
+    data = (story["data"], *outcome.data_before[::-1])
+    seen = [*map(_pictures, data), *(one["trained_on"] for one in outcome.sources)]
+    facts = replace(
+        outcome.kept.facts,
+        trained_on=", before that ".join(dict.fromkeys(seen)),
+        licence=licence or _terms(data, outcome.sources),
+    )
+    Model(outcome.kept.network, facts).save(record.folder / RESULT, training=told)
     record.event("end", {"step": outcome.position.step, "finished": outcome.finished})
     return quality
 
@@ -316,6 +341,16 @@ def _pictures(data: Mapping[str, Any]) -> str:
     if "names" not in data:
         return "others"
     return f"{data['pictures']} pictures ({', '.join(data['names'])})"
+
+
+def _terms(data: Sequence[Mapping[str, Any]], sources: Sequence[Mapping[str, Any]]) -> str:
+    """What is known of a licence that nobody stated."""
+    names = [name for one in data for name in one.get("names", ())]
+    known = [f"{found.name} is {found.licence}" for n in names if (found := training_set(n))]
+    for source in sources:
+        first, *more = source["licence"].split("; ")
+        known += more if first == _UNSTATED else [f"it began with weights under {first}", *more]
+    return "; ".join([_UNSTATED, *dict.fromkeys(known)])
 
 
 def _device_name(outcome: Outcome) -> str:

@@ -1,11 +1,15 @@
 """What a run begins with: a new network, and the weights that it takes over."""
 
+import inspect
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from upres.errors import UsageError, WeightsError
+from upres.hashing import sha256_of
 from upres.model import Model, build, load, load_published
 from upres.networks import ARCHITECTURES
 from upres.training.order import Order, Plan
@@ -13,18 +17,35 @@ from upres.training.warmstart import add_difference, mean_of, warm_start
 from upres.version import __version__
 from upres.weights.facts import FactsError, ModelFacts
 from upres.weights.known import known_models
+from upres.weights.manifest import WeightsEntry
 from upres.weights.store import fetch
 
 
-def begin(order: Order, plan: Plan, first: Path | None) -> tuple[Model, str]:
-    """A model to train, and what it begins with, in words.
+@dataclass(frozen=True)
+class Start:
+    """What a run begins with.
+
+    Attributes:
+        model: to train.
+        origin: what it begins with, in words.
+        sources: the weights that it begins with: name, sha256, licence and trained_on of each.
+    """
+
+    model: Model
+    origin: str
+    sources: tuple[Mapping[str, Any], ...] = ()
+
+
+def begin(order: Order, plan: Plan, first: Path | None) -> Start:
+    """Build the network and give it what it begins with.
 
     Args:
         first: the weights that the order's first run made, which higher scales begin with unless
             the order says otherwise.
 
     Raises:
-        UsageError: the weights to begin with are of another architecture, or several files.
+        UsageError: the weights to begin with are of another architecture, compute otherwise, or are
+            several files.
         WeightsError: they do not fit, or cannot be read.
     """
     recipe = plan.recipe
@@ -58,15 +79,12 @@ def begin(order: Order, plan: Plan, first: Path | None) -> tuple[Model, str]:
     else:
         start = order.init if order.init is not None else recipe.network.start
         if start in ("", "none"):
-            return model, f"nothing (seed {order.seed})"
+            return Start(model, f"nothing (seed {order.seed})")
         sum_ = _Sum.read(start)
-    sources = {name: _weights(name) for name in sum_.names}
+    files = {name: _file(name) for name in sum_.names}
+    sources = {name: _load(file) for name, file in files.items()}
     for name, source in sources.items():
-        if source.facts.architecture != facts.architecture:
-            raise UsageError(
-                f"{name} is {source.facts.architecture}, the recipe trains {facts.architecture}",
-                "give --init a file of the same architecture, or --init none",
-            )
+        _check_alike(name, source.facts, facts)
     state = mean_of([sources[name].network.state_dict() for name in sum_.plain])
     warm = warm_start(model.network, state, grow=recipe.network.grow)
     for plus, minus in sum_.ways:
@@ -75,7 +93,48 @@ def begin(order: Order, plan: Plan, first: Path | None) -> tuple[Model, str]:
         before = warm_start(build(sources[plus].facts).network, there, grow=False)
         add_difference(warm.state, sources[plus].network.state_dict(), before.state)
     model.network.load_state_dict(warm.state)
-    return model, f"{sum_}: {warm}"
+    told_of = tuple(
+        {
+            "name": name,
+            "sha256": sha256_of(file if isinstance(file, Path) else fetch(file)),
+            "licence": sources[name].facts.licence,
+            "trained_on": sources[name].facts.trained_on,
+        }
+        for name, file in files.items()
+    )
+    return Start(model, f"{sum_}: {warm}", told_of)
+
+
+def _check_alike(name: str, source: ModelFacts, facts: ModelFacts) -> None:
+    """Weights mean something else where the network computes something else with them.
+
+    Raises:
+        UsageError: see there.
+    """
+    if source.architecture != facts.architecture:
+        raise UsageError(
+            f"{name} is {source.architecture}, the recipe trains {facts.architecture}",
+            "give --init a file of the same architecture, or --init none",
+        )
+    ours = _not_in_tensors(facts)
+    for key, value in _not_in_tensors(source).items():
+        if value != ours[key]:
+            shown = list(value) if isinstance(value, tuple) else value
+            raise UsageError(
+                f"{name} has {key} {shown}, the recipe {ours[key]}",
+                f"give --set 'network.numbers.{key}={shown}', or --init none",
+            )
+
+
+def _not_in_tensors(facts: ModelFacts) -> dict[str, Any]:
+    """The numbers of a network that its tensors' shapes do not show."""
+    given = dict(facts.numbers)
+    accepted = inspect.signature(ARCHITECTURES[facts.architecture]).parameters
+    return {
+        key: given.get(key, accepted[key].default)
+        for key in ("mean", "residual_scale")
+        if key in accepted
+    }
 
 
 @dataclass(frozen=True)
@@ -117,12 +176,16 @@ class _Sum:
         return origin + "".join(f" and what led from {old} to {new}" for new, old in self.ways)
 
 
-def _weights(name: str) -> Model:
+def _load(file: Path | WeightsEntry) -> Model:
+    return load(file) if isinstance(file, Path) else load_published(file, fetch(file))
+
+
+def _file(name: str) -> Path | WeightsEntry:
     if name.endswith(".safetensors"):
-        return load(Path(name))
+        return Path(name)
     entries = known_models().family(name)
     if len(entries) > 1:
         raise UsageError(
             f"{name} has several files", f"name one: {', '.join(e.name for e in entries)}"
         )
-    return load_published(entries[0], fetch(entries[0]))
+    return entries[0]

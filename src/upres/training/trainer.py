@@ -2,12 +2,10 @@
 
 import math
 import time
-from collections import deque
 from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from statistics import median
 from typing import Any, Protocol
 
 import torch
@@ -16,6 +14,7 @@ from upres.data.patches import Sampler
 from upres.errors import OutputError, ResourceError, UpresError, UsageError, WeightsError
 from upres.model import Model
 from upres.training.checkpoint import load_checkpoint, save_checkpoint
+from upres.training.clock import Clock, ticking
 from upres.training.distributed import Processes
 from upres.training.learner import Learner
 from upres.training.patches import PatchStore
@@ -28,9 +27,6 @@ SETBACKS = 3
 _SLOWER = 0.5
 # Training lasts at least so many times as long as the measurement before it.
 _LOOK_SHARE = 9
-# A step that takes so many times as long as usual, and so many seconds, was stopped meanwhile, as
-# people do to measure something else.
-_STOPPED = (10, 5.0)
 # What a resumed run may be asked for anew: how long it is, and words.
 _MAY_CHANGE = {"steps", "name", "description", "network.start"}
 
@@ -61,6 +57,7 @@ class Run:
         sampler, store: where patches come from.
         folder: where last.pt goes.
         origin: what the weights begin with, in words.
+        sources: and each of those weights: its name, sha256, licence and trained_on.
         data: the pictures: what the result tells of them, with their fingerprint as "sha256".
         data_before: the same of those that it was trained on before it was resumed with others.
         minutes: how long, or None to make ``recipe.steps`` steps.
@@ -80,6 +77,7 @@ class Run:
     processes: Processes
     watch: Watch
     origin: str = ""
+    sources: tuple[Mapping[str, Any], ...] = ()
     data: Mapping[str, Any] = field(default_factory=dict)
     data_before: tuple[Mapping[str, Any], ...] = ()
     minutes: float | None = None
@@ -113,7 +111,7 @@ class Outcome:
     """Attributes:
     kept: the network with the weights that count.
     origin: what the weights began with, in words, however often the run was resumed.
-    data_before: see ``Run``.
+    sources, data_before: see ``Run``.
     position: where the run ended.
     finished: whether that was the end, or ``stop``.
     dtype: of the network's arithmetic in training.
@@ -122,6 +120,7 @@ class Outcome:
 
     kept: Model
     origin: str
+    sources: tuple[Mapping[str, Any], ...]
     data_before: tuple[Mapping[str, Any], ...]
     position: Position
     finished: bool
@@ -136,6 +135,11 @@ def train(run: Run) -> Outcome:
         ResourceError: the loss was not finite too often.
         WeightsError: the checkpoint to resume is missing, damaged, or of another recipe.
     """
+    with ticking() as clock:
+        return _train(run, clock)
+
+
+def _train(run: Run, clock: Clock) -> Outcome:
     recipe, processes = run.recipe, run.processes
     learner = Learner(run.model.network, recipe, run.device)
     kept = replace(run.model, network=learner.kept)
@@ -147,17 +151,15 @@ def train(run: Run) -> Outcome:
     whole = recipe.data.batch * processes.count
     share = slice(recipe.data.batch * processes.rank, recipe.data.batch * (processes.rank + 1))
     good = (position, deepcopy(learner.state()))
-    started = time.monotonic() - position.seconds
-    looked = saved = time.monotonic()
+    started = clock.now() - position.seconds
+    looked = saved = clock.now()
     wait, rate = run.look_every, 0.0
-    meter, pace = _Meter(run.device), _Pace()
+    meter = _Meter(run.device, clock)
 
     while True:
-        now = time.monotonic()
-        if (idle := pace.idle(now)) > 0:
-            started += idle
-            if processes.first:
-                run.watch.event("pause", {"step": position.step, "seconds": round(idle, 1)})
+        now = clock.now()
+        if (pause := clock.pause()) > 0 and processes.first:
+            run.watch.event("pause", {"step": position.step, "seconds": round(pause, 1)})
         position = replace(position, seconds=now - started)
         late = now - meter.begun > run.report_seconds or now - looked > wait
         progress, stopped, due = processes.as_first((_progress(run, position), run.stop(), late))
@@ -167,8 +169,8 @@ def train(run: Run) -> Outcome:
             if not (math.isfinite(loss) and learner.finite()):
                 position = _set_back(run, learner, good, position)
                 steps.forget()
-                started = time.monotonic() - position.seconds
-                meter = _Meter(run.device)
+                started = clock.now() - position.seconds
+                meter = _Meter(run.device, clock)
                 continue
             position = replace(position, setbacks=0)
             good = (position, deepcopy(learner.state()))
@@ -184,23 +186,20 @@ def train(run: Run) -> Outcome:
                         "seconds_left": _left(run, position, meter),
                     }
                 )
-            meter = _Meter(run.device)
-            pace.begin()
+            meter = _Meter(run.device, clock)
         if ends:
             break
-        looks = processes.first and time.monotonic() - looked > wait
+        looks = processes.first and clock.now() - looked > wait
         # A look may last, and a signal waits for its end.
-        if looks or (processes.first and time.monotonic() - saved > run.save_every):
+        if looks or (processes.first and clock.now() - saved > run.save_every):
             _try_to_save(run, *good)
-            saved = time.monotonic()
-            pace.begin()
+            saved = clock.now()
         if looks:
-            begun = time.monotonic()
+            begun = clock.now()
             run.watch.look(position.step, kept, learner.dtype)
-            looked = time.monotonic()
+            looked = clock.now()
             wait = max(run.look_every, _LOOK_SHARE * (looked - begun))
-            meter = _Meter(run.device)
-            pace.begin()
+            meter = _Meter(run.device, clock)
 
         begun = time.monotonic()
         batch = run.sampler.batch(position.step, whole, share)
@@ -217,46 +216,37 @@ def train(run: Run) -> Outcome:
     unsaved = _try_to_save(run, position, learner.state()) if processes.first else None
     processes.wait()
     finished = bool(progress >= 1.0)
-    return Outcome(kept, run.origin, run.data_before, position, finished, learner.dtype, unsaved)
+    return Outcome(
+        kept=kept,
+        origin=run.origin,
+        sources=run.sources,
+        data_before=run.data_before,
+        position=position,
+        finished=finished,
+        dtype=learner.dtype,
+        unsaved=unsaved,
+    )
 
 
 class _Meter:
     """Loss and speed since it was made."""
 
-    def __init__(self, device: torch.device) -> None:
+    def __init__(self, device: torch.device, clock: Clock) -> None:
         self.loss = torch.zeros((), device=device)
         self.count, self.seconds_in_data = 0, 0.0
-        self.begun = time.monotonic()
+        self.clock, self.begun = clock, clock.now()
+
+    @property
+    def seconds(self) -> float:
+        return self.clock.now() - self.begun
 
     def speed(self, patches: int) -> dict[str, float]:
-        seconds = time.monotonic() - self.begun
+        seconds = self.seconds
         return {
             "steps_per_second": self.count / seconds,
             "patches_per_second": self.count * patches / seconds,
             "data_share": self.seconds_in_data / seconds,
         }
-
-
-class _Pace:
-    """How long steps take, and which of them cannot have."""
-
-    def __init__(self) -> None:
-        self.last: float | None = None
-        self.laps: deque[float] = deque(maxlen=9)
-
-    def begin(self) -> None:
-        """Something else than a step was done."""
-        self.last = None
-
-    def idle(self, now: float) -> float:
-        """Seconds of the step that ends now in which the process was stopped."""
-        last, self.last = self.last, now
-        if last is None:
-            return 0.0
-        usual = median(self.laps) if self.laps else math.inf
-        self.laps.append(now - last)
-        times, seconds = _STOPPED
-        return now - last - usual if now - last > max(seconds, times * usual) else 0.0
 
 
 def _progress(run: Run, position: Position) -> float:
@@ -269,7 +259,7 @@ def _left(run: Run, position: Position, meter: "_Meter") -> float:
     """Seconds to the end, at the present speed."""
     if run.minutes is not None:
         return 60 * run.minutes - position.seconds
-    return (run.recipe.steps - position.step) * (time.monotonic() - meter.begun) / meter.count
+    return (run.recipe.steps - position.step) * meter.seconds / meter.count
 
 
 def _set_back(
@@ -315,6 +305,7 @@ def _save(run: Run, position: Position, state: Mapping[str, Any]) -> None:
             "recipe": run.recipe.to_mapping(),
             "begun": _begun(run),
             "origin": run.origin,
+            "sources": [dict(one) for one in run.sources],
             "position": asdict(position),
             "data": [dict(one) for one in (*run.data_before, run.data)],
             "random": torch.get_rng_state(),
@@ -380,7 +371,9 @@ def _resumed(run: Run, learner: Learner) -> tuple[Run, Position]:
     others = tuple(one for one in known if _identity(one) != _identity(run.data))
     if before != _identity(run.data):
         run.watch.event("other_pictures", {"step": position.step})
-    run = replace(run, origin=state["origin"], data_before=others)
+    # Those of an older upres told the words only.
+    sources = tuple(state.get("sources", ()))
+    run = replace(run, origin=state["origin"], sources=sources, data_before=others)
     if run.processes.first:
         run.watch.event("resume", {"step": position.step, "start": run.origin})
     return run, position

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from upres.data.folders import PictureFile
-from upres.data.rgb import read_full_range, read_partner
+from upres.data.rgb import fitting, read_full_range, read_rgb
 from upres.errors import InputError
 from upres.hashing import seed_of
 from upres.imaging.degrade import light_photo
@@ -63,6 +63,9 @@ def make_pairs(
     Args:
         degraded: apply the light photo degradation; which one, the picture's name decides.
         note: is told of pictures that cannot be read, and of blank ones, whose PSNR is infinite.
+
+    Raises:
+        InputError: a low-resolution picture that came with one has another size.
     """
     pairs = []
     for file in files:
@@ -76,13 +79,12 @@ def make_pairs(
             if min(high.shape[:2]) < 16 * scale:
                 note(f"skipped {file.name} x{scale} held out for validation: it is too small")
                 continue
-            given = file.low_at(scale)
+            given = None if degraded else _given(file, whole.shape, scale, note)
             if degraded:
                 random = np.random.default_rng(seed_of(os.fsencode(f"{file.name} x{scale}")))
                 low = light_photo(random).apply(high, scale, random)
             elif given is not None:
-                low = read_partner(given, file, whole.shape, scale)
-                low = _middle(low, high.shape[0] // scale, 1, high.shape[1] // scale)
+                low = _middle(given, high.shape[0] // scale, 1, high.shape[1] // scale)
             else:
                 low = imresize(high, 1 / scale)
             bicubic = imresize(low, scale)
@@ -93,6 +95,25 @@ def make_pairs(
                 continue
             pairs.append(Pair(file.name, scale, low, high, bicubic, *usual))
     return tuple(pairs)
+
+
+def _given(
+    file: PictureFile, shape: tuple[int, ...], scale: int, note: Callable[[str], None]
+) -> NDArray[np.uint8] | None:
+    """The low-resolution picture that came with it, or None where one is to be made.
+
+    Raises:
+        InputError: it has another size.
+    """
+    path = file.low_at(scale)
+    if path is None:
+        return None
+    try:
+        low = read_rgb(path)
+    except InputError as error:
+        note(f"skipped {path.name} ({error.problem}), made from its picture")
+        return None
+    return fitting(low, path, file, shape, scale)
 
 
 def _middle(
