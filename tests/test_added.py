@@ -143,7 +143,7 @@ def test_a_disk_that_is_full_leaves_no_half_of_a_model(weights, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr("pathlib.Path.write_text", full)
-        with pytest.raises(ResourceError, match="the disk is full"):
+        with pytest.raises(ResourceError, match="does not fit on the disk"):
             add(weights(scale=2, measured=[]), overwrite=True)
     assert {p.name: p.read_bytes() for p in (home() / "models").iterdir()} == before
 

@@ -290,7 +290,11 @@ def test_errors_of_several_pictures_name_them(upres, tmp_path):
         (["models", "show", "bicubic"], 5, "bicubic is computed, it has no weights"),
         (["bench", "set5", "--data-dir", "nowhere"], 3, "nowhere is not a folder"),
         (["train", "-d", ".", "-o", "."], 4, ". is the folder of the pictures"),
-        (["train", "-d", ".", "--look-every", "nan"], 2, "--look-every must be over 0, not nan"),
+        (
+            ["train", "-d", ".", "--validate-every", "nan"],
+            2,
+            "--validate-every must be over 0, not nan",
+        ),
     ],
 )
 def test_what_means_nothing_is_one_clear_line(upres, tmp_path, arguments, code, words):

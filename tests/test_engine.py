@@ -14,7 +14,7 @@ from upres.imaging.picture import collect
 from upres.inference import device as device_module
 from upres.inference.device import Target, all_of_float32, choose, cpu_has_bfloat16
 from upres.inference.engine import ModelStage, _batches
-from upres.inference.executor import PlainExecutor, crop, whole
+from upres.inference.executor import PlainExecutor, crop, run_whole
 from upres.inference.pipeline import Pipeline, Steps
 from upres.inference.planning import plan_tiles
 from upres.inference.rows import ArrayRows, StageRows
@@ -107,7 +107,7 @@ def test_streaming_equals_the_network(network, height, width, rows, cut):
     executor = StreamedExecutor(network, scale, torch.float32, step_rows=rows)
     with torch.inference_mode():
         expected = crop(network(x, scale), Cut(*cut), scale)
-        torch.testing.assert_close(whole(executor, x, Cut(*cut)), expected, atol=1e-5, rtol=0)
+        torch.testing.assert_close(run_whole(executor, x, Cut(*cut)), expected, atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("fused", [True, False], ids=["fused", "without onednn"])
@@ -116,7 +116,7 @@ def test_streaming_works_without_the_fused_operators(fused, monkeypatch):
     network = NETWORKS[2]
     x = torch.rand(1, 3, 40, 33)
     with torch.inference_mode():
-        got = whole(StreamedExecutor(network, 4, torch.float32, step_rows=9), x, Cut())
+        got = run_whole(StreamedExecutor(network, 4, torch.float32, step_rows=9), x, Cut())
         torch.testing.assert_close(got, network(x, 4), atol=1e-5, rtol=0)
 
 

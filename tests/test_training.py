@@ -71,7 +71,7 @@ held_out = 1
 [optimiser]
 rate = 1e-3
 clip = 0.5
-average = 0.9
+ema = 0.9
 
 [schedule]
 kind = "cosine"
@@ -438,7 +438,7 @@ def test_what_is_begun_with_is_told_with_its_terms(order, tmp_path):
 
 
 def test_of_several_files_the_mean_is_begun_with(order, tmp_path):
-    still = {"optimiser.rate": 1e-12, "optimiser.average": 0.0, "steps": 1}
+    still = {"optimiser.rate": 1e-12, "optimiser.ema": 0.0, "steps": 1}
     for seed in (0, 1):
         run_order(order(str(seed), seed=seed, changes=still), View(), never)
     both = ",".join(str(tmp_path / name / "model.safetensors") for name in ("0", "1"))
@@ -476,7 +476,7 @@ def test_a_difference_that_does_not_fit_is_refused():
 
 
 def test_a_difference_is_added_to_what_is_begun_with(order, tmp_path):
-    still = {"optimiser.rate": 1e-12, "optimiser.average": 0.0, "steps": 1}
+    still = {"optimiser.rate": 1e-12, "optimiser.ema": 0.0, "steps": 1}
     for seed in (0, 1, 2):
         run_order(order(str(seed), seed=seed, changes=still), View(), never)
     one, more, less = (str(tmp_path / str(seed) / "model.safetensors") for seed in (0, 1, 2))
@@ -591,7 +591,7 @@ def test_muon_changes_hidden_layers_and_adam_the_rest(order):
     ],
 )
 def test_the_average_spans_what_the_recipe_says(average, span, shares):
-    changes = {"optimiser.average": average, "optimiser.span": span, "optimiser.rate": 0.1}
+    changes = {"optimiser.ema": average, "optimiser.ema_span": span, "optimiser.rate": 0.1}
     recipe = load_recipe("edsr-light", changes=changes)
     learner = Learner(EDSR(2, blocks=1, channels=4), recipe, torch.device("cpu"))
     history = [learner.network.tail.weight.detach().clone()]
@@ -786,7 +786,7 @@ def test_measuring_takes_a_tenth_of_the_time_at_most(order):
             time.sleep(0.2)
 
     view, begun = Slow(), time.monotonic()
-    run_order(order(look_minutes=0.0, changes={"steps": 60}), view, never)
+    run_order(order(validate_minutes=0.0, changes={"steps": 60}), view, never)
     during = len(view.looks) - 1  # the last one is after training
     assert 1 <= during <= 1 + (time.monotonic() - begun) / (9 * 0.2)
 
@@ -876,12 +876,12 @@ def test_a_bad_loss_goes_back_and_slower(order, tmp_path, monkeypatch):
     view = View()
     (result,) = run_order(order(changes={"steps": 200}), view, never)
     assert result.finished
-    (setback,) = [e for e in events(tmp_path / "run") if e["event"] == "setback"]
-    assert (setback["step"], setback["back_to"], setback["rate_factor"]) == (100, 50, 0.5)
+    (rollback,) = [e for e in events(tmp_path / "run") if e["event"] == "rollback"]
+    assert (rollback["step"], rollback["back_to"], rollback["rate_factor"]) == (100, 50, 0.5)
     assert any("back to step 50, with 0.5 of the rate" in note for note in view.notes)
     assert all(torch.isfinite(v).all() for v in weights(tmp_path / "run").values())
     last = torch.load(tmp_path / "run/last.pt", weights_only=True)["position"]
-    assert last == last | {"step": 200, "slowed": 0.5, "setbacks": 0}
+    assert last == last | {"step": 200, "slowed": 0.5, "rollbacks": 0}
 
 
 def test_a_loss_that_stays_bad_gives_up_with_the_last_good_state(order, tmp_path, monkeypatch):
@@ -892,7 +892,7 @@ def test_a_loss_that_stays_bad_gives_up_with_the_last_good_state(order, tmp_path
     state = torch.load(tmp_path / "run/last.pt", weights_only=True)
     assert state["position"]["step"] == 50
     assert all(torch.isfinite(v).all() for v in state["network"].values())
-    factors = [e["rate_factor"] for e in events(tmp_path / "run") if e["event"] == "setback"]
+    factors = [e["rate_factor"] for e in events(tmp_path / "run") if e["event"] == "rollback"]
     assert factors == [0.5, 0.25, 0.125]
     assert state["position"]["slowed"] == 0.0625
 
@@ -913,7 +913,7 @@ def test_weights_are_never_measured_after_a_bad_loss(order, tmp_path, monkeypatc
     monkeypatch.setattr(session, "PatchStore", Faulty)
     Faulty.calls, Faulty.bad = 0, (1,)
     view = View()
-    run_order(order(changes={"steps": 3}, look_minutes=0.0), view, never)
+    run_order(order(changes={"steps": 3}, validate_minutes=0.0), view, never)
     assert len(view.looks) >= 2
     told = [e for e in events(tmp_path / "run") if e["event"] == "validation"]
     assert all(e["psnr"] > 5 for e in told)
@@ -921,9 +921,9 @@ def test_weights_are_never_measured_after_a_bad_loss(order, tmp_path, monkeypatc
 
 
 def test_looking_often_keeps_the_saved_state_young(order, tmp_path, monkeypatch):
-    monkeypatch.setattr(trainer, "_LOOK_SHARE", 0)
+    monkeypatch.setattr(trainer, "_VALIDATION_SHARE", 0)
     monkeypatch.setattr(session, "Run", partial(trainer.Run, save_every=0.0))
-    run_order(order(look_minutes=0.0, changes={"steps": 10}), View(), never)
+    run_order(order(validate_minutes=0.0, changes={"steps": 10}), View(), never)
     saved = [e["step"] for e in events(tmp_path / "run") if e["event"] == "checkpoint"]
     assert saved == list(range(11))
 
@@ -1131,7 +1131,7 @@ def test_signals_that_come_together_are_one(monkeypatch):
         for number in (signal.SIGTERM, signal.SIGTERM, signal.SIGINT):
             signal.raise_signal(number)
         assert (stop(), stop.signal) == (True, signal.SIGTERM)
-        monkeypatch.setattr("upres.training.stop._ONE", 0.0)
+        monkeypatch.setattr("upres.training.stop._SAME_REQUEST", 0.0)
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
 
@@ -1314,7 +1314,7 @@ def test_a_checkpoint_from_before_there_was_a_field_is_taken(order, tmp_path):
     run_order(order(), View(), after(2))
     path = tmp_path / "run/last.pt"
     state = torch.load(path, weights_only=True)
-    del state["recipe"]["optimiser"]["span"]
+    del state["recipe"]["optimiser"]["ema_span"]
     torch.save(state, path)
     run_order(order(resume=True), View(), never)
     assert torch.load(path, weights_only=True)["position"]["step"] > 2
@@ -1505,7 +1505,7 @@ def training_on_a_terminal(start, pictures, tiny):
 
     screen, end = pty.openpty()
     os.set_blocking(screen, False)
-    long = ("-o", "run", "--steps", "100000", "--look-every", "0.001")
+    long = ("-o", "run", "--steps", "100000", "--validate-every", "0.001")
     process = start(*command(pictures, tiny, *long), stderr=end, env={"TERM": "xterm"})
     os.close(end)
     yield process, screen

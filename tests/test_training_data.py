@@ -29,7 +29,7 @@ from upres.data.folders import find_pictures
 from upres.data.gather import gather
 from upres.data.patches import Sampler
 from upres.data.prepare import prepare
-from upres.errors import InputError, ResourceError, WeightsError
+from upres.errors import InputError, OutputError, ResourceError, WeightsError
 from upres.imaging.degrade import Degradation, light_photo, through_jpeg
 from upres.imaging.metrics import Protocol, psnr
 from upres.imaging.resize import imresize
@@ -427,7 +427,7 @@ def test_every_scale_and_every_turn_has_its_turn(pictures, tmp_path):
     batches = [sampler(prepared, scales=[2, 3]).batch(step, 8) for step in range(50)]
     assert 10 < sum(batch.scale == 3 for batch in batches) < 40
     assert {int(turn) for batch in batches for turn in batch.turn} == set(range(8))
-    straight = sampler(prepared, turned=False)
+    straight = sampler(prepared, augment=False)
     assert {int(turn) for step in range(50) for turn in straight.batch(step, 8).turn} == {0}
 
 
@@ -719,7 +719,7 @@ def test_a_page_of_no_stated_length_does_not_replace_what_arrived(large, tmp_pat
 def test_a_place_that_cannot_be_written_is_not_asked_for_again(large, tmp_path):
     (tmp_path / "big.zip.part").mkdir()
     with Hub({"/big.zip": large}) as hub:
-        with pytest.raises(ResourceError, match=r"big\.zip\.part cannot be written"):
+        with pytest.raises(OutputError, match=r"big\.zip\.part cannot be written"):
             get(hub, large, tmp_path)
         assert len(hub.log) == 1
 

@@ -5,7 +5,7 @@ import math
 import os
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import KW_ONLY, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast, get_args
 
@@ -71,6 +71,7 @@ class Upscaler:
 
     model: str = "auto"
     goal: Goal = field(default_factory=Goal)
+    _: KW_ONLY
     device: DeviceName = "auto"
     precision: Precision = "auto"
     tile: int | None = None
@@ -177,7 +178,7 @@ class Upscaler:
             if not is_out_of_memory(error):
                 raise
             raise ResourceError(
-                "the network does not fit into memory", "free some, or use the CPU"
+                "the network does not fit into memory", "free memory, or use the CPU"
             ) from error
 
     def pipeline_of(self, picture: Picture, pixels: NDArray[Any] | None = None) -> Pipeline:
@@ -232,15 +233,15 @@ class Upscaler:
             kernel: Kernel = "lanczos" if self.model == "lanczos" else "bicubic"
             names = " then ".join(dict.fromkeys(name for name, _ in chain)) or kernel
             self._steps[key] = Steps(
-                networks,
-                kernel,
-                target,
-                self.tile,
-                self.ensemble,
-                names,
-                self.alpha,
-                self.wrap,
-                self.max_memory,
+                networks=networks,
+                kernel=kernel,
+                target=target,
+                tile=self.tile,
+                ensemble=self.ensemble,
+                name=names,
+                alpha=self.alpha,
+                wrap=self.wrap,
+                max_memory=self.max_memory,
             )
         return self._steps[key]
 
@@ -405,7 +406,15 @@ def load(
     alone says which one it is.
     """
     goal = _goal(scale)
-    upscaler = Upscaler(cast(str, model), goal, device, precision, tile, ensemble, fast)
+    upscaler = Upscaler(
+        cast(str, model),
+        goal,
+        device=device,
+        precision=precision,
+        tile=tile,
+        ensemble=ensemble,
+        fast=fast,
+    )
     upscaler._steps_for(upscaler._chain(float(scale)), deep=False)
     return upscaler
 

@@ -96,20 +96,27 @@ class VerificationError(UpresError):
 
 
 @contextmanager
-def os_errors(path: Path) -> Iterator[None]:
-    """What goes wrong in writing ``path``, as errors for people."""
+def os_errors(path: Path, elsewhere: str = "write elsewhere") -> Iterator[None]:
+    """What goes wrong in writing ``path``, as errors for people.
+
+    Args:
+        elsewhere: how people choose another place.
+
+    Raises:
+        ResourceError: the disk is full, or takes no file so large.
+        OutputError: anything else, such as no permission.
+    """
     try:
         yield
     except OSError as error:
         if is_disk_full(error):
             raise ResourceError(
-                f"{path} does not fit on the disk ({error.strerror})", "free some"
+                f"{path} does not fit on the disk ({error.strerror})",
+                f"free disk space, or {elsewhere}",
             ) from error
         if error.errno == errno.EFBIG:
             raise ResourceError(
                 f"{path} is larger than files may be there ({error.strerror})",
-                "write elsewhere, or choose a smaller result",
+                f"{elsewhere}, or choose a smaller result",
             ) from error
-        raise OutputError(
-            f"{path} cannot be written ({error.strerror})", "write elsewhere"
-        ) from error
+        raise OutputError(f"{path} cannot be written ({error.strerror})", elsewhere) from error

@@ -25,7 +25,7 @@ def remove_parts(folder: Path) -> None:
 
 
 @contextmanager
-def whole(path: Path) -> Iterator[Path]:
+def atomic_write(path: Path) -> Iterator[Path]:
     """A name beside a file to write under, which takes the file's place when the block ends well.
 
     Until then, and if it does not, there is what there was.

@@ -20,8 +20,9 @@ from upres.errors import (
     WeightsError,
     is_disk_full,
 )
-from upres.files import whole
+from upres.files import atomic_write
 from upres.hashing import sha256_of
+from upres.imaging.color import STUDIO_OFFSET, STUDIO_RGB_TO_YCBCR
 from upres.networks import ARCHITECTURES, Network
 from upres.networks.blocks import bicubic, bicubic_reach
 from upres.weights.facts import ModelFacts
@@ -72,7 +73,7 @@ class Model:
             for k, v in self.network.state_dict().items()
         }
         try:
-            with whole(path) as part:
+            with atomic_write(path) as part:
                 part.touch()  # safetensors makes files that only their owner reads
                 mode = part.stat().st_mode
                 save_file(state, part, metadata=facts_metadata(self.facts, source, training))
@@ -231,15 +232,8 @@ class _LumaOnly(Network):
         self.network = network
         self.scales = network.scales
         self.enlarges_first = network.enlarges_first
-        to_ycc = torch.tensor(
-            [
-                [65.481, 128.553, 24.966],
-                [-37.797, -74.203, 112.0],
-                [112.0, -93.786, -18.214],
-            ],
-            dtype=torch.float32,
-        )
-        offset = torch.tensor([16.0, 128.0, 128.0], dtype=torch.float32).view(1, 3, 1, 1)
+        to_ycc = torch.tensor(STUDIO_RGB_TO_YCBCR, dtype=torch.float32)
+        offset = torch.tensor(STUDIO_OFFSET, dtype=torch.float32).view(1, 3, 1, 1)
         self.register_buffer("to_ycc", (to_ycc / 255.0).view(3, 3, 1, 1), persistent=False)
         self.register_buffer(
             "to_rgb", torch.linalg.inv(to_ycc / 255.0).view(3, 3, 1, 1), persistent=False

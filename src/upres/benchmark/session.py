@@ -117,8 +117,8 @@ def models_at(
         upscaler = Upscaler(
             name,
             Goal(scale=scale),
-            order.device,
-            order.precision,
+            device=order.device,
+            precision=order.precision,
             ensemble=order.ensemble and name not in KERNELS,
             on_download=progress,
         )

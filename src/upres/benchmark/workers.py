@@ -43,8 +43,8 @@ class Setting:
         return Upscaler(
             self.model,
             Goal(scale=self.scale),
-            self.device,
-            self.precision,
+            device=self.device,
+            precision=self.precision,
             ensemble=self.ensemble,
         )
 

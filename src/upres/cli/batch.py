@@ -117,21 +117,21 @@ def batch(
 ) -> None:
     """Upscale all pictures in a folder and its subfolders."""
     chosen = ModelOptions(
-        scale,
-        width,
-        height,
-        long_side,
-        megapixels,
-        model,
-        fast,
-        ensemble,
-        device,
-        precision,
-        tile,
-        threads,
-        alpha,
-        wrap,
-        max_memory,
+        scale=scale,
+        width=width,
+        height=height,
+        long_side=long_side,
+        megapixels=megapixels,
+        model=model,
+        fast=fast,
+        ensemble=ensemble,
+        device=device,
+        precision=precision,
+        tile=tile,
+        threads=threads,
+        alpha=alpha,
+        wrap=wrap,
+        max_memory=max_memory,
     )
     chosen.check()
     if output == Path("-"):
@@ -154,10 +154,10 @@ def batch(
         encoding=(quality, background, strip_metadata, convert_profile, format_)
     )
     settings = Settings(
-        quality,
-        overwrite,
-        dry_run,
-        max_pixels,
+        quality=quality,
+        overwrite=overwrite,
+        dry_run=dry_run,
+        max_pixels=max_pixels,
         folders_come=dry_run,
         background=background,
         strip_metadata=strip_metadata,

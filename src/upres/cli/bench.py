@@ -64,7 +64,7 @@ def bench(
             "--scale",
             "-s",
             metavar="2,3,4",
-            help="One or several.",
+            help="Scales to measure.",
             rich_help_panel=_WHAT,
         ),
     ] = "2,3,4",
@@ -150,7 +150,8 @@ def bench(
         ),
     ] = "0.25,1,4",
     rounds: Annotated[
-        int, typer.Option(min=1, metavar="N", help="For --speed.", rich_help_panel=_WHAT)
+        int,
+        typer.Option(min=1, metavar="N", help="Timing rounds, for --speed.", rich_help_panel=_WHAT),
     ] = 3,
     verify: Annotated[
         bool,

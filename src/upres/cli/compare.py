@@ -88,8 +88,8 @@ def compare(
             upscaler = Upscaler(
                 name,
                 goal,
-                device,
-                precision,
+                device=device,
+                precision=precision,
                 ensemble=ensemble and name not in KERNELS,
                 on_download=progress.transfer,
             )

@@ -35,7 +35,7 @@ def doctor(json: options.Json = False) -> None:
         "HEIC": "read" if heic.available() else "not read: pip install 'upres[heic]'",
         "rarer codecs": "read" if jpeg2000.available() else "not read: pip install 'upres[codecs]'",
         "downloads": _hub_cache(),
-        "converted": _home(),
+        "data folder": _home(),
         "hub": _hub_settings(),
     }
     output = Output(json=json)

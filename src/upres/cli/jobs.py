@@ -82,7 +82,7 @@ def refuse_collisions(jobs: Sequence[Job], place: Callable[[Path], str], remedy:
             )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Settings:
     """What the options say, as far as it does not concern the model.
 
@@ -120,7 +120,7 @@ class Settings:
         return usual if self.max_memory is None else min(usual, self.max_memory // 64)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ModelOptions:
     """What the options say about size, model and execution, as they were given."""
 
@@ -210,13 +210,13 @@ class ModelOptions:
         return Upscaler(
             self.model,
             self.goal,
-            self.device,
-            self.precision,
-            self.tile,
-            self.ensemble,
-            self.fast,
-            self.alpha,
-            self.wrap,
-            self.max_memory,
-            on_download,
+            device=self.device,
+            precision=self.precision,
+            tile=self.tile,
+            ensemble=self.ensemble,
+            fast=self.fast,
+            alpha=self.alpha,
+            wrap=self.wrap,
+            max_memory=self.max_memory,
+            on_download=on_download,
         )

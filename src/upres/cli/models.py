@@ -158,9 +158,11 @@ def remove(name: Name, json: options.Json = False) -> None:
 @app.command(cls=UpresCommand)
 def publish(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A .safetensors file of upres.")],
-    repository: Annotated[str, typer.Argument(metavar="OWNER/NAME", help="On the Hub.")],
+    repository: Annotated[
+        str, typer.Argument(metavar="OWNER/NAME", help="Repository on the Hugging Face Hub.")
+    ],
     private: Annotated[
-        bool, typer.Option("--private", help="For you alone, if it is new.")
+        bool, typer.Option("--private", help="Make a repository that is new private.")
     ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the model card, and stop.")

@@ -210,7 +210,7 @@ Wrap = Annotated[
     bool,
     typer.Option(
         "--wrap",
-        help="The picture goes on at its other side: for textures.",
+        help="Treat the picture as a repeating texture: opposite edges match.",
         rich_help_panel=_MODEL,
     ),
 ]

@@ -115,7 +115,13 @@ def train(
         ),
     ] = None,
     seed: Annotated[
-        int, typer.Option(min=0, metavar="N", help="Of patches and weights.", rich_help_panel=_RUN)
+        int,
+        typer.Option(
+            min=0,
+            metavar="N",
+            help="Random seed of patches and initial weights.",
+            rich_help_panel=_RUN,
+        ),
     ] = 0,
     device: Annotated[
         Literal["auto", "cpu", "cuda"],
@@ -133,10 +139,14 @@ def train(
         ),
     ] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on where it stopped.", rich_help_panel=_OUT)
+        bool,
+        typer.Option("--resume", help="Continue from the last checkpoint.", rich_help_panel=_OUT),
     ] = False,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Begin anew.", rich_help_panel=_OUT)
+        bool,
+        typer.Option(
+            "--overwrite", help="Delete the previous run, and start over.", rich_help_panel=_OUT
+        ),
     ] = False,
     name: Annotated[
         str,
@@ -148,7 +158,7 @@ def train(
     author: Annotated[
         str, typer.Option(metavar="TEXT", help="Who trained it.", rich_help_panel=_OUT)
     ] = "",
-    look_every: Annotated[
+    validate_every: Annotated[
         float,
         typer.Option(
             metavar="MINUTES",
@@ -178,8 +188,10 @@ def train(
     for option, text in (("--name", name), ("--licence", licence), ("--author", author)):
         if not text.isprintable():
             raise UsageError(f"{option} {text!r} is more than a line of text", "leave that out")
-    if not look_every > 0:
-        raise UsageError(f"--look-every must be over 0, not {look_every:g}", "for example 5")
+    if not validate_every > 0:
+        raise UsageError(
+            f"--validate-every must be over 0, not {validate_every:g}", "for example 5"
+        )
     if output is not None and any(os.path.realpath(d) == os.path.realpath(output) for d in data):
         raise OutputError(f"{output} is the folder of the pictures", "choose another with -o")
     changes = dict(parse_change(text) for text in change or ())
@@ -214,7 +226,7 @@ def train(
         name=name,
         licence=licence,
         trained_by=author,
-        look_minutes=look_every,
+        validate_minutes=validate_every,
     )
     stop = Stop()
     with train_view(out, stop.because_of) as view:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from upres.data.download import Progress, download, unpack
 from upres.data.folders import PictureFolder, find_pictures
-from upres.errors import InputError, ResourceError
+from upres.errors import InputError, os_errors
 from upres.files import alone
 
 Note = Callable[[str], None]
@@ -150,18 +150,13 @@ def one_fetches(folder: Path, note: Note) -> Iterator[None]:
     """No other process works on this folder, which need not be there, meanwhile.
 
     Raises:
-        ResourceError: its place cannot be written.
+        OutputError, ResourceError: its place cannot be written.
     """
     with ExitStack() as held:
-        try:
+        with os_errors(folder.parent, "set UPRES_DATA to another folder"):
             folder.parent.mkdir(parents=True, exist_ok=True)
             waiting = partial(note, f"waiting for another run that fetches {folder.name}")
             held.enter_context(alone(folder.with_name(f".{folder.name}.lock"), waiting))
-        except OSError as error:
-            raise ResourceError(
-                f"{folder.parent} cannot be written ({error.strerror})",
-                "set UPRES_DATA to another folder",
-            ) from error
         yield
 
 

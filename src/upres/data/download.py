@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from upres.errors import ResourceError, WeightsError, is_disk_full
+from upres.errors import OutputError, ResourceError, WeightsError, is_disk_full, os_errors
 from upres.hashing import sha256_of
 
 # What is going on, how much of it is done, and how much there is.
@@ -19,6 +19,7 @@ Progress = Callable[[str, int, int], None]
 
 _BLOCK = 1 << 20
 _TIMEOUT = 60.0
+_ELSEWHERE = "set UPRES_DATA to another folder"
 _PATIENCE = 5  # attempts in a row that bring nothing
 # What zipfile raises for damage of one kind or another.
 _BAD_ZIP = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError)
@@ -60,7 +61,7 @@ def download(
                 raise ResourceError(
                     f"{name} takes {(size - have) / 1e9:.2f} GB more, {folder} has "
                     f"{free / 1e9:.2f} GB free",
-                    "free some, or set UPRES_DATA to a folder on another disk",
+                    f"free disk space, or {_ELSEWHERE}",
                 )
             _receive(url, part, size, lambda done: progress(name, done, size), pause)
             _verify(part, sha256, url)
@@ -150,11 +151,9 @@ def _on_disk(place: Path, name: str) -> Iterator[None]:
     except OSError as error:
         if is_disk_full(error):
             raise ResourceError(
-                f"the disk is full; what arrived of {name} is kept", "free some and ask again"
+                f"the disk is full; what arrived of {name} is kept", "free disk space and ask again"
             ) from error
-        raise ResourceError(
-            f"{place} cannot be written ({error.strerror})", "set UPRES_DATA to another folder"
-        ) from error
+        raise OutputError(f"{place} cannot be written ({error.strerror})", _ELSEWHERE) from error
 
 
 def _verify(part: Path, sha256: str, url: str) -> None:
@@ -172,18 +171,18 @@ def unpack(archive: Path, folder: Path, holds: str, *, progress: Progress) -> No
 
     Raises:
         WeightsError: it is no zip file, or holds something else.
-        ResourceError: the disk is full.
+        OutputError, ResourceError: the folder cannot be written; the disk is full.
     """
     beside = folder / f".{holds}.part"
     shutil.rmtree(beside, ignore_errors=True)
     try:
-        with zipfile.ZipFile(archive) as zipped:
+        with os_errors(folder, _ELSEWHERE), zipfile.ZipFile(archive) as zipped:
             members = zipped.infolist()
             needed = sum(member.file_size for member in members)
             if needed + _BLOCK > shutil.disk_usage(folder).free:
                 raise ResourceError(
                     f"{archive.name} unpacks to {needed / 1e9:.2f} GB, more than {folder} has free",
-                    "free some, or set UPRES_DATA to a folder on another disk",
+                    f"free disk space, or {_ELSEWHERE}",
                 )
             strangers = [m.filename for m in members if not m.filename.startswith(f"{holds}/")]
             if strangers or not members:
@@ -194,15 +193,10 @@ def unpack(archive: Path, folder: Path, holds: str, *, progress: Progress) -> No
             for done, member in enumerate(members, 1):
                 zipped.extract(member, beside)
                 progress(f"unpacking {holds}", done, len(members))
-        (beside / holds).replace(folder / holds)
+            (beside / holds).replace(folder / holds)
     except _BAD_ZIP as error:
         raise WeightsError(
             f"{archive} is no zip file that can be unpacked ({error})", "remove it and ask again"
-        ) from error
-    except OSError as error:
-        raise ResourceError(
-            f"{archive} cannot be unpacked ({error.strerror})",
-            "free some disk space, or set UPRES_DATA to a folder on another disk",
         ) from error
     finally:
         shutil.rmtree(beside, ignore_errors=True)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from upres.data.catalog import DIV2K, fetch_set, one_fetches
 from upres.data.folders import partner
-from upres.errors import InputError, ResourceError, WeightsError
+from upres.errors import InputError, WeightsError, os_errors
 from upres.hashing import sha256_of
 from upres.imaging.formats import READABLE
 from upres.weights.hub import HubFile, fetch_file
@@ -279,23 +279,20 @@ def _unpack(known: EvaluationSet, archive: Path, home: Path) -> None:
     beside = home / f".{known.title}.part"
     shutil.rmtree(beside, ignore_errors=True)
     try:
-        beside.mkdir(parents=True)
-        with tarfile.open(archive) as packed:
-            packed.extractall(beside, filter="data")
-        files = [p for p in beside.rglob("*") if p.is_file() and _is_picture(p)]
-        _verify(known, files)
-        (beside / "HR").mkdir(exist_ok=True)
-        for file in files:
-            file.replace(beside / "HR" / file.name)
-        beside.replace(target)
+        with os_errors(home, "set UPRES_DATA to another folder"):
+            beside.mkdir(parents=True)
+            with tarfile.open(archive) as packed:
+                packed.extractall(beside, filter="data")
+            files = [p for p in beside.rglob("*") if p.is_file() and _is_picture(p)]
+            _verify(known, files)
+            (beside / "HR").mkdir(exist_ok=True)
+            for file in files:
+                file.replace(beside / "HR" / file.name)
+            beside.replace(target)
     except (tarfile.TarError, EOFError, zlib.error) as error:
         raise WeightsError(
             f"{known.source} is no archive that can be unpacked ({error})",
             f"remove {archive} and ask again",
-        ) from error
-    except OSError as error:
-        raise ResourceError(
-            f"{home} cannot be written ({error.strerror})", "set UPRES_DATA to another folder"
         ) from error
     finally:
         shutil.rmtree(beside, ignore_errors=True)

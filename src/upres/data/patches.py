@@ -63,7 +63,7 @@ class Sampler:
         focus: probability that a patch is the most detailed of ``candidates`` random places.
         versions: degraded versions of each picture; 0 for none.
         clean: with versions, the probability of the undegraded one.
-        turned: whether patches are flipped and rotated.
+        augment: whether patches are flipped and rotated.
         seed: of the law.
 
     Attributes:
@@ -84,11 +84,11 @@ class Sampler:
         candidates: int = 3,
         versions: int = 0,
         clean: float = 1.0,
-        turned: bool = True,
+        augment: bool = True,
         seed: int = 0,
     ) -> None:
         self.detail, self.patch, self.scales = detail, patch, tuple(scales)
-        self.focus, self.candidates, self.turned, self.seed = focus, candidates, turned, seed
+        self.focus, self.candidates, self.augment, self.seed = focus, candidates, augment, seed
         self.versions, self.clean = versions, clean
         self.tables = {scale: _Table(entries, scale, patch, versions) for scale in self.scales}
         used = {i for table in self.tables.values() for i in table.large}
@@ -113,7 +113,7 @@ class Sampler:
             best = np.where(random.random(size) < self.focus, score.argmax(1), 0)
         rows = np.arange(size)
         picture, top, left = (values[rows, best] for values in (picture, top, left))
-        turn = random.integers(TURNS if self.turned else 1, size=size)
+        turn = random.integers(TURNS if self.augment else 1, size=size)
         degraded = np.zeros(size, np.int64)
         version = np.zeros(size, np.int64)
         if self.versions:

@@ -26,8 +26,8 @@ from upres.data.folders import PictureFile
 from upres.data.gather import Pictures, nothing_readable
 from upres.data.prepared import Entry, Prepared, degraded_name, low_starts
 from upres.data.rgb import fitting, read_full_range, read_rgb
-from upres.errors import InputError, ResourceError
-from upres.files import alone, remove_parts, whole
+from upres.errors import InputError, ResourceError, os_errors
+from upres.files import alone, atomic_write, remove_parts
 from upres.hashing import seed_of, sha256_of
 from upres.imaging import heic
 from upres.imaging.degrade import light_photo
@@ -72,7 +72,7 @@ def prepare(
         content += " without HEIC"  # another folder, once it can be read
     key = hashlib.sha256(content.encode()).hexdigest()
     folder = cache / key[:16]
-    with _disk_errors(folder), _ours(folder, progress):
+    with os_errors(folder, "give --cache on another disk"), _ours(folder, progress):
         index = folder / "index.json"
         prepared = _found(folder, pictures)
         if prepared is None:
@@ -85,7 +85,7 @@ def prepare(
                     "skipped": prepared.skipped,
                 }
             )
-            with whole(index) as part:
+            with atomic_write(index) as part:
                 part.write_text(text, encoding="utf-8")
         partners = {}
         skipped = list(prepared.skipped)
@@ -105,11 +105,11 @@ def _found(folder: Path, pictures: Pictures) -> Prepared | None:
         entries = tuple(Entry(**entry) for entry in raw["entries"])
         skipped = tuple(dict.fromkeys([*pictures.skipped, *raw["skipped"]]))
         last = entries[-1]
-        whole = {
+        sizes = {
             "high.u8": 3 * max(e.start + e.pixels for e in entries),
             "detail.f32": 4 * (last.detail_start + last.cells[0] * last.cells[1]),
         }
-        if all((folder / name).stat().st_size >= size for name, size in whole.items()):
+        if all((folder / name).stat().st_size >= size for name, size in sizes.items()):
             return Prepared(folder, entries, skipped)
     except (OSError, ValueError, KeyError, TypeError, IndexError):
         pass
@@ -140,7 +140,7 @@ def _decode(
     if not plan:
         raise nothing_readable(skipped)
     _room_for(folder, 3 * start + 4 * detail_start)
-    with whole(folder / "high.u8") as high, whole(folder / "detail.f32") as maps:
+    with atomic_write(folder / "high.u8") as high, atomic_write(folder / "detail.f32") as maps:
         pixels = _mapped(high, np.uint8, (start, 3))
         detail = _mapped(maps, np.float32, (detail_start,))
 
@@ -187,7 +187,7 @@ def _shrink(
     hashes, unread = _given(prepared, files, scale)
     name = f"low-x{scale}-{hashes or 'bicubic'}.u8"
 
-    def make(entry: Entry, whole: NDArray[np.uint8]) -> Iterator[NDArray[np.uint8]]:
+    def make(entry: Entry, pixels: NDArray[np.uint8]) -> Iterator[NDArray[np.uint8]]:
         file = files[entry.sha256]
         given = file.low_at(scale) if entry.size == 1 else None
         low = None
@@ -197,7 +197,7 @@ def _shrink(
             except InputError as error:
                 unread[given] = error.problem
         if given is None or low is None:
-            yield imresize(whole, 1 / scale)
+            yield imresize(pixels, 1 / scale)
         else:
             yield fitting(low, given, file, (entry.height, entry.width), scale)
 
@@ -227,13 +227,13 @@ def _degrade(
 ) -> None:
     """Write each picture's versions, one after the other."""
 
-    def make(entry: Entry, whole: NDArray[np.uint8]) -> Iterator[NDArray[np.uint8]]:
+    def make(entry: Entry, pixels: NDArray[np.uint8]) -> Iterator[NDArray[np.uint8]]:
         del entry
-        whole = np.ascontiguousarray(whole)
+        pixels = np.ascontiguousarray(pixels)
         # The pixels, not the order of the files, decide what happens to a picture.
-        random = np.random.default_rng(seed_of(whole.tobytes()))
+        random = np.random.default_rng(seed_of(pixels.tobytes()))
         for _ in range(versions):
-            yield light_photo(random).apply(whole, scale, random)
+            yield light_photo(random).apply(pixels, scale, random)
 
     what = f"degrading at 1/{scale}"
     name = degraded_name(scale, versions)
@@ -263,7 +263,7 @@ def _write_low(
         return
     _room_for(prepared.folder, 3 * total)
     high = prepared.high()
-    with whole(target) as part:
+    with atomic_write(target) as part:
         pixels = _mapped(part, np.uint8, (max(total, 1), 3))
 
         def job(numbered: tuple[int, Entry]) -> None:
@@ -326,7 +326,7 @@ def _room_for(folder: Path, size: int) -> None:
     if size + 2**26 > free:
         raise ResourceError(
             f"preparing the pictures takes {size / 1e9:.1f} GB, {folder} has {free / 1e9:.1f} free",
-            "free some, or give --cache on another disk",
+            "free disk space, or give --cache on another disk",
         )
 
 
@@ -357,13 +357,3 @@ def _ours(folder: Path, progress: Progress) -> Iterator[None]:
     with alone(folder / ".lock", waiting):
         remove_parts(folder)
         yield
-
-
-@contextmanager
-def _disk_errors(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise ResourceError(
-            f"{folder} cannot be written ({error.strerror})", "give --cache on another disk"
-        ) from error

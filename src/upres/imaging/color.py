@@ -1,4 +1,4 @@
-"""BT.601 luma and YCbCr, as MATLAB's rgb2ycbcr and as JPEG define them."""
+"""What BT.601 makes of red, green and blue, in MATLAB's studio range and in JPEG's full range."""
 
 from typing import Any
 
@@ -6,10 +6,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 # MATLAB rgb2ycbcr, ITU-R BT.601 studio range: Y 16..235, Cb and Cr 16..240, for inputs in 0..1.
-STUDIO_Y = np.array([65.481, 128.553, 24.966])
+STUDIO_RGB_TO_YCBCR = np.array(
+    [
+        [65.481, 128.553, 24.966],
+        [-37.797, -74.203, 112.0],
+        [112.0, -93.786, -18.214],
+    ]
+)
+STUDIO_OFFSET = (16.0, 128.0, 128.0)
 
-# ITU-R BT.601 full-range luma; the weights sum to 1, so a gray pixel is its own luma.
-LUMA = (0.299, 0.587, 0.114)
+# Its Y where both sides are in 0..1: weights, and what is added.
+STUDIO_LUMA: tuple[float, ...] = tuple((STUDIO_RGB_TO_YCBCR[0] / 255).tolist())
+STUDIO_LUMA_OFFSET = STUDIO_OFFSET[0] / 255
+
+# Full-range luma; the weights sum to 1, so a gray pixel is its own luma.
+FULL_RANGE_LUMA = (0.299, 0.587, 0.114)
 
 
 def rgb_to_y(rgb: NDArray[Any]) -> NDArray[np.float64]:
@@ -21,17 +32,5 @@ def rgb_to_y(rgb: NDArray[Any]) -> NDArray[np.float64]:
     Returns:
         H x W float64 in 16..235.
     """
-    return np.asarray(16.0 + (rgb.astype(np.float64) @ STUDIO_Y) / 255.0, np.float64)
-
-
-def luma(rgb: NDArray[Any]) -> NDArray[np.float32]:
-    """Full-range BT.601 luma, in the value range of the input.
-
-    Args:
-        rgb: ... x 3, any numeric dtype and range.
-
-    Returns:
-        ... x 1 float32.
-    """
-    values = rgb.astype(np.float32, copy=False) @ np.array(LUMA, np.float32)
-    return np.asarray(values[..., np.newaxis], np.float32)
+    weighted = rgb.astype(np.float64) @ STUDIO_RGB_TO_YCBCR[0]
+    return np.asarray(STUDIO_OFFSET[0] + weighted / 255.0, np.float64)

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import numpy as np
 from PIL import Image, ImageCms
 
-from upres.imaging.metadata import comment_text, updated_xmp
+from upres.imaging.metadata import EXIF_IFD, GPS_IFD, comment_text, updated_xmp
 from upres.imaging.picture import Picture
 from upres.imaging.png import keyword_of, text_of
 
@@ -16,7 +16,7 @@ State = Literal["kept", "changed", "lost", "added"]
 _DPI_TOLERANCE = 0.51
 # Orientation and dimensions become other ones; the pointers to directories, and to a thumbnail
 # that is not turned, move.
-_EXIF_VOLATILE = {0x0112, 0xA002, 0xA003, 0x8769, 0x8825, 0xA005, 0x0201, 0x0202}
+_EXIF_VOLATILE = {0x0112, 0xA002, 0xA003, EXIF_IFD, GPS_IFD, 0xA005, 0x0201, 0x0202}
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ def _exif(block: bytes | None) -> Any:
     try:
         tags.load(block)
         found = {code: value for code, value in tags.items() if code not in _EXIF_VOLATILE}
-        for pointer in (0x8769, 0x8825):
+        for pointer in (EXIF_IFD, GPS_IFD):
             part = tags.get_ifd(pointer)
             found[pointer] = {c: v for c, v in part.items() if c not in _EXIF_VOLATILE}
     except Exception:  # noqa: BLE001 - whatever damaged EXIF makes Pillow raise

@@ -12,7 +12,7 @@ from PIL.ExifTags import Base as Tag
 from upres.imaging import containers
 from upres.imaging.georeference import NO_DATA
 from upres.imaging.georeference import TAGS as GEOTIFF
-from upres.imaging.metadata import EXIF_HEAD
+from upres.imaging.metadata import EXIF_HEAD, EXIF_IFD, GPS_IFD
 from upres.imaging.picture import Extra
 
 # The sum of JPEG's example luminance table (ITU-R T.81, table K.1), which encoders scale by quality
@@ -24,11 +24,10 @@ _QUANTISERS = 3688
 TIFF_KEPT = {
     *(0x010D, 0x010E, 0x010F, 0x0110, 0x0112, 0x011D, 0x0131, 0x0132, 0x013B, 0x013C, 0x8298),
 }
-_EXIF, _GPS = 0x8769, 0x8825  # the tags that point to these directories
 # Of EXIF in a TIFF's own directory: what its writer states anew, of the pixels that there are.
 _STATED_ANEW = {
     *(0x0100, 0x0101, 0x0102, 0x0103, 0x0106, 0x0115, 0x011A, 0x011B, 0x011C, 0x0128, 0x0213),
-    *(0x8769, 0x8825),
+    *(EXIF_IFD, GPS_IFD),
 }
 
 # From here on tags are registered to companies.
@@ -41,8 +40,8 @@ _CARRIED = TIFF_KEPT | {
     _IPTC,
     _PHOTOSHOP,
     Tag.InterColorProfile,
-    0x8769,
-    0x8825,
+    EXIF_IFD,
+    GPS_IFD,
     NO_DATA,
 }
 _PHOTOSHOP_IPTC = 0x0404
@@ -105,7 +104,7 @@ def exif_block(tags: Image.Exif) -> tuple[bytes | None, list[str]]:
     names of those that no block holds, since they are badly declared."""
     # One by one: to look at the others would read them, and some are badly declared.
     parts = {0: as_written({tag: tags[tag] for tag in sorted(TIFF_KEPT) if tag in tags})}
-    parts |= {pointer: as_written(tags.get_ifd(pointer)) for pointer in (_EXIF, _GPS)}
+    parts |= {pointer: as_written(tags.get_ifd(pointer)) for pointer in (EXIF_IFD, GPS_IFD)}
     if not any(parts.values()):
         return None, []
     try:
@@ -113,7 +112,7 @@ def exif_block(tags: Image.Exif) -> tuple[bytes | None, list[str]]:
     except Exception:  # noqa: BLE001 - Pillow raises whatever it stumbles over
         bad = [(p, tag) for p, part in parts.items() for tag in part if not _fits(p, tag, part)]
     good = {p: {t: v for t, v in part.items() if (p, t) not in bad} for p, part in parts.items()}
-    names = [(GPSTAGS if p == _GPS else TAGS).get(tag, str(tag)) for p, tag in bad]
+    names = [(GPSTAGS if p == GPS_IFD else TAGS).get(tag, str(tag)) for p, tag in bad]
     return _block(good), sorted(names)
 
 

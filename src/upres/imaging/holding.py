@@ -8,6 +8,7 @@ from PIL import Image, TiffImagePlugin
 from upres.errors import OutputError
 from upres.imaging.filefacts import EXTRA, not_in_tiff, writable
 from upres.imaging.formats import FORMATS
+from upres.imaging.metadata import EXIF_IFD, GPS_IFD
 from upres.imaging.picture import Picture
 from upres.imaging.profiles import fits
 
@@ -120,7 +121,7 @@ def _is_whole(exif: bytes) -> bool:
     tags = Image.Exif()
     try:
         tags.load(exif)
-        for pointer in (0x8769, 0x8825):
+        for pointer in (EXIF_IFD, GPS_IFD):
             # A tag may be readable and still be declared so badly that nobody can write it.
             directory = TiffImagePlugin.ImageFileDirectory_v2(group=pointer)
             directory.update(writable(tags.get_ifd(pointer)))

@@ -9,7 +9,8 @@ import re
 import struct
 
 EXIF_HEAD = b"Exif\0\0"  # before the block in a JPEG; other formats go without
-_ORIENTATION, _EXIF_POINTER = 0x0112, 0x8769
+EXIF_IFD, GPS_IFD = 0x8769, 0x8825  # the tags that point to these directories
+_ORIENTATION = 0x0112
 # In the directory of EXIF, and as TIFFs have them.
 _WIDTHS, _HEIGHTS = (0xA002, 0x0100), (0xA003, 0x0101)
 _THUMBNAIL = -1  # no tag: IFD 0's pointer to IFD 1
@@ -108,7 +109,7 @@ def _entries(exif: bytes) -> list[tuple[int, int, str, int]]:
                     continue
                 code = order + ("H" if kind == _SHORT else "I")
                 (value,) = struct.unpack_from(code, exif, place + 8)
-                if tag == _EXIF_POINTER:
+                if tag == EXIF_IFD:
                     offsets.append(value)
                 else:
                     found.append((tag, place + 8, code, value))

@@ -161,7 +161,7 @@ def _explained(source: Path | bytes) -> Iterator[str]:
     except UpresError:
         raise
     except MemoryError as error:
-        raise ResourceError(f"{name} does not fit into memory", "free some") from error
+        raise ResourceError(f"{name} does not fit into memory", "free memory") from error
     except Exception as error:
         # Decoders raise whatever they stumble over: SyntaxError, struct.error, IndexError, ...
         detail = " ".join(str(error).split()) or type(error).__name__

@@ -18,6 +18,7 @@ from zlib_ng import zlib_ng
 from upres.imaging.calibration import updated_description
 from upres.imaging.filefacts import TIFF_KEPT, writable
 from upres.imaging.georeference import NO_DATA, extra_tags
+from upres.imaging.metadata import EXIF_IFD, GPS_IFD
 from upres.imaging.picture import Picture, extras_of
 from upres.imaging.profiles import fits
 
@@ -28,7 +29,7 @@ _STRIP = 2**18  # bytes before compression
 _LEVEL = 6
 _XMP, _IPTC, _ORIENTATION, _DESCRIPTION = 700, 33723, 0x0112, 0x010E
 _EXTRA = {"alpha": "unassalpha", "band": "unspecified"}
-_POINTERS = (0x8769, 0x8825)  # EXIF and GPS
+_POINTERS = (EXIF_IFD, GPS_IFD)
 # Above this much data, offsets may not fit into 32 bits.
 _BIG = 3_900_000_000
 

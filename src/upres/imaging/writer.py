@@ -137,7 +137,7 @@ def check_disk(path: Path, kind: str, nbytes: int, spool: Path | None = None) ->
         rows = "" if spool is None else " with the rows that are kept for --resume"
         raise ResourceError(
             f"{path} takes at least {least / 1e9:.1f} GB{rows}, {free / 1e9:.1f} GB are free there",
-            "free some, or write elsewhere",
+            "free disk space, or write elsewhere",
         )
     if kind not in FORMATS or FORMATS[kind].lossy or free > nbytes:
         return None

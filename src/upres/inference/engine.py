@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from upres.errors import ResourceError
-from upres.imaging.color import LUMA
+from upres.imaging.color import FULL_RANGE_LUMA
 from upres.inference.device import Target, on_cpu
-from upres.inference.executor import Executor, OnShare, PlainExecutor, whole
+from upres.inference.executor import Executor, OnShare, PlainExecutor, run_whole
 from upres.inference.planning import SMALLEST_CORE, plan_tiles, tile_budget
 from upres.inference.rows import Pixels, Rows
 from upres.inference.streamed import StreamedExecutor
@@ -94,7 +94,9 @@ class ModelStage:
         )
         self.largest: int | None = None  # pixels of a padded tile that once did not fit
         self._refused = ""  # what the allocator said then
-        self._luma = torch.tensor(LUMA, dtype=torch.float32, device=target.device).view(1, 3, 1, 1)
+        self._luma = torch.tensor(FULL_RANGE_LUMA, dtype=torch.float32, device=target.device).view(
+            1, 3, 1, 1
+        )
         self._exact: Executor | None = None  # the same in float32, made when first needed
         self.on_note: Callable[[str], None] = _warn
         self.on_share: OnShare | None = None  # told which part of a tile was computed
@@ -168,7 +170,7 @@ class ModelStage:
             raise ResourceError(
                 f"a tile of {width} x {height} pixels does not fit into the memory of "
                 f"{self.target.device.type} ({self._refused})",
-                "free some, or use a smaller model or --device cpu",
+                "free memory, or use a smaller model or --device cpu",
             )
         halo = self.plan.grid.halo
         tall = height >= width
@@ -300,10 +302,12 @@ def _ensemble(executor: Executor, x: Tensor, cut: Cut, on_share: OnShare | None)
             left, right = (cut.right, cut.left) if 3 in dims else (cut.left, cut.right)
             turned = x.flip(dims)
             if transposed:
-                y = whole(executor, turned.transpose(2, 3), Cut(left, top, right, bottom), eighth)
+                y = run_whole(
+                    executor, turned.transpose(2, 3), Cut(left, top, right, bottom), eighth
+                )
                 y = y.transpose(2, 3)
             else:
-                y = whole(executor, turned, Cut(top, left, bottom, right), eighth)
+                y = run_whole(executor, turned, Cut(top, left, bottom, right), eighth)
             y = y.flip(dims)
             total = y if total is None else total.add_(y)
     assert total is not None

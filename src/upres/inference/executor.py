@@ -46,7 +46,7 @@ class Executor(Protocol):
         ...
 
 
-def whole(executor: Executor, x: Tensor, cut: Cut, on_share: OnShare | None = None) -> Tensor:
+def run_whole(executor: Executor, x: Tensor, cut: Cut, on_share: OnShare | None = None) -> Tensor:
     """All that ``rows`` yields, as one tensor."""
     blocks = list(executor.rows(x, cut, on_share))
     return blocks[0] if len(blocks) == 1 else torch.cat(blocks, 2)

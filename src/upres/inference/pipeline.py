@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from math import prod
 from typing import Literal
 
@@ -16,7 +16,7 @@ from upres.imaging.resize import Kernel
 from upres.imaging.streaming import StreamedPixels
 from upres.inference.device import Target, free_memory
 from upres.inference.engine import ModelStage, executor_for, is_out_of_memory, own_modes
-from upres.inference.executor import Executor, whole
+from upres.inference.executor import Executor, run_whole
 from upres.inference.ranges import Range, RestoredStage, filled
 from upres.inference.rows import (
     ArrayRows,
@@ -62,6 +62,7 @@ class Steps:
     networks: Sequence[tuple[Network, int]]
     kernel: Kernel
     target: Target
+    _: KW_ONLY
     tile: int | None = None
     ensemble: bool = False
     name: str = ""
@@ -97,9 +98,9 @@ class Steps:
     def _measured(self, executor: Executor, side: int) -> float:
         x = torch.rand(1, 3, side, side, device=self.target.device)
         with own_modes(self.target.device):
-            whole(executor, x, Cut()).sum().item()  # makes kernels ready
+            run_whole(executor, x, Cut()).sum().item()  # makes kernels ready
             begun = time.perf_counter()
-            whole(executor, x, Cut()).sum().item()
+            run_whole(executor, x, Cut()).sum().item()
         return (time.perf_counter() - begun) / side**2
 
 

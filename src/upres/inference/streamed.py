@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from upres.inference.executor import OnShare, PlainExecutor, crop, whole
+from upres.inference.executor import OnShare, PlainExecutor, crop, run_whole
 from upres.inference.onednn import FusedConv
 from upres.inference.tiling import Cut
 from upres.networks.blocks import ResidualBlock, Upsampler
@@ -131,9 +131,11 @@ class StreamedExecutor:
     def rows(self, x: Tensor, cut: Cut, on_share: OnShare | None = None) -> Iterator[Tensor]:
         """See ``Executor``; a block for each turn."""
         if len(x) > 1:
-            yield torch.cat([whole(self, picture, cut, on_share) for picture in torch.split(x, 1)])
+            yield torch.cat(
+                [run_whole(self, picture, cut, on_share) for picture in torch.split(x, 1)]
+            )
         elif min(x.shape[2:]) < 2 * _EDGE:
-            yield whole(self.plain, x, cut, on_share)
+            yield run_whole(self.plain, x, cut, on_share)
         else:
             yield from _Flow(self, x, cut).run(on_share)
 

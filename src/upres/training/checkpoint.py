@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from upres.errors import OutputError, ResourceError, WeightsError, is_disk_full
-from upres.files import whole
+from upres.files import atomic_write
 
 NAME = "last.pt"
 FORMAT = 3
@@ -22,14 +22,14 @@ def save_checkpoint(folder: Path, state: dict[str, Any]) -> None:
     """
     path = folder / NAME
     try:
-        with whole(path) as part, part.open("wb") as file:
+        with atomic_write(path) as part, part.open("wb") as file:
             torch.save({"format": FORMAT, **state}, file)
     except (OSError, RuntimeError) as error:
         goes_on = "go on with --resume" if path.is_file() else "then begin again"
         # torch's own writer wraps what the file system says.
         if is_disk_full(error) or is_disk_full(error.__context__):
             raise ResourceError(
-                f"the disk is full; {_kept(path)}", f"free some, and {goes_on}"
+                f"the disk is full; {_kept(path)}", f"free disk space, and {goes_on}"
             ) from error
         first = str(error).partition("\n")[0]
         raise OutputError(

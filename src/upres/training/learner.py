@@ -57,7 +57,7 @@ class Learner:
             if parameter.ndim == 4:
                 parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
         self.network.train().requires_grad_()
-        averaged = recipe.optimiser.average > 0
+        averaged = recipe.optimiser.ema > 0
         self.kept = copy.deepcopy(self.network) if averaged else self.network
         self.kept.requires_grad_(requires_grad=not averaged)
         self.rate = torch.zeros((), device=device)
@@ -75,8 +75,8 @@ class Learner:
         total = torch.zeros((), device=self.device)
         chunks = zip(low.chunk(parts), high.chunk(parts), strict=True)
         for number, (some, truth) in enumerate(chunks, 1):
-            whole = all_of_float32(self.device)
-            with self._shared_only_at_end(last=number == parts), whole:
+            exact = all_of_float32(self.device)
+            with self._shared_only_at_end(last=number == parts), exact:
                 with torch.autocast(
                     self.device.type,
                     self.dtype,
@@ -94,7 +94,7 @@ class Learner:
         self.rate.fill_(rate)
         # Early on the average follows quickly: the first weights are not worth remembering.
         settings = self.recipe.optimiser
-        self.follow.fill_(max(1 - settings.average, 1 / (1 + settings.span * (step + 1))))
+        self.follow.fill_(max(1 - settings.ema, 1 / (1 + settings.ema_span * (step + 1))))
 
     def update(self) -> None:
         """Clip the gradients, take an optimiser step, move the average along."""
@@ -124,7 +124,7 @@ class Learner:
             "optimisers": [optimiser.state_dict() for optimiser in self.optimisers],
         }
         if self.kept is not self.network:
-            state["average"] = self.kept.state_dict()
+            state["ema"] = self.kept.state_dict()
         return state
 
     def load_state(self, state: dict[str, Any]) -> None:
@@ -135,7 +135,7 @@ class Learner:
         """
         self.network.load_state_dict(state["network"])
         if self.kept is not self.network:
-            self.kept.load_state_dict(state["average"])
+            self.kept.load_state_dict(state["ema"])
         # torch keeps the tensors it is given here, and would go on to change them.
         for optimiser, kept in zip(self.optimisers, state["optimisers"], strict=True):
             optimiser.load_state_dict(copy.deepcopy(kept))

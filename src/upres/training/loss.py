@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from upres.training.patches import LUMA
+from upres.imaging.color import STUDIO_LUMA
 from upres.training.recipe import Recipe
 
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -42,7 +42,7 @@ def loss_of(recipe: Recipe, device: torch.device) -> Loss:
     loss, share = LOSSES[recipe.loss], recipe.luma
     if share == 0:
         return loss
-    weights = torch.tensor(LUMA, device=device).view(1, 3, 1, 1)
+    weights = torch.tensor(STUDIO_LUMA, device=device).view(1, 3, 1, 1)
 
     def mixed(a: Tensor, b: Tensor) -> Tensor:
         # The offset of Y is the same in both.

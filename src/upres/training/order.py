@@ -43,7 +43,7 @@ class Order:
         device: where to train.
         threads: for decoding.
         name, licence, trained_by: what the result says about itself.
-        look_minutes: between measurements; a fifth of ``minutes`` if that is less.
+        validate_minutes: between measurements; a fifth of ``minutes`` if that is less.
     """
 
     data: tuple[tuple[str, PictureFolder], ...]
@@ -62,7 +62,7 @@ class Order:
     name: str = ""
     licence: str = ""
     trained_by: str = ""
-    look_minutes: float = 5.0
+    validate_minutes: float = 5.0
 
 
 @dataclass(frozen=True)

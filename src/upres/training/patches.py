@@ -11,12 +11,8 @@ from torch import Tensor
 
 from upres.data.patches import Batch
 from upres.data.prepared import Prepared
-from upres.imaging.color import STUDIO_Y
+from upres.imaging.color import STUDIO_LUMA, STUDIO_LUMA_OFFSET
 from upres.inference.device import free_memory
-
-# MATLAB rgb2ycbcr (BT.601 studio range), for values in 0..1.
-LUMA: tuple[float, ...] = tuple((STUDIO_Y / 255).tolist())
-_LUMA_OFFSET = 16 / 255
 
 
 class PatchStore:
@@ -42,7 +38,7 @@ class PatchStore:
         device: torch.device,
     ) -> None:
         self.patch, self.colour, self.device = patch, colour, device
-        self.luma = torch.tensor(LUMA, device=device)
+        self.luma = torch.tensor(STUDIO_LUMA, device=device)
         high = torch.from_numpy(prepared.high())
         low = {s: torch.from_numpy(prepared.low(s)) for s in scales}
         degraded = {s: torch.from_numpy(prepared.degraded(s, versions)) for s in scales if versions}
@@ -89,7 +85,7 @@ class PatchStore:
             pixels = pixels.pin_memory().to(self.device, non_blocking=True)
         values = pixels.to(self.device).float().div_(255.0)
         if self.colour == "y":
-            values = (values @ self.luma + _LUMA_OFFSET).unsqueeze(-1)
+            values = (values @ self.luma + STUDIO_LUMA_OFFSET).unsqueeze(-1)
         # N x H x W x C in memory is what torch calls channels last.
         return values.permute(0, 3, 1, 2)
 

@@ -42,7 +42,7 @@ class DataRecipe:
     degradation: "bicubic" is MATLAB's imresize; "photo" adds blur, noise, JPEG.
     versions: with "photo", differently degraded versions of each picture.
     clean: with "photo", how often the undegraded one is taken all the same.
-    turned: flips and rotations.
+    augment: flips and rotations.
     held_out: pictures for validation, where the data does not bring its own.
     """
 
@@ -54,7 +54,7 @@ class DataRecipe:
     degradation: Literal["bicubic", "photo"] = "bicubic"
     versions: int = 4
     clean: float = 0.4
-    turned: bool = True
+    augment: bool = True
     held_out: int = 12
 
 
@@ -66,9 +66,11 @@ class OptimiserRecipe:
     betas, weight_decay: as torch names them.
     momentum: Muon's.
     clip: largest norm of all gradients together; 0 is no limit.
-    average: decay of the running average of the weights, which is what is kept; 0 for none.
-    span: how much of the run so far the average spans at most: at 0.1 the latest tenth or so, at
-        0.5 all of it with weights that rise evenly, at 1 all of it alike, what it began with too.
+    ema: decay of the exponential moving average of the weights, which is what is saved; 0 for
+        none.
+    ema_span: how much of the run so far that average spans at most: at 0.1 the latest tenth or
+        so, at 0.5 all of it with weights that rise evenly, at 1 all of it alike, what it began
+        with too.
     """
 
     kind: Literal["adam", "adamw", "muon"] = "adam"
@@ -77,8 +79,8 @@ class OptimiserRecipe:
     momentum: float = 0.95
     weight_decay: float = 0.0
     clip: float = 0.0
-    average: float = 0.0
-    span: float = 0.1
+    ema: float = 0.0
+    ema_span: float = 0.1
 
 
 @dataclass(frozen=True)
@@ -336,8 +338,13 @@ def _check(recipe: Recipe, where: str) -> None:
             "0 to 1",
         ),
         ("optimiser.clip", optimiser.clip, optimiser.clip >= 0, "0 or more"),
-        ("optimiser.average", optimiser.average, 0 <= optimiser.average < 1, "0 to below 1"),
-        ("optimiser.span", optimiser.span, 0 < optimiser.span <= 1, "over 0 and up to 1"),
+        ("optimiser.ema", optimiser.ema, 0 <= optimiser.ema < 1, "0 to below 1"),
+        (
+            "optimiser.ema_span",
+            optimiser.ema_span,
+            0 < optimiser.ema_span <= 1,
+            "over 0 and up to 1",
+        ),
         ("schedule.warmup", schedule.warmup, schedule.warmup >= 0, "0 or more"),
         (
             "schedule.milestones",

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from upres.files import whole
+from upres.files import atomic_write
 from upres.model import Model
 from upres.training.validation import Pair, Quality, measure
 
@@ -80,13 +80,13 @@ class Record:
             self.view.note(f"stopped for {facts['seconds']:.0f} s, which do not count")
         if name == "other_pictures":
             self.view.note("the pictures are not those that the run was begun with")
-        if name == "setback":
+        if name == "rollback":
             self.view.note(
                 f"the loss was not finite before step {facts['step']}: back to step "
                 f"{facts['back_to']}, with {facts['rate_factor']:g} of the rate"
             )
 
-    def look(self, step: int, model: Model, dtype: torch.dtype) -> None:
+    def validate(self, step: int, model: Model, dtype: torch.dtype) -> None:
         """See ``trainer.Watch``."""
         self.measure(step, model, dtype)
 
@@ -148,7 +148,7 @@ class Record:
 
     def _rewrite(self, events: Iterable[Mapping[str, Any]]) -> None:
         path = self.folder / METRICS
-        with self._losing_no_run(), whole(path) as part:
+        with self._losing_no_run(), atomic_write(path) as part:
             part.write_text("".join(json.dumps(event) + "\n" for event in events), "utf-8")
 
     @contextmanager

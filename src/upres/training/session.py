@@ -171,7 +171,7 @@ def _one(around: _Around, plan: Plan, start: Start, *, resume: bool) -> Result:
         focus=data.focus,
         versions=versions,
         clean=data.clean,
-        turned=data.turned,
+        augment=data.augment,
         seed=order.seed,
     )
     if (small := len(_contents(prepared.entries) - _contents(sampler.used))) > 0:
@@ -227,7 +227,7 @@ def _one(around: _Around, plan: Plan, start: Start, *, resume: bool) -> Result:
         stop=around.stop,
         # A report copies the state, which would cost a fast device a tenth of its time.
         report_every=50 if around.device.type == "cpu" else 500,
-        look_every=60 * min(order.look_minutes, (order.minutes or math.inf) / 5),
+        validate_every=60 * min(order.validate_minutes, (order.minutes or math.inf) / 5),
     )
     if record is not None:
         if order.resume and not resume:  # it was killed before it saved anything
@@ -381,5 +381,5 @@ class _Nobody:
     def event(self, name: str, facts: Mapping[str, Any]) -> None:
         pass
 
-    def look(self, step: int, model: Model, dtype: torch.dtype) -> None:
+    def validate(self, step: int, model: Model, dtype: torch.dtype) -> None:
         pass

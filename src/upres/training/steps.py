@@ -70,7 +70,7 @@ class RecordedSteps:
 
     # Before it is recorded a step runs a few times, so that every library has chosen its
     # algorithms and the optimiser has its state. These are steps like any others.
-    _PLAIN = 3
+    _WARMUP_STEPS = 3
     _AHEAD = 3  # steps that the device is behind at most
 
     def __init__(self, learner: Learner, store: PatchStore) -> None:
@@ -84,7 +84,7 @@ class RecordedSteps:
     def make(self, places: Tensor, scale: int) -> Tensor:
         """See ``Steps``."""
         made = self.made[scale] = self.made.get(scale, 0) + 1
-        if made <= self._PLAIN:
+        if made <= self._WARMUP_STEPS:
             self.stream.wait_stream(torch.cuda.current_stream())
             with torch.cuda.stream(self.stream):
                 loss = self.plain.make(places, scale)

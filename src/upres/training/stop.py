@@ -21,7 +21,7 @@ class Stopping(Protocol):
 
 # A closed terminal is told of twice, by the shell and by the system; so is what is sent to a group
 # and to its leader. Signals so close, in seconds, are one.
-_ONE = 2.0
+_SAME_REQUEST = 2.0
 
 
 class Stop:
@@ -57,7 +57,7 @@ class Stop:
             del frame
             if self.signal is None:
                 self.signal, self._since = number, time.monotonic()
-            elif time.monotonic() - self._since > _ONE:
+            elif time.monotonic() - self._since > _SAME_REQUEST:
                 signal.signal(number, before[signal.Signals(number)])
                 signal.raise_signal(number)
 

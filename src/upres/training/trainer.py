@@ -22,11 +22,11 @@ from upres.training.recipe import Recipe, build_recipe
 from upres.training.schedule import rate_factor
 from upres.training.steps import steps_for
 
-# After so many losses in a row that are not finite, a lower rate will not help.
-SETBACKS = 3
+# So many are tried, each with a lower rate; the next loss that is not finite ends the run.
+ROLLBACKS = 3
 _SLOWER = 0.5
 # Training lasts at least so many times as long as the measurement before it.
-_LOOK_SHARE = 9
+_VALIDATION_SHARE = 9
 # What a resumed run may be asked for anew: how long it is, and words.
 _MAY_CHANGE = {"steps", "name", "description", "network.start"}
 
@@ -39,10 +39,10 @@ class Watch(Protocol):
         ...
 
     def event(self, name: str, facts: Mapping[str, Any]) -> None:
-        """Something else happened: a checkpoint, a setback, a pause."""
+        """Something else happened: a checkpoint, a rollback, a pause."""
         ...
 
-    def look(self, step: int, model: Model, dtype: torch.dtype) -> None:
+    def validate(self, step: int, model: Model, dtype: torch.dtype) -> None:
         """Time to measure the weights as they would be kept now."""
         ...
 
@@ -64,7 +64,7 @@ class Run:
         resume: go on from the folder's checkpoint.
         stop: asked before every step; a true answer saves and ends.
         report_every, report_seconds: steps or seconds between reports, whichever comes first.
-        look_every, save_every: seconds between measurements (which take a tenth of the time at
+        validate_every, save_every: seconds between measurements (which take a tenth of the time at
             most) and between checkpoints.
     """
 
@@ -85,7 +85,7 @@ class Run:
     stop: Callable[[], bool] = lambda: False
     report_every: int = 50
     report_seconds: float = 20.0
-    look_every: float = 300.0
+    validate_every: float = 300.0
     save_every: float = 120.0
 
 
@@ -96,14 +96,14 @@ class Position:
     Attributes:
         step: steps made.
         seconds: time spent on them, measurements included, pauses not.
-        slowed: what setbacks multiplied the rate with.
-        setbacks: how many there were since the last good report.
+        slowed: what rollbacks multiplied the rate with.
+        rollbacks: how many there were since the last good report.
     """
 
     step: int = 0
     seconds: float = 0.0
     slowed: float = 1.0
-    setbacks: int = 0
+    rollbacks: int = 0
 
 
 @dataclass(frozen=True)
@@ -148,12 +148,12 @@ def _train(run: Run, clock: Clock) -> Outcome:
         run, position = _resumed(run, learner)
     learner.forward = processes.wrap(learner.network, run.device)
     steps = steps_for(learner, run.store, alone=processes.count == 1)
-    whole = recipe.data.batch * processes.count
+    global_batch = recipe.data.batch * processes.count
     share = slice(recipe.data.batch * processes.rank, recipe.data.batch * (processes.rank + 1))
     good = (position, deepcopy(learner.state()))
     started = clock.now() - position.seconds
-    looked = saved = clock.now()
-    wait, rate = run.look_every, 0.0
+    validated = saved = clock.now()
+    wait, rate = run.validate_every, 0.0
     meter = _Meter(run.device, clock)
 
     while True:
@@ -161,55 +161,45 @@ def _train(run: Run, clock: Clock) -> Outcome:
         if (pause := clock.pause()) > 0 and processes.first:
             run.watch.event("pause", {"step": position.step, "seconds": round(pause, 1)})
         position = replace(position, seconds=now - started)
-        late = now - meter.begun > run.report_seconds or now - looked > wait
+        late = now - meter.begun > run.report_seconds or now - validated > wait
         progress, stopped, due = processes.as_first((_progress(run, position), run.stop(), late))
         ends = progress >= 1.0 or stopped
         if meter.count > 0 and (due or ends or position.step % run.report_every == 0):
             loss = processes.mean(float(meter.loss) / meter.count)
             if not (math.isfinite(loss) and learner.finite()):
-                position = _set_back(run, learner, good, position)
+                position = _roll_back(run, learner, good, position)
                 steps.forget()
                 started = clock.now() - position.seconds
                 meter = _Meter(run.device, clock)
                 continue
-            position = replace(position, setbacks=0)
+            position = replace(position, rollbacks=0)
             good = (position, deepcopy(learner.state()))
             if processes.first:
-                run.watch.steps(
-                    {
-                        "step": position.step,
-                        "loss": loss,
-                        "rate": rate,
-                        "progress": progress,
-                        "seconds": position.seconds,
-                        **meter.speed(whole),
-                        "seconds_left": _left(run, position, meter),
-                    }
-                )
+                run.watch.steps(_report(run, position, meter, loss, rate))
             meter = _Meter(run.device, clock)
         if ends:
             break
-        looks = processes.first and clock.now() - looked > wait
-        # A look may last, and a signal waits for its end.
-        if looks or (processes.first and clock.now() - saved > run.save_every):
+        validates = processes.first and clock.now() - validated > wait
+        # It may last, and a signal waits for its end.
+        if validates or (processes.first and clock.now() - saved > run.save_every):
             _try_to_save(run, *good)
             saved = clock.now()
-        if looks:
+        if validates:
             begun = clock.now()
-            run.watch.look(position.step, kept, learner.dtype)
-            looked = clock.now()
-            wait = max(run.look_every, _LOOK_SHARE * (looked - begun))
+            run.watch.validate(position.step, kept, learner.dtype)
+            validated = clock.now()
+            wait = max(run.validate_every, _VALIDATION_SHARE * (validated - begun))
             meter = _Meter(run.device, clock)
 
-        begun = time.monotonic()
-        batch = run.sampler.batch(position.step, whole, share)
+        begun, data_before = time.monotonic(), steps.seconds_in_data
+        batch = run.sampler.batch(position.step, global_batch, share)
         places = run.store.places(batch)
-        meter.seconds_in_data += time.monotonic() - begun - steps.seconds_in_data
+        meter.seconds_in_data += time.monotonic() - begun
         rate = recipe.optimiser.rate * position.slowed
         rate *= rate_factor(recipe.schedule, progress, position.step)
         learner.prepare(rate, position.step)
         meter.loss += steps.make(places, batch.scale)
-        meter.seconds_in_data += steps.seconds_in_data
+        meter.seconds_in_data += steps.seconds_in_data - data_before
         position = replace(position, step=position.step + 1)
         meter.count += 1
 
@@ -255,6 +245,20 @@ def _progress(run: Run, position: Position) -> float:
     return position.step / run.recipe.steps
 
 
+def _report(
+    run: Run, position: Position, meter: "_Meter", loss: float, rate: float
+) -> dict[str, Any]:
+    return {
+        "step": position.step,
+        "loss": loss,
+        "rate": rate,
+        "progress": _progress(run, position),
+        "seconds": position.seconds,
+        **meter.speed(run.recipe.data.batch * run.processes.count),
+        "seconds_left": _left(run, position, meter),
+    }
+
+
 def _left(run: Run, position: Position, meter: "_Meter") -> float:
     """Seconds to the end, at the present speed."""
     if run.minutes is not None:
@@ -262,27 +266,27 @@ def _left(run: Run, position: Position, meter: "_Meter") -> float:
     return (run.recipe.steps - position.step) * meter.seconds / meter.count
 
 
-def _set_back(
+def _roll_back(
     run: Run, learner: Learner, good: tuple[Position, dict[str, Any]], now: Position
 ) -> Position:
     """Return to the last good state with a lower rate, or give up."""
     then, state = good
     learner.load_state(state)
     position = replace(
-        then, slowed=then.slowed * _SLOWER ** (now.setbacks + 1), setbacks=now.setbacks + 1
+        then, slowed=then.slowed * _SLOWER ** (now.rollbacks + 1), rollbacks=now.rollbacks + 1
     )
-    if position.setbacks > SETBACKS:
+    if position.rollbacks > ROLLBACKS:
         if run.processes.first:
             _save(run, replace(then, slowed=position.slowed), state)
         raise ResourceError(
-            f"the loss was not finite {SETBACKS + 1} times in a row around step {now.step}, with "
+            f"the loss was not finite {ROLLBACKS + 1} times in a row around step {now.step}, with "
             f"ever lower rates; the state of step {then.step} is saved",
             f"--resume goes on from there with {position.slowed:.2g} of the rate; or begin again "
             "with a lower --rate, --set optimiser.clip=0.5 or --set precision=fp32",
         )
     if run.processes.first:
         run.watch.event(
-            "setback",
+            "rollback",
             {"step": now.step, "back_to": then.step, "rate_factor": position.slowed},
         )
     return position

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from upres.errors import OutputError, ResourceError, UsageError, WeightsError, is_disk_full
+from upres.errors import OutputError, UsageError, WeightsError, os_errors
 from upres.files import alone, part_in
 from upres.weights.facts import FactsError, ModelFacts
 from upres.weights.header import read_facts
@@ -67,8 +67,7 @@ def add(source: Path, name: str = "", *, overwrite: bool = False) -> WeightsEntr
         WeightsError: it is no weights file of ours, or its name is impossible or taken.
         OutputError, ResourceError: it cannot be copied.
     """
-    told = read_facts(source)
-    chosen = name or told.name
+    chosen = name or read_facts(source).name
     if not is_model_name(chosen):
         raise WeightsError(
             f"{chosen!r} is no model name", "use lower-case letters, digits and -, with --name"
@@ -78,28 +77,23 @@ def add(source: Path, name: str = "", *, overwrite: bool = False) -> WeightsEntr
         raise WeightsError(f"{chosen} comes with upres already", "choose another --name")
     parts = [part_in(folder()), part_in(folder())]  # of the weights, and of their description
     try:
-        folder().mkdir(parents=True, exist_ok=True)
-        # What is looked at is the copy: training may be writing the source.
-        shutil.copyfile(source, parts[0])
-        facts = ModelFacts.from_mapping({**read_facts(parts[0]).to_mapping(), "name": chosen})
-        size, digest = parts[0].stat().st_size, sha256_of(parts[0])
-        text = json.dumps({"facts": facts.to_mapping(), "sha256": digest, "size": size}, indent=1)
-        parts[1].write_text(text, encoding="utf-8")
-        weights = folder() / f"{facts.file_name}.safetensors"
-        description = weights.with_suffix(".json")
-        with alone(_lock()):
-            _refuse_taken(facts, description, overwrite=overwrite)
-            parts[0].replace(weights)
-            parts[1].replace(description)
-    except OSError as error:
-        if is_disk_full(error):
-            raise ResourceError(
-                f"the disk is full, {source} cannot be copied to {folder()}",
-                "free some, or set UPRES_HOME to a folder on another disk",
-            ) from error
-        raise OutputError(
-            f"{folder()} cannot be written ({error.strerror})", "set UPRES_HOME to another folder"
-        ) from error
+        with os_errors(folder(), "set UPRES_HOME to another folder"):
+            folder().mkdir(parents=True, exist_ok=True)
+            # What is looked at is the copy: training may be writing the source.
+            shutil.copyfile(source, parts[0])
+            facts = ModelFacts.from_mapping({**read_facts(parts[0]).to_mapping(), "name": chosen})
+            told = {
+                "facts": facts.to_mapping(),
+                "sha256": sha256_of(parts[0]),
+                "size": parts[0].stat().st_size,
+            }
+            parts[1].write_text(json.dumps(told, indent=1), encoding="utf-8")
+            weights = folder() / f"{facts.file_name}.safetensors"
+            description = weights.with_suffix(".json")
+            with alone(_lock()):
+                _refuse_taken(facts, description, overwrite=overwrite)
+                parts[0].replace(weights)
+                parts[1].replace(description)
     finally:
         for part in parts:
             with suppress(OSError):

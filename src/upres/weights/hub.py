@@ -112,7 +112,7 @@ def download(
     except (OSError, ValueError, RuntimeError, ImportError, library.errors.HTTPError) as error:
         if is_disk_full(error):
             raise ResourceError(
-                f"the disk is full, {where} cannot be stored", "free some, or set HF_HOME"
+                f"the disk is full, {where} cannot be stored", "free disk space, or set HF_HOME"
             ) from error
         cause = error.__cause__ or error
         reason = str(cause).strip().partition("\n")[0].rstrip(":.") or type(cause).__name__
