@@ -468,12 +468,12 @@ def upscale_file(
     else:
         usual = path.with_stem(f"{path.stem}-x{scale:g}")
         target = written_to(usual if folder is None else folder / usual.name)
-    kind = asked or written_as(picture.format, path, target)
+    file_format = asked or written_as(picture.format, path, target)
     check_target(target, overwrite=overwrite, source=path)
     upscaler = load(model, scale=scale, device=device, precision=precision, fast=fast)
-    check_size(kind, *upscaler.goal.size(picture.width, picture.height))
-    result = upscaler.picture(held_channels(picture, kind))
-    data, notes = encode(result, kind, Encoding(quality))
+    check_size(file_format, *upscaler.goal.size(picture.width, picture.height))
+    result = upscaler.picture(held_channels(picture, file_format))
+    data, notes = encode(result, file_format, Encoding(quality))
     write_file(target, data, overwrite=overwrite)
     for note in dict.fromkeys([*result.notes, *notes]):
         warnings.warn(f"{path}: {note}", stacklevel=2)

@@ -31,8 +31,8 @@ def _format(text: str | None) -> str | None:
 
     if text is None:
         return None
-    for name, kind in FORMATS.items():
-        if text.lower() in (name.lower(), *(suffix[1:] for suffix in kind.suffixes)):
+    for name, known in FORMATS.items():
+        if text.lower() in (name.lower(), *(suffix[1:] for suffix in known.suffixes)):
             return name
     raise typer.BadParameter(f"{text!r} is no format; known are {', '.join(FORMATS).lower()}")
 

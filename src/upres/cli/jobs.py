@@ -26,7 +26,7 @@ class Job:
     Attributes:
         source: a path, or None for standard input.
         target: a path, or None for standard output.
-        kind: the format to write, or None for the input's.
+        file_format: the one to write, or None for the input's.
         named_by_size: the target's name gets the result's size, once that is known.
         data: the file's bytes, where they can be read only once: a pipe.
         key: what a batch's journal calls it.
@@ -35,7 +35,7 @@ class Job:
 
     source: Path | None
     target: Path | None
-    kind: str | None = None
+    file_format: str | None = None
     named_by_size: bool = False
     data: bytes | None = None
     key: str = ""

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,7 @@ def write(
     job: Job,
     source: "Picture",
     made: "Picture",
-    kind: str,
+    file_format: str,
     target: Path | None,
     settings: Settings,
     output: Output,
@@ -37,8 +38,10 @@ def write(
     from upres.imaging.writer import write_file
 
     encoding = Encoding(settings.quality, settings.background)
-    data, notes = encode(made.stripped() if settings.strip_metadata else made, kind, encoding)
-    check_written(data, kind, made.width, made.height)
+    data, notes = encode(
+        made.stripped() if settings.strip_metadata else made, file_format, encoding
+    )
+    check_written(data, file_format, made.width, made.height)
     if target is None:
         output.raw(data)
     else:
@@ -51,7 +54,7 @@ def stream(
     source: "Picture",
     make: "Callable[[int], Iterator[Any]]",
     shape: tuple[int, int, int],
-    kind: str,
+    file_format: str,
     target: Path,
     settings: Settings,
     output: Output,
@@ -90,9 +93,9 @@ def stream(
     overwrite = settings.overwrite or job.replaces
     try:
         with replacing(target, overwrite=overwrite, ready=ready) as (file, part):
-            notes = save_rows(file, about, kind, shape, rows(), encoding)
+            notes = save_rows(file, about, file_format, shape, rows(), encoding)
             file.flush()
-            check_written(part, kind, width, height)
+            check_written(part, file_format, width, height)
         done = True
     except Exception:
         if job.key:  # a folder's failures are not tried again unasked
@@ -114,22 +117,66 @@ def _content(job: Job) -> str:
     return sha256_of(contents)
 
 
-def say(facts: dict[str, Any], output: Output, seconds: float, *, dry: bool) -> None:
-    for note in facts["notes"]:
-        output.note(f"note: {facts['input']}: {note}")
-    a, b = (f"{w} x {h}" for w, h in (facts["input_size"], facts["output_size"]))
-    scales = " then ".join(f"x{s}" for s in facts["scales"])
-    how = f"{facts['model']} {scales}".strip() + f", {facts['device']} {facts['precision']}"
-    if dry:
-        how += f", {facts['tiles']} tiles, {facts['tile_memory_bytes'] / 2**20:.0f} MiB for them"
-        how += f", about {facts['estimated_seconds']:.1f} s"
-        output.note(f"{facts['input']} {a} -> {facts['output']} {b}, {how} (dry run)")
-        output.event(event="planned", **facts)
-        return
-    if facts["frames"] > 1:
-        how = f"{facts['frames']} frames, {how}"
-    output.note(f"{facts['input']} {a} -> {facts['output']} {b}, {how}, {seconds:.1f} s")
-    if items := facts.get("fidelity"):
-        output.note_table(list(items[0]), [list(item.values()) for item in items])
-    if facts["output"] != STREAM:
-        output.made(facts["output"], event="done", seconds=round(seconds, 3), **facts)
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """What is said of one picture: a line, or the JSON object that docs/scripts.md explains.
+
+    Attributes:
+        frames: 1 for a picture that is not animated and has one page.
+        scales: of the networks, in order.
+        tile_memory_bytes: what tiles take at once.
+        estimated_seconds: only where it was asked for, or is long.
+        fidelity: what became of everything in the file, if that was asked for.
+    """
+
+    input: str
+    output: str
+    input_size: tuple[int, int]
+    output_size: tuple[int, int]
+    frames: int
+    model: str
+    scales: tuple[int, ...]
+    device: str
+    precision: str
+    tiles: int
+    tile_memory_bytes: int
+    notes: tuple[str, ...]
+    estimated_seconds: float | None = None
+    fidelity: "list[Item] | None" = None
+
+    def facts(self) -> dict[str, Any]:
+        """Without what was not asked for."""
+        return {key: value for key, value in asdict(self).items() if value is not None}
+
+    def line(self, more: str) -> str:
+        """For people; ``more`` comes last."""
+        a, b = (f"{wide} x {high}" for wide, high in (self.input_size, self.output_size))
+        scales = " then ".join(f"x{scale}" for scale in self.scales)
+        frames = f"{self.frames} frames, " if self.frames > 1 else ""
+        how = f"{frames}{f'{self.model} {scales}'.strip()}, {self.device} {self.precision}"
+        return f"{self.input} {a} -> {self.output} {b}, {how}, {more}"
+
+
+def say_planned(report: Report, output: Output) -> None:
+    """What a dry run says."""
+    _say_notes(report, output)
+    memory = f"{report.tile_memory_bytes / 2**20:.0f} MiB for them"
+    long = f"about {report.estimated_seconds:.1f} s"
+    output.note(report.line(f"{report.tiles} tiles, {memory}, {long} (dry run)"))
+    output.event(event="planned", **report.facts())
+
+
+def say_done(report: Report, output: Output, seconds: float) -> None:
+    """What is said when the result is written."""
+    _say_notes(report, output)
+    output.note(report.line(f"{seconds:.1f} s"))
+    if report.fidelity:
+        rows = [list(vars(item).values()) for item in report.fidelity]
+        output.note_table(list(vars(report.fidelity[0])), rows)
+    if report.output != STREAM:
+        output.made(report.output, event="done", seconds=round(seconds, 3), **report.facts())
+
+
+def _say_notes(report: Report, output: Output) -> None:
+    for note in report.notes:
+        output.note(f"note: {report.input}: {note}")

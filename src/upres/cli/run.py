@@ -11,14 +11,14 @@ import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from upres.cli.jobs import STREAM, Job, ModelOptions, Settings
 from upres.cli.output import Output, Progress
-from upres.cli.results import say, stream, write
+from upres.cli.results import Report, say_done, say_planned, stream, write
 from upres.errors import BatchError, OutputError, ResourceError, UpresError, WeightsError
 
 if TYPE_CHECKING:
@@ -27,9 +27,10 @@ if TYPE_CHECKING:
     from upres.imaging.isolation import Decoder
     from upres.imaging.picture import Picture
     from upres.imaging.writer import Ready
+    from upres.inference.pipeline import Pipeline
 
 # Bytes of a result that takes so long that people want to know how long.
-_LONG = 10**8
+_SLOW = 10**8
 
 
 class Watch(Protocol):
@@ -150,6 +151,13 @@ def _outcomes(
     with ThreadPoolExecutor(1) as readers, ThreadPoolExecutor(1) as writers:
         reading: Future[Picture] | None = None
         writing: tuple[Job, Future[None]] | None = None
+
+        def written() -> Iterator[tuple[Job, UpresError | None]]:
+            nonlocal writing
+            if writing is not None:
+                (done, future), writing = writing, None
+                yield done, _outcome(future)
+
         try:
             for i, job in enumerate(jobs):
                 current = reading or readers.submit(read, job)
@@ -173,24 +181,19 @@ def _outcomes(
                             ready,
                         )
                 except WeightsError:  # it would be the same for every picture
-                    if writing is not None:
-                        yield writing[0], _outcome(writing[1])
+                    yield from written()
                     raise
                 except UpresError as error:
                     if following is not None and reading in (None, current):
                         reading = readers.submit(read, following)
                     # First what was made before: a failure may end the run.
-                    if writing is not None:
-                        yield writing[0], _outcome(writing[1])
-                        writing = None
+                    yield from written()
                     yield job, error
                     continue
-                if writing is not None:
-                    yield writing[0], _outcome(writing[1])
+                yield from written()
                 writing = (job, writers.submit(_written, job, encode))
                 del picture, encode  # or they would live through the next picture's computation
-            if writing is not None:
-                yield writing[0], _outcome(writing[1])
+            yield from written()
         except BaseException:
             readers.shutdown(wait=False, cancel_futures=True)
             give_up()  # or leaving the block would wait for a file that hangs
@@ -253,7 +256,7 @@ def _read(job: Job, settings: Settings, decoder: "Decoder | None") -> "Picture":
 
     if not job.named_by_size:
         _check_target(job, job.target, settings)
-    frames = job.kind is None or holds_frames(job.kind)
+    frames = job.file_format is None or holds_frames(job.file_format)
     if (large := _large(job, settings)) is not None:
         return large
     if decoder is not None and isinstance(job.contents, Path):
@@ -281,12 +284,12 @@ def _large(job: Job, settings: Settings) -> "Picture | None":
     return open_streamed(path, at_least=settings.streams_from)
 
 
-def _named_otherwise(target: Path, kind: str) -> bool:
+def _named_otherwise(target: Path, file_format: str) -> bool:
     """Whether its suffix is another format's; one that is none says nothing."""
     from upres.imaging.formats import format_of
 
     try:
-        return format_of(target) != kind
+        return format_of(target) != file_format
     except OutputError:
         return False
 
@@ -302,6 +305,79 @@ def _piped(job: Job) -> bytes | None:
         return None  # the reader says what is wrong
 
 
+@dataclass(frozen=True)
+class _Plan:
+    """One picture on its way, when all that can be known before computing is known.
+
+    Attributes:
+        source: as it was read.
+        picture: the same with the channels that the result's format holds.
+        target: None is standard output.
+        shape: H x W x C of the result.
+        streams: whether it is written row by row.
+        report: what is said when it is done.
+    """
+
+    source: "Picture"
+    picture: "Picture"
+    file_format: str
+    target: Path | None
+    shape: tuple[int, int, int]
+    streams: bool
+    pipeline: "Pipeline"
+    report: Report
+
+
+def _planned(job: Job, source: "Picture", upscaler: "Upscaler", settings: Settings) -> _Plan:
+    """Look at everything that could go wrong, before anything is computed."""
+    from upres.imaging.formats import check_size, written_as
+    from upres.imaging.holding import check_frames, held_channels
+    from upres.imaging.spool import spool_path
+    from upres.imaging.writer import check_disk
+
+    wide, high = upscaler.goal.size(source.width, source.height)
+    file_format = job.file_format or written_as(source.format, job.source, job.target)
+    picture = held_channels(source, file_format)
+    check_size(file_format, wide, high)
+    check_frames(picture, file_format)
+    target = job.target
+    if target is not None and job.named_by_size:
+        target = target.with_stem(f"{target.stem}-{wide}x{high}")
+        _check_target(job, target, settings)
+    pipeline = upscaler.pipeline_of(picture)
+    frames = len(picture.frames)
+    shape = (high, wide, picture.pixels.shape[2])
+    out_bytes = math.prod(shape) * picture.pixels.dtype.itemsize * max(1, frames)
+    by_rows = file_format in ("PNG", "TIFF") and not frames and target is not None
+    streams = by_rows and out_bytes >= settings.streams_from
+    notes = [*picture.notes, *pipeline.notes]
+    if job.file_format is None and target is not None and _named_otherwise(target, file_format):
+        notes.append(f"by its name the result is not {file_format}, as the input is inside")
+    if target is not None:
+        room = check_disk(target, file_format, out_bytes, spool_path(target) if streams else None)
+        notes += [room] if room else []
+    _check_memory(job, pipeline, 0 if streams else out_bytes, by_rows=by_rows)
+    estimated = None
+    if settings.dry_run or out_bytes >= _SLOW:
+        estimated = round(max(1, frames) * pipeline.estimate(), 1)
+    report = Report(
+        input=job.name,
+        output=STREAM if target is None else str(target),
+        input_size=(picture.width, picture.height),
+        output_size=(wide, high),
+        frames=frames or 1,
+        model=pipeline.steps.name,
+        scales=tuple(scale for _, scale in pipeline.steps.networks),
+        device=pipeline.steps.target.device.type,
+        precision=pipeline.steps.target.precision,
+        tiles=pipeline.tiles,
+        tile_memory_bytes=pipeline.memory,
+        notes=tuple(notes),
+        estimated_seconds=estimated,
+    )
+    return _Plan(source, picture, file_format, target, shape, streams, pipeline, report)
+
+
 def _compute(
     job: Job,
     source: "Picture",
@@ -313,77 +389,45 @@ def _compute(
     ready: "Ready | None",
 ) -> Callable[[], None]:
     """Everything up to the pixels; returns what is left to do: encode, write, report."""
-    from upres.imaging.formats import check_size, written_as
-    from upres.imaging.holding import check_frames, held_channels
-    from upres.imaging.spool import spool_path
-    from upres.imaging.writer import check_disk
-
     began = time.perf_counter()
-    wide, high = upscaler.goal.size(source.width, source.height)
-    kind = job.kind or written_as(source.format, job.source, job.target)
-    picture = held_channels(source, kind)
-    check_size(kind, wide, high)
-    check_frames(picture, kind)
-    target = job.target
-    if target is not None and job.named_by_size:
-        target = target.with_stem(f"{target.stem}-{wide}x{high}")
-        _check_target(job, target, settings)
-    pipeline = upscaler.pipeline_of(picture)
-    frames = len(picture.frames)
-    facts: dict[str, Any] = {
-        "input": job.name,
-        "output": STREAM if target is None else str(target),
-        "input_size": [picture.width, picture.height],
-        "output_size": [wide, high],
-        "frames": frames or 1,
-        "model": pipeline.steps.name,
-        "scales": [scale for _, scale in pipeline.steps.networks],
-        "device": pipeline.steps.target.device.type,
-        "precision": pipeline.steps.target.precision,
-        "tiles": pipeline.tiles,
-        "tile_memory_bytes": pipeline.memory,
-        "notes": [*picture.notes, *pipeline.notes],
-    }
-    shape = (high, wide, picture.pixels.shape[2])
-    out_bytes = math.prod(shape) * picture.pixels.dtype.itemsize
-    out_bytes *= max(1, frames)
-    by_rows = kind in ("PNG", "TIFF") and not frames and target is not None
-    streams = by_rows and out_bytes >= settings.streams_from
-    if job.kind is None and target is not None and _named_otherwise(target, kind):
-        facts["notes"].append(f"by its name the result is not {kind}, as the input is inside")
-    if target is not None:
-        room = check_disk(target, kind, out_bytes, spool_path(target) if streams else None)
-        facts["notes"] += [room] if room else []
-    _check_memory(job, pipeline, 0 if streams else out_bytes, by_rows=by_rows)
-    if settings.dry_run or out_bytes >= _LONG:
-        facts["estimated_seconds"] = round(max(1, frames) * pipeline.estimate(), 1)
+    plan = _planned(job, source, upscaler, settings)
+    report, pipeline, picture = plan.report, plan.pipeline, plan.picture
     if settings.dry_run:
-        return lambda: say(facts, output, time.perf_counter() - began, dry=True)
-    if facts.get("estimated_seconds", 0) > 60:
-        output.note(f"{job.name}: about {_minutes(facts['estimated_seconds'])}")
+        return lambda: say_planned(report, output)
+    if (report.estimated_seconds or 0) > 60:
+        output.note(f"{job.name}: about {_minutes(report.estimated_seconds or 0)}")
     started(picture.width * picture.height / max(1, pipeline.tiles))
 
     def told(note: str) -> None:
         output.note(f"note: {job.name}: {note}")
 
     def finish(notes: "list[str]", items: "list[Item] | None") -> None:
-        facts["notes"] += notes
-        if items is not None:
-            facts["fidelity"] = [vars(item) for item in items]
-        say(facts, output, time.perf_counter() - began, dry=False)
+        done = replace(report, notes=(*report.notes, *notes), fidelity=items)
+        say_done(done, output, time.perf_counter() - began)
 
-    if streams and target is not None:
+    if plan.streams and plan.target is not None:
         make = partial(pipeline.strips, advanced, told)
         # Rows that another device or precision made are not to be gone on with.
-        how = f"{facts['device']} {facts['precision']}"
-        settings = replace(settings, key=f"{settings.key} {how}")
-        done = stream(job, source, make, shape, kind, target, settings, output, ready)
-        return lambda: finish(*done)
-    if frames:
+        settings = replace(settings, key=f"{settings.key} {report.device} {report.precision}")
+        written = stream(
+            job,
+            source,
+            make,
+            plan.shape,
+            plan.file_format,
+            plan.target,
+            settings,
+            output,
+            ready,
+        )
+        return lambda: finish(*written)
+    if picture.frames:
         made = upscaler.picture(picture, advanced, told)
     else:
         made = replace(picture, pixels=pipeline.run(advanced, told))
-    return lambda: finish(*write(job, source, made, kind, target, settings, output, ready))
+    return lambda: finish(
+        *write(job, source, made, plan.file_format, plan.target, settings, output, ready)
+    )
 
 
 def _minutes(seconds: float) -> str:
@@ -392,7 +436,7 @@ def _minutes(seconds: float) -> str:
     return f"{seconds / 3600:.1f} hours"
 
 
-def _check_memory(job: Job, pipeline: Any, result: int, *, by_rows: bool) -> None:
+def _check_memory(job: Job, pipeline: "Pipeline", result: int, *, by_rows: bool) -> None:
     """Linux hands out memory that it does not have and then kills; so count first.
 
     Args:

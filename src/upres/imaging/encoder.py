@@ -42,12 +42,12 @@ class Encoding:
 
 
 def encode(
-    picture: Picture, kind: str, encoding: Encoding | None = None
+    picture: Picture, file_format: str, encoding: Encoding | None = None
 ) -> tuple[bytes, list[str]]:
     """The bytes of a file, and notes on what the format cannot hold.
 
     Args:
-        kind: a key of ``FORMATS``.
+        file_format: a key of ``FORMATS``.
         encoding: None means the usual one.
 
     Raises:
@@ -56,19 +56,19 @@ def encode(
     buffer = io.BytesIO()
     chosen = encoding or Encoding()
     said = len(picture.notes)
-    picture = held_channels(picture, kind)
-    if picture.frames and holds_frames(kind):
-        notes = save_frames(buffer, picture, kind, chosen)
+    picture = held_channels(picture, file_format)
+    if picture.frames and holds_frames(file_format):
+        notes = save_frames(buffer, picture, file_format, chosen)
     else:
         pixels = picture.pixels
-        notes = save_rows(buffer, picture, kind, pixels.shape, iter([pixels]), chosen)
+        notes = save_rows(buffer, picture, file_format, pixels.shape, iter([pixels]), chosen)
     return buffer.getvalue(), [*picture.notes[said:], *notes]
 
 
 def save_rows(
     file: BinaryIO,
     about: Picture,
-    kind: str,
+    file_format: str,
     shape: tuple[int, ...],
     strips: Iterator[NDArray[Any]],
     encoding: Encoding,
@@ -78,7 +78,7 @@ def save_rows(
     Args:
         file: writable, readable and seekable.
         about: all but the pixels, which are not looked at.
-        kind: a key of ``FORMATS``.
+        file_format: a key of ``FORMATS``.
         shape: H x W x C of the result.
         strips: rows x W x C, from the top down, in the type of ``about.pixels``.
 
@@ -90,20 +90,20 @@ def save_rows(
         ResourceError: memory is full.
     """
     height, width, channels = shape
-    check_size(kind, width, height)
-    with _explained(kind):
+    check_size(file_format, width, height)
+    with _explained(file_format):
         dtype = about.pixels.dtype
-        fit = _Fit(kind, dtype, channels, encoding.background, still=True)
+        fit = _Fit(file_format, dtype, channels, encoding.background, still=True)
         fitted = (fit(strip) for strip in strips)
-        exif = updated_exif(held_exif(about, kind), width, height)
+        exif = updated_exif(held_exif(about, file_format), width, height)
         xmp = updated_xmp(about.xmp, width, height)
-        notes = lost(about, kind, encoding.quality, gray_as_colour=fit.gray_as_colour)
+        notes = lost(about, file_format, encoding.quality, gray_as_colour=fit.gray_as_colour)
         if fit.flatten and about.icc and not fits(about.icc, fit.channels):
             about = replace(about, icc=None)
             notes.append("the profile is for gray, and is left out on a background that is not")
-        if kind == "PNG":
+        if file_format == "PNG":
             write_png(file, about, width, height, fitted, exif, xmp)
-        elif kind == "TIFF":
+        elif file_format == "TIFF":
             nbytes = height * width * fit.channels * fit.dtype.itemsize
             with TiffPages(file, nbytes) as pages:
                 shape = (height, width, fit.channels)
@@ -111,20 +111,22 @@ def save_rows(
         else:
             whole = collect(fitted, (height, width, fit.channels), fit.dtype)
             deep = fit.dtype == np.uint16
-            if deep and kind == "AVIF":
+            if deep and file_format == "AVIF":
                 if about.bits > 12:
                     notes.append(f"{about.bits} bits become 12, which is what AVIF holds")
                 file.write(avif.encode_deep(whole, about, _best(encoding.quality), exif, xmp))
-            elif deep and kind == "JPEG2000" and jpeg2000.available():
+            elif deep and file_format == "JPEG2000" and jpeg2000.available():
                 file.write(jpeg2000.encode_deep(whole, about.bits if 8 < about.bits < 16 else 16))
             else:
-                parameters = _parameters(about, kind, exif, xmp, encoding.quality)
-                _image(whole, kind).save(file, kind, **parameters)
-                _mend_avif(file, about, kind, exif)
+                parameters = _parameters(about, file_format, exif, xmp, encoding.quality)
+                _image(whole, file_format).save(file, file_format, **parameters)
+                _mend_avif(file, about, file_format, exif)
     return [*notes, *fit.notes]
 
 
-def save_frames(file: BinaryIO, picture: Picture, kind: str, encoding: Encoding) -> list[str]:
+def save_frames(
+    file: BinaryIO, picture: Picture, file_format: str, encoding: Encoding
+) -> list[str]:
     """Write an animation, or a TIFF of several pages.
 
     Raises:
@@ -132,23 +134,23 @@ def save_frames(file: BinaryIO, picture: Picture, kind: str, encoding: Encoding)
         ResourceError: memory is full.
     """
     height, width = picture.frames[0].pixels.shape[:2]
-    check_size(kind, width, height)
-    check_frames(picture, kind)
-    with _explained(kind):
+    check_size(file_format, width, height)
+    check_frames(picture, file_format)
+    with _explained(file_format):
         # An animation's frames are alike; a TIFF's pages need not be.
-        frames = list(picture.frames) if kind == "TIFF" else alike(picture.frames)
+        frames = list(picture.frames) if file_format == "TIFF" else alike(picture.frames)
         channels = frames[0].pixels.shape[2]
         by_type = {
-            dtype: _Fit(kind, dtype, channels, encoding.background, still=False)
+            dtype: _Fit(file_format, dtype, channels, encoding.background, still=False)
             for dtype in dict.fromkeys(frame.pixels.dtype for frame in frames)
         }
         gray_as_colour = any(fit.gray_as_colour for fit in by_type.values())
-        notes = lost(picture, kind, encoding.quality, gray_as_colour=gray_as_colour)
-        if kind == "TIFF":
+        notes = lost(picture, file_format, encoding.quality, gray_as_colour=gray_as_colour)
+        if file_format == "TIFF":
             if picture.animated:
                 notes.append("TIFF holds pages: the timing cannot be kept")
             with TiffPages(file, sum(frame.pixels.nbytes for frame in frames)) as pages:
-                kept = held_exif(picture, kind)
+                kept = held_exif(picture, file_format)
                 for frame in frames:
                     pixels, size = frame.pixels, frame.pixels.shape
                     exif = updated_exif(kept, size[1], size[0])
@@ -156,24 +158,26 @@ def save_frames(file: BinaryIO, picture: Picture, kind: str, encoding: Encoding)
                     pages.add(picture, size, pixels.dtype, iter([pixels]), exif, xmp)
             return notes
         durations = [frame.duration or 0 for frame in frames]
-        if kind == "GIF" and in_hundredths(durations) != durations:
+        if file_format == "GIF" and in_hundredths(durations) != durations:
             notes.append("frames last whole hundredths of a second, as a GIF holds them")
-        if kind == "AVIF" and picture.loop != 0:
+        if file_format == "AVIF" and picture.loop != 0:
             notes.append("an animation in AVIF is played for ever")
-        images = [_image(by_type[frame.pixels.dtype](frame.pixels), kind) for frame in frames]
-        exif = updated_exif(held_exif(picture, kind), width, height)
+        images = [
+            _image(by_type[frame.pixels.dtype](frame.pixels), file_format) for frame in frames
+        ]
+        exif = updated_exif(held_exif(picture, file_format), width, height)
         xmp = updated_xmp(picture.xmp, width, height)
-        parameters = _parameters(picture, kind, exif, xmp, encoding.quality)
+        parameters = _parameters(picture, file_format, exif, xmp, encoding.quality)
         images[0].save(
             file,
-            kind,
+            file_format,
             save_all=True,
             append_images=images[1:],
-            **_timing(picture, kind),
+            **_timing(picture, file_format),
             **parameters,
         )
-        _mend_avif(file, picture, kind, exif)
-        if kind == "PNG":
+        _mend_avif(file, picture, file_format, exif)
+        if file_format == "PNG":
             assert isinstance(file, io.BytesIO)
             data = with_chunks(file.getvalue(), picture, exif, xmp)
             file.seek(0)
@@ -184,7 +188,7 @@ def save_frames(file: BinaryIO, picture: Picture, kind: str, encoding: Encoding)
 
 
 @contextmanager
-def _explained(kind: str) -> Iterator[None]:
+def _explained(file_format: str) -> Iterator[None]:
     try:
         yield
     except UpresError:
@@ -195,30 +199,32 @@ def _explained(kind: str) -> Iterator[None]:
         if isinstance(error, OSError) and error.errno is not None:
             raise  # of the disk, not of the encoder
         # Encoders raise whatever they stumble over: ValueError, struct.error, SystemError, ...
-        raise OutputError(f"{kind} cannot hold this picture ({error})", "write .png") from error
+        raise OutputError(
+            f"{file_format} cannot hold this picture ({error})", "write .png"
+        ) from error
 
 
-def _timing(picture: Picture, kind: str) -> dict[str, Any]:
+def _timing(picture: Picture, file_format: str) -> dict[str, Any]:
     timing: dict[str, Any] = {
         "duration": [frame.duration or 0 for frame in picture.frames],
     }
-    if kind == "GIF":
+    if file_format == "GIF":
         timing["duration"] = in_hundredths(timing["duration"])
-    if kind == "AVIF":  # Pillow's encoder takes whole milliseconds only
+    if file_format == "AVIF":  # Pillow's encoder takes whole milliseconds only
         timing["duration"] = [round(duration) for duration in timing["duration"]]
     if picture.loop is not None:
         timing["loop"] = picture.loop
-    elif kind in ("PNG", "WEBP"):
+    elif file_format in ("PNG", "WEBP"):
         timing["loop"] = 1  # 0 would be for ever
     disposals = [frame.disposal for frame in picture.frames]
-    if kind == "GIF":
+    if file_format == "GIF":
         # What is transparent must be cleared before the next frame where nothing else is said.
         usual = 2 if picture.alpha else 0
         # Frames are whole pictures, so none needs what was there before it (3), and Pillow, which
         # writes differences, would take them from another picture than viewers do.
         back = 2 if picture.alpha else 1
         timing["disposal"] = [{None: usual, 3: back}.get(d, d) for d in disposals]
-    elif kind == "PNG":
+    elif file_format == "PNG":
         # Frames are whole pictures, put in place of the one before.
         timing |= {"disposal": [max(0, (d or 1) - 1) for d in disposals], "blend": 0}
     return timing
@@ -250,27 +256,27 @@ class _Fit:
 
     def __init__(
         self,
-        kind: str,
+        file_format: str,
         dtype: np.dtype[Any],
         channels: int,
         background: tuple[int, int, int],
         *,
         still: bool,
     ) -> None:
-        holds = FORMATS[kind]
+        holds = FORMATS[file_format]
         self.notes: list[str] = []
         self.background = background
         depth: type[Any] = np.uint8
-        if dtype == np.float32 and kind == "TIFF":
+        if dtype == np.float32 and file_format == "TIFF":
             depth = np.float32
         elif dtype != np.uint8 and (holds.deep_colour or (holds.deep and channels == 1)):
             # Animations are Pillow's work, in 8 bits.
-            depth = np.uint16 if still or kind == "TIFF" else np.uint8
+            depth = np.uint16 if still or file_format == "TIFF" else np.uint8
         if dtype == np.float32 and depth != np.float32:
             bits = 8 * np.dtype(depth).itemsize
             self.notes.append(f"floats become {bits} bits, and what is outside 0 to 1 is clipped")
         elif dtype == np.uint16 and depth == np.uint8:
-            self.notes.append(f"16 bits become 8, which is what {kind} holds")
+            self.notes.append(f"16 bits become 8, which is what {file_format} holds")
         self.dtype, self.channels = np.dtype(depth), channels
         self.flatten = channels in (2, 4) and not holds.alpha
         if self.flatten:
@@ -278,13 +284,15 @@ class _Fit:
             named = {(255, 255, 255): "white", (0, 0, 0): "black"}.get(
                 background, f"#{red:02x}{green:02x}{blue:02x}"
             )
-            self.notes.append(f"{kind} holds no transparency: the picture is laid on {named}")
+            self.notes.append(
+                f"{file_format} holds no transparency: the picture is laid on {named}"
+            )
             self.gray = channels == 2 and red == green == blue
             self.channels = 1 if self.gray else 3
-        self.gray_as_colour = (kind in _NO_GRAY and channels <= 2) or (
-            kind == "JPEG2000" and channels == 2 and depth == np.uint8
+        self.gray_as_colour = (file_format in _NO_GRAY and channels <= 2) or (
+            file_format == "JPEG2000" and channels == 2 and depth == np.uint8
         )
-        if kind == "GIF" and channels > 1:
+        if file_format == "GIF" and channels > 1:
             self.notes.append("GIF holds 256 colours and no partial transparency")
 
     def __call__(self, rows: NDArray[Any]) -> NDArray[Any]:
@@ -313,15 +321,15 @@ def flattened(rows: NDArray[Any], background: tuple[int, ...]) -> NDArray[Any]:
     return np.rint(mixed).astype(rows.dtype)
 
 
-def _image(pixels: NDArray[Any], kind: str) -> Image.Image:
+def _image(pixels: NDArray[Any], file_format: str) -> Image.Image:
     image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
-    if kind == "GIF" and image.mode != "L":
+    if file_format == "GIF" and image.mode != "L":
         image = image.convert("RGBA" if image.mode in ("LA", "RGBA") else "RGB")
         if image.mode == "RGBA":  # Pillow keeps what is fully transparent, so all or nothing
             image.putalpha(image.getchannel("A").point([0] * 128 + [255] * 128))
         else:
             image = image.quantize(256, Image.Quantize.MEDIANCUT)
-    if kind in (*_NO_GRAY, "JPEG2000") and image.mode == "LA":
+    if file_format in (*_NO_GRAY, "JPEG2000") and image.mode == "LA":
         image = image.convert("RGBA")
     return image
 
@@ -331,7 +339,7 @@ def _best(quality: int | None) -> int:
 
 
 def _parameters(
-    about: Picture, kind: str, exif: bytes | None, xmp: bytes | None, quality: int | None
+    about: Picture, file_format: str, exif: bytes | None, xmp: bytes | None, quality: int | None
 ) -> dict[str, Any]:
     """What Pillow's encoders are given."""
     best = _best(quality)
@@ -346,34 +354,34 @@ def _parameters(
         },
         "AVIF": {"quality": best, "subsampling": "4:4:4"},
     }
-    parameters = dict(chosen.get(kind, {}))
-    if kind == "PNG":
+    parameters = dict(chosen.get(file_format, {}))
+    if file_format == "PNG":
         return parameters  # the rest is put into chunks by ourselves
     values = {
         "the colour profile": ("icc_profile", about.icc),
-        "EXIF": ("exif", avif.room(exif) if exif and kind == "AVIF" else exif),
+        "EXIF": ("exif", avif.room(exif) if exif and file_format == "AVIF" else exif),
         "XMP": ("xmp", xmp),
         # A GIF's; a JPEG's are segments of their own.
-        "the comment": ("comment", b"\n".join(about.comments) if kind == "GIF" else b""),
+        "the comment": ("comment", b"\n".join(about.comments) if file_format == "GIF" else b""),
         # JPEG and BMP hold whole numbers.
         "the resolution": ("dpi", about.dpi and (round(about.dpi[0]), round(about.dpi[1]))),
     }
     for name, (key, value) in values.items():
-        if value and holds(about, kind, name):
+        if value and holds(about, file_format, name):
             parameters[key] = value
-    if kind == "JPEG":
+    if file_format == "JPEG":
         extra = [_segment(0xE1, part) for part in about.xmp_more]
-        if holds(about, kind, "the comment"):
+        if holds(about, file_format, "the comment"):
             extra += [_segment(0xFE, comment) for comment in about.comments]
-        if about.iptc and holds(about, kind, "IPTC"):
+        if about.iptc and holds(about, file_format, "IPTC"):
             extra.append(_photoshop_segment(about.iptc))
         parameters["extra"] = b"".join(extra)
     return parameters
 
 
-def _mend_avif(file: BinaryIO, about: Picture, kind: str, exif: bytes | None) -> None:
+def _mend_avif(file: BinaryIO, about: Picture, file_format: str, exif: bytes | None) -> None:
     """What Pillow's writer of AVIF does not write as it is told."""
-    if kind != "AVIF":
+    if file_format != "AVIF":
         return
     if about.cicp:
         avif.put_code_points(file, about.cicp)

@@ -62,7 +62,7 @@ FORMATS: dict[str, Format] = {
 # HEIC: what it holds, PNG holds without loss.
 _READ_ONLY = (".heic", ".heif", ".hif")
 _INSTEAD = "PNG"
-READABLE = frozenset(_READ_ONLY).union(*(kind.suffixes for kind in FORMATS.values()))
+READABLE = frozenset(_READ_ONLY).union(*(known.suffixes for known in FORMATS.values()))
 
 
 def written_as(form: str, source: Path | None, target: Path | None) -> str:
@@ -102,28 +102,29 @@ def format_of(path: Path) -> str:
         OutputError: no format has this suffix, or it is not written.
     """
     suffix = path.suffix.lower()
-    for name, kind in FORMATS.items():
-        if suffix in kind.suffixes:
+    for name, known in FORMATS.items():
+        if suffix in known.suffixes:
             return name
     if is_read_only(path):
         raise OutputError(f"{path} would be HEIC, which is read and not written", "use .png")
-    known = ", ".join(kind.suffixes[0] for kind in FORMATS.values())
-    raise OutputError(f"{path} ends in {suffix!r}, which is no known format", f"use one of {known}")
+    names = ", ".join(known.suffixes[0] for known in FORMATS.values())
+    raise OutputError(f"{path} ends in {suffix!r}, which is no known format", f"use one of {names}")
 
 
-def check_size(kind: str, width: int, height: int) -> None:
+def check_size(file_format: str, width: int, height: int) -> None:
     """Refuse, before anything is computed, what the format cannot hold.
 
     Raises:
         OutputError: a side is too long, or the whole too large.
     """
-    limit = FORMATS[kind].limit
+    limit = FORMATS[file_format].limit
     if max(width, height) > limit:
         raise OutputError(
-            f"{kind} holds at most {limit} pixels a side, the result would be {width} x {height}",
+            f"{file_format} holds at most {limit} pixels a side, "
+            f"the result would be {width} x {height}",
             "write .png or .tif instead",
         )
-    if kind == "BMP" and (3 * width + 3) // 4 * 4 * height > _LARGEST_BMP:
+    if file_format == "BMP" and (3 * width + 3) // 4 * 4 * height > _LARGEST_BMP:
         raise OutputError(
             f"BMP holds at most 4 GB, the result would be {width} x {height}",
             "write .png or .tif instead",

@@ -35,35 +35,41 @@ _SEGMENT = 65_000  # what a JPEG's segments hold, less their headers, and libexi
 
 def lost(
     about: Picture,
-    kind: str,
+    file_format: str,
     quality: int | None,
     *,
     gray_as_colour: bool,
 ) -> list[str]:
     """What the picture has, or the user asked for, and the file will not hold."""
-    gone = [name for name, there in has(about).items() if there and not holds(about, kind, name)]
-    notes = [f"{' and '.join(gone)} cannot be kept in this {kind}"] if gone else []
-    if kind == "TIFF" and (exif := held_exif(about, kind)) and (rest := not_in_tiff(exif)):
+    gone = [
+        name for name, there in has(about).items() if there and not holds(about, file_format, name)
+    ]
+    notes = [f"{' and '.join(gone)} cannot be kept in this {file_format}"] if gone else []
+    if (
+        file_format == "TIFF"
+        and (exif := held_exif(about, file_format))
+        and (rest := not_in_tiff(exif))
+    ):
         notes.append(f"of EXIF {', '.join(rest)} cannot be kept in this TIFF")
-    if quality is not None and not FORMATS[kind].lossy:
-        notes.append(f"{kind} is lossless: the quality of {quality} means nothing")
+    if quality is not None and not FORMATS[file_format].lossy:
+        notes.append(f"{file_format} is lossless: the quality of {quality} means nothing")
     if about.kind == "bilevel":
         notes.append("1 bit becomes 8-bit gray, which enlarged edges need")
-    if about.kind == "palette" and kind != "GIF":
+    if about.kind == "palette" and file_format != "GIF":
         notes.append("the palette becomes full colour, which enlarged edges need")
     if gray_as_colour:
-        notes.append(f"{kind} stores gray as colour")
-    if about.frames and about.format == "TIFF" and kind in _ANIMATED:
+        notes.append(f"{file_format} stores gray as colour")
+    if about.frames and about.format == "TIFF" and file_format in _ANIMATED:
         pages = len(about.frames)
         notes.append(f"the {pages} pages become frames of an animation; .tif keeps them as pages")
-    if about.frames and not holds_frames(kind):
-        notes.append(f"only the first of {len(about.frames)} frames is kept in {kind}")
+    if about.frames and not holds_frames(file_format):
+        notes.append(f"only the first of {len(about.frames)} frames is kept in {file_format}")
     return notes
 
 
-def held_channels(picture: Picture, kind: str) -> Picture:
+def held_channels(picture: Picture, file_format: str) -> Picture:
     """The picture with the channels that a file of this format holds; a note says what is gone."""
-    if FORMATS[kind].bands or not picture.bands:
+    if FORMATS[file_format].bands or not picture.bands:
         return picture
     return replace(picture.without_bands(), notes=(*picture.notes, EXTRA))
 
@@ -87,17 +93,19 @@ def has(picture: Picture) -> dict[str, bool]:
     }
 
 
-def holds(about: Picture, kind: str, name: str) -> bool:
+def holds(about: Picture, file_format: str, name: str) -> bool:
     """Whether a file of this format takes what ``has`` names, as the picture has it."""
-    if kind not in _HELD[name]:
+    if file_format not in _HELD[name]:
         return False
-    if kind in ("TIFF", "AVIF") and name == "EXIF" and not _is_whole(about.exif or b""):
+    if file_format in ("TIFF", "AVIF") and name == "EXIF" and not _is_whole(about.exif or b""):
         return False  # one takes it apart, of the other libavif reads no file then
-    if kind == "JPEG" and name == "the resolution":
+    if file_format == "JPEG" and name == "the resolution":
         return max(about.dpi or (0, 0)) <= 0xFFFF
-    if kind == "AVIF" and name == "what the colours mean (cICP)":
+    if file_format == "AVIF" and name == "what the colours mean (cICP)":
         return bool(about.pixels.dtype == np.uint8)  # libvips writes the others, and no such words
-    if kind == "JPEG" or (kind == "AVIF" and name == "EXIF" and about.pixels.dtype != np.uint8):
+    if file_format == "JPEG" or (
+        file_format == "AVIF" and name == "EXIF" and about.pixels.dtype != np.uint8
+    ):
         blocks = {
             "EXIF": about.exif,
             "XMP": about.xmp,
@@ -105,15 +113,15 @@ def holds(about: Picture, kind: str, name: str) -> bool:
             "the comment": max(about.comments, key=len, default=None),
         }
         return len(blocks.get(name) or b"") < _SEGMENT
-    if name == "the colour profile" and kind in ("WEBP", "AVIF") and about.channels <= 2:
+    if name == "the colour profile" and file_format in ("WEBP", "AVIF") and about.channels <= 2:
         # They store gray as colour, where a profile for gray would be wrong.
         return about.icc is not None and fits(about.icc, 3)
     return True
 
 
-def held_exif(about: Picture, kind: str) -> bytes | None:
+def held_exif(about: Picture, file_format: str) -> bytes | None:
     """The picture's EXIF, if a file of this format takes it."""
-    return about.exif if about.exif and holds(about, kind, "EXIF") else None
+    return about.exif if about.exif and holds(about, file_format, "EXIF") else None
 
 
 def _is_whole(exif: bytes) -> bool:
@@ -131,17 +139,17 @@ def _is_whole(exif: bytes) -> bool:
     return True
 
 
-def holds_frames(kind: str) -> bool:
+def holds_frames(file_format: str) -> bool:
     """Whether the format holds more than one picture."""
-    return kind in (*_ANIMATED, "TIFF")
+    return file_format in (*_ANIMATED, "TIFF")
 
 
-def check_frames(picture: Picture, kind: str) -> None:
+def check_frames(picture: Picture, file_format: str) -> None:
     """Before the work: whether the format holds frames of these sizes.
 
     Raises:
         OutputError: an animation's frames are of one size, a TIFF's pages need not be.
     """
     sizes = {frame.pixels.shape[:2] for frame in picture.frames}
-    if len(sizes) > 1 and kind in _ANIMATED:
-        raise OutputError(f"{kind} cannot hold pages of different sizes", "write .tif")
+    if len(sizes) > 1 and file_format in _ANIMATED:
+        raise OutputError(f"{file_format} cannot hold pages of different sizes", "write .tif")

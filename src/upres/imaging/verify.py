@@ -9,7 +9,7 @@ from upres.imaging.vips import reason, unlimited, vips
 _ENDS = {"PNG": b"IEND\xaeB`\x82", "JPEG": b"\xff\xd9"}
 
 
-def check_written(written: Path | bytes, kind: str, width: int, height: int) -> None:
+def check_written(written: Path | bytes, file_format: str, width: int, height: int) -> None:
     """Find out whether a file opens, has its size, and holds its last row.
 
     Raises:
@@ -18,14 +18,15 @@ def check_written(written: Path | bytes, kind: str, width: int, height: int) -> 
     try:
         size = read_size(written, max_pixels=2**62)
     except UpresError as error:
-        raise OutputError(f"the {kind} that was written cannot be read ({error})") from error
+        raise OutputError(f"the {file_format} that was written cannot be read ({error})") from error
     if size != (width, height):
         raise OutputError(
-            f"the {kind} that was written has {size[0]} x {size[1]} pixels, not {width} x {height}"
+            f"the {file_format} that was written has {size[0]} x {size[1]} pixels, "
+            f"not {width} x {height}"
         )
-    if kind in _ENDS and not _tail(written, len(_ENDS[kind])) == _ENDS[kind]:
-        raise OutputError(f"the {kind} that was written has no end")
-    if kind == "TIFF" and isinstance(written, Path):
+    if file_format in _ENDS and not _tail(written, len(_ENDS[file_format])) == _ENDS[file_format]:
+        raise OutputError(f"the {file_format} that was written has no end")
+    if file_format == "TIFF" and isinstance(written, Path):
         _decode_last_row(written, width, height)
 
 

@@ -112,7 +112,7 @@ def _beside(path: Path) -> Iterator[tuple[BinaryIO, Path]]:
             part.unlink(missing_ok=True)
 
 
-def check_disk(path: Path, kind: str, nbytes: int, spool: Path | None = None) -> str | None:
+def check_disk(path: Path, file_format: str, nbytes: int, spool: Path | None = None) -> str | None:
     """Whether there is room for a result; a note where it may become too little.
 
     Args:
@@ -132,14 +132,14 @@ def check_disk(path: Path, kind: str, nbytes: int, spool: Path | None = None) ->
         nbytes *= 2
         with suppress(OSError):
             free += spool.stat().st_size
-    least = nbytes * _SMALLEST.get(kind, 1.0)
+    least = nbytes * _SMALLEST.get(file_format, 1.0)
     if free < least:
         rows = "" if spool is None else " with the rows that are kept for --resume"
         raise ResourceError(
             f"{path} takes at least {least / 1e9:.1f} GB{rows}, {free / 1e9:.1f} GB are free there",
             "free disk space, or write elsewhere",
         )
-    if kind not in FORMATS or FORMATS[kind].lossy or free > nbytes:
+    if file_format not in FORMATS or FORMATS[file_format].lossy or free > nbytes:
         return None
     return f"{path} may take up to {nbytes / 1e9:.1f} GB, {free / 1e9:.1f} GB are free there"
 
