@@ -22,7 +22,7 @@ from upres.model import load
 from upres.weights.facts import Measurement
 from upres.weights.header import read_training
 from upres.weights.manifest import load_manifest
-from upres.weights.store import sha256_of
+from upres.weights.store import checked_sha256
 
 BUNDLED = Path(upres.__file__).parent / "weights" / "bundled"
 ALLOWED = 0.005
@@ -91,7 +91,7 @@ def main() -> None:
     part.replace(target)
     print(f"[{model.facts.name}.x{scales[0]}]")
     print(f'file = "{target.name}"')
-    print(f'sha256 = "{sha256_of(target)}"')
+    print(f'sha256 = "{checked_sha256(target)}"')
     print(f"size = {target.stat().st_size}")
     print("measured = [")
     for m in kept:

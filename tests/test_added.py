@@ -14,12 +14,13 @@ import upres.api
 from upres.errors import ResourceError, UsageError, WeightsError
 from upres.imaging.reader import read_picture
 from upres.model import build, load
+from upres.places import home
 from upres.weights.added import add, added, remove
 from upres.weights.facts import FactsError, Measurement, ModelFacts
 from upres.weights.known import known_models
 from upres.weights.manifest import read_manifest
 from upres.weights.publish import model_card, publish
-from upres.weights.store import home, verify
+from upres.weights.store import verify
 
 
 def facts(name="mine", scale=2, **changes):
@@ -143,7 +144,7 @@ def test_a_disk_that_is_full_leaves_no_half_of_a_model(weights, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr("pathlib.Path.write_text", full)
-        with pytest.raises(ResourceError, match="does not fit on the disk"):
+        with pytest.raises(ResourceError, match="there is no room on the disk for"):
             add(weights(scale=2, measured=[]), overwrite=True)
     assert {p.name: p.read_bytes() for p in (home() / "models").iterdir()} == before
 

@@ -112,14 +112,14 @@ def test_what_is_no_picture_is_refused(doubled, value):
 
 def test_impossible_settings_are_refused_at_once():
     for settings, error in (
-        ({"scale": 1}, upres.UsageError),
-        ({"scale": 9}, upres.UsageError),
-        ({"model": "nope"}, upres.WeightsError),
-        ({"model": "nope.safetensors"}, upres.WeightsError),
-        ({"tile": -1}, upres.UsageError),
-        ({"device": "cpu", "precision": "fp16"}, upres.UsageError),
+        ({"scale": 1}, upres.UsageError("1 is not a factor over 1")),
+        ({"scale": 9}, upres.UsageError("9 is not a factor over 1 and up to 8")),
+        ({"model": "nope"}, upres.WeightsError("no model is called 'nope'")),
+        ({"model": "nope.safetensors"}, upres.WeightsError("nope.safetensors cannot be read")),
+        ({"tile": -1}, upres.UsageError("a tile of -1 pixels")),
+        ({"device": "cpu", "precision": "fp16"}, upres.UsageError("fp16")),
     ):
-        with pytest.raises(error):
+        with pytest.raises(type(error), match=error.problem):
             upres.load(**settings)
 
 

@@ -526,8 +526,9 @@ def test_a_file_that_hangs_is_given_up_when_asked(harmful):
         decoder.interrupt()
         with pytest.raises(InputError, match="made its decoder crash"):
             reading.result()
-        assert time.monotonic() - begun < 20
-        decoder.interrupt()
+        with pytest.raises(InputError, match="made its decoder crash"):
+            decoder.read(Path("hang.png"), max_pixels=10, frames=True)
+        assert time.monotonic() - begun < 50
 
 
 def test_half_an_answer_is_a_crash(tmp_path):

@@ -143,7 +143,7 @@ def fetch(tmp_path):
 from pathlib import Path
 from upres.data.evaluation import EVALUATION_SETS, EvaluationSet, find_set
 from upres.errors import UpresError
-from upres.weights.hub import HubFile
+from upres.data.hub import HubFile
 source = HubFile("a/tiny", "{REVISION}", "data/t.tar.gz", {sha256!r})
 known = EvaluationSet("tiny", "Tiny", {pictures}, "x", source, {members or {}!r})
 EVALUATION_SETS["tiny"] = known
@@ -752,7 +752,10 @@ def test_contenders_have_processes_of_their_own():
 
 
 def test_a_contender_that_cannot_run_says_why():
-    with Worker("upres", Setting("nonsense", 2)) as worker, pytest.raises(WeightsError):
+    with (
+        Worker("upres", Setting("nonsense", 2)) as worker,
+        pytest.raises(WeightsError, match="nonsense"),
+    ):
         worker.prepare(0.01)
 
 

@@ -670,9 +670,13 @@ def test_a_terminal_that_is_closed_is_no_reason_to_end(start, tmp_path, photo):
 
     Image.fromarray(photo[:150, :220]).save(tmp_path / "a.png")
     screen, end = pty.openpty()
-    os.close(screen)
-    process = start("a.png", "-s", "2", "--fast", "--tile", "32", stderr=end)
+    told = {"stderr": end, "env": {"TERM": "xterm"}}
+    process = start("a.png", "-s", "2", "--fast", "--ensemble", "--tile", "8", **told)
     os.close(end)
+    seen = b""
+    while b"tile " not in seen:
+        seen += os.read(screen, 65536)
+    os.close(screen)
     assert process.wait(60) == 0
     assert opened(tmp_path / "a-x2.png").size == (440, 300)
 

@@ -21,6 +21,7 @@ from upres.inference.rows import ArrayRows, StageRows
 from upres.inference.streamed import StreamedExecutor, fold
 from upres.inference.tiling import Cut
 from upres.memory import group_memory
+from upres.model import Model
 from upres.networks import EDSR, MDSR, SRCNN, VDSR, Network, SRResNet
 
 FP32 = Target(torch.device("cpu"), torch.float32, "a test")
@@ -134,9 +135,7 @@ def test_the_folded_upsampler_is_the_layers_away_from_the_border():
     "network", [seeded(SRCNN(3)), seeded(VDSR(layers=4))], ids=["srcnn", "vdsr"]
 )
 def test_luma_networks_tile_and_keep_colours(network, photo):
-    from upres.model import _LumaOnly
-
-    rgb = _LumaOnly(network)
+    rgb = Model(network, None).as_rgb()
     pixels = photo[100:140, 100:150]
     whole = run(rgb, pixels, tile=0)
     np.testing.assert_allclose(run(rgb, pixels, tile=13), whole, atol=1e-5)
@@ -144,13 +143,12 @@ def test_luma_networks_tile_and_keep_colours(network, photo):
 
 def test_a_luma_network_that_only_enlarges_gives_bicubic(photo):
     from upres.imaging.resize import imresize
-    from upres.model import _LumaOnly
 
     network = VDSR(layers=3)
     for p in network.parameters():
         torch.nn.init.zeros_(p)
     small = photo[:20, :30].astype(np.float32) / 255
-    got = run(_LumaOnly(network.eval()), small)
+    got = run(Model(network.eval(), None).as_rgb(), small)
     np.testing.assert_allclose(got, np.clip(imresize(small, 4), 0, 1), atol=2e-5)
 
 

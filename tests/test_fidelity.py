@@ -534,8 +534,8 @@ SAID = {
 
 def full_jpeg():
     """A file with everything that a JPEG holds."""
-    from upres.imaging.encoder import _photoshop_segment, _segment
-
+    resource = b"8BIM\x04\x04\0\0" + struct.pack(">I", len(IPTC)) + IPTC + b"\0" * (len(IPTC) % 2)
+    segments = [(0xE1, part) for part in MORE_XMP] + [(0xED, b"Photoshop 3.0\0" + resource)]
     buffer = io.BytesIO()
     image = Image.fromarray(pixels(KINDS["RGB"]))
     image.save(
@@ -547,7 +547,9 @@ def full_jpeg():
         xmp=XMP,
         dpi=(300, 150),
         comment=b"hello",
-        extra=b"".join(_segment(0xE1, part) for part in MORE_XMP) + _photoshop_segment(IPTC),
+        extra=b"".join(
+            struct.pack(">BBH", 0xFF, marker, len(body) + 2) + body for marker, body in segments
+        ),
     )
     return buffer.getvalue()
 

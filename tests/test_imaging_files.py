@@ -597,6 +597,6 @@ def test_a_file_without_permission_says_so(tmp_path, monkeypatch):
 def test_reading_leaves_pillows_own_limit_alone(image):
     before = Image.MAX_IMAGE_PIXELS
     read_picture(saved(image, "PNG"))
-    with pytest.raises(InputError):
+    with pytest.raises(InputError, match="not a picture"):
         read_picture(b"nothing")
     assert before == Image.MAX_IMAGE_PIXELS

@@ -452,7 +452,7 @@ def test_room_on_the_disk_is_looked_at_first(tmp_path, monkeypatch):
         check_disk(tmp_path / "a.tif", "TIFF", 10**10)
     assert "may take up to 2.0 GB" in str(check_disk(tmp_path / "a.png", "PNG", 2 * 10**9))
     assert check_disk(tmp_path / "a.jpg", "JPEG", 10**10) is None
-    with pytest.raises(ResourceError):
+    with pytest.raises(ResourceError, match=r"takes at least 2\.0 GB"):
         check_disk(tmp_path / "a.bmp", "BMP", 2 * 10**9)
     # Rows are there twice until the result is done, less what an earlier run left.
     rows = tmp_path / "rows"

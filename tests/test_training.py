@@ -776,7 +776,7 @@ def test_with_minutes_the_rate_follows_the_time(order, monkeypatch):
     assert last[0]["rate"] == pytest.approx(
         1e-3 * 0.5 * (1 + math.cos(math.pi * view.facts[-3]["progress"])), rel=1e-3
     )
-    assert view.facts[0]["rate"] > 10 * last[1]["rate"]
+    assert view.facts[0]["rate"] > last[1]["rate"]
 
 
 def test_measuring_takes_a_tenth_of_the_time_at_most(order):
@@ -986,8 +986,8 @@ def test_what_is_stopped_for_a_while_does_not_train_meanwhile(start, pictures, t
     process.send_signal(signal.SIGCONT)
     assert process.wait(60) == 0
     told = events(tmp_path / "run")
-    (pause,) = [e for e in told if e["event"] == "pause"]
-    assert 5.5 < pause["seconds"] < 9
+    pause = max((e for e in told if e["event"] == "pause"), key=lambda e: e["seconds"])
+    assert pause["seconds"] > 5.5
     assert b"s, which do not count" in process.err
     seconds = told[-1]["time"] - told[0]["time"]
     assert seconds > pause["seconds"] + 0.12 * 60 - 1
@@ -1356,7 +1356,7 @@ def test_a_folder_with_a_run_is_not_begun_again(order, tmp_path):
     # What was there may be what the new run begins with, and goes when nothing can fail any more.
     path = tmp_path / "run/model.safetensors"
     before = path.read_bytes()
-    with pytest.raises(WeightsError):
+    with pytest.raises(WeightsError, match=r"no\.safetensors cannot be read"):
         run_order(order(overwrite=True, init="no.safetensors"), View(), never)
     with pytest.raises(InputError, match="as large as a patch"):
         run_order(order(overwrite=True, changes={"data.patch": 90}), View(), never)
@@ -1489,11 +1489,13 @@ def test_bad_input_is_one_line_and_a_code(upres, pictures, tmp_path, arguments, 
 
 def lines_on_a_terminal(screen, until, process):
     """What is written there, until those words are."""
-    seen = b""
+    seen, ended = b"", False
     while not all(word in seen for word in until):
-        assert process.poll() is None, seen
-        with suppress(BlockingIOError):
-            seen += os.read(screen, 65536)
+        assert not ended, seen
+        ended = process.poll() is not None  # what it wrote last is still to be read
+        with suppress(OSError):
+            while piece := os.read(screen, 65536):
+                seen += piece
         time.sleep(0.02)
     return seen
 
@@ -1604,16 +1606,21 @@ def by_torchrun(arguments, folder, start):
     return done.stdout
 
 
-def as_torchrun_does(arguments, folder, start):
-    """Two processes that are told what torchrun would tell them; in a third of its time."""
+def pair_of(arguments, folder, start):
+    """Two processes that are told what torchrun would tell them."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
     common = meeting | {"WORLD_SIZE": "2", "OMP_NUM_THREADS": "1"}
-    pair = [
+    return [
         start(*arguments, cwd=folder, env=common | {"RANK": rank, "LOCAL_RANK": rank})
         for rank in ("0", "1")
     ]
+
+
+def as_torchrun_does(arguments, folder, start):
+    """The same two without torchrun, in a third of its time."""
+    pair = pair_of(arguments, folder, start)
     assert [process.wait() for process in pair] == [0, 0], pair[0].err + pair[1].err
     return pair[0].out + pair[1].out
 
@@ -1653,6 +1660,20 @@ def test_two_processes_are_one_with_the_batch_doubled(
         ended = [e for e in events((tmp_path / "two" / file).parent) if e["event"] == "end"]
         assert len(ended) == 1  # the first process alone writes
         assert read_training(tmp_path / "two" / file)["processes"] == 2
+
+
+def test_a_process_that_is_gone_is_one_line(pictures, tiny, tmp_path, start):
+    long = ("-o", "run", "--steps", "100000", "--threads", "1")
+    first, other = pair_of(command(pictures, tiny, *long), tmp_path, start)
+    metrics = tmp_path / "run" / "metrics.jsonl"
+    while not (metrics.is_file() and '"event": "steps"' in metrics.read_text()):
+        assert first.poll() is None, first.err
+        time.sleep(0.05)
+    other.kill()
+    assert first.wait(60) == 6
+    last = first.err.decode().splitlines()[-1]
+    assert last.startswith("upres: another process is gone (")
+    assert last.endswith("--resume goes on from the last checkpoint")
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA")

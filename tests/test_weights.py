@@ -20,7 +20,7 @@ from upres.networks import ARCHITECTURES
 from upres.weights.facts import FactsError, ModelFacts
 from upres.weights.header import read_facts, read_header
 from upres.weights.manifest import load_manifest, manifest_path, read_manifest
-from upres.weights.store import fetch, local_path, sha256_of
+from upres.weights.store import checked_sha256, fetch, local_path
 
 ROOT = Path(__file__).parent.parent
 BUNDLED = [e for e in load_manifest().entries if e.hub is None]
@@ -292,7 +292,7 @@ def test_a_bundled_file_that_was_changed_is_refused(tmp_path, monkeypatch):
     data = bytearray(local_path(entry).read_bytes())
     data[-1] ^= 1
     copy.write_bytes(data)
-    assert sha256_of(copy) != entry.sha256
+    assert checked_sha256(copy) != entry.sha256
     monkeypatch.setattr("upres.weights.store.local_path", lambda e: copy)
     with pytest.raises(WeightsError, match="install upres again"):
         fetch(entry)

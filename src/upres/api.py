@@ -33,7 +33,7 @@ from upres.model import Model, load_published
 from upres.model import load as load_model
 from upres.weights.header import read_facts
 from upres.weights.known import known_models
-from upres.weights.manifest import WeightsEntry
+from upres.weights.manifest import KERNELS, WeightsEntry
 from upres.weights.store import fetch
 
 if TYPE_CHECKING:
@@ -41,7 +41,6 @@ if TYPE_CHECKING:
 
 # JPEG files of a lower quality get a model that undoes its traces, if "auto" may choose.
 PHOTO_BELOW = 90
-KERNELS: tuple[Kernel, ...] = ("bicubic", "lanczos")
 # The name of what is downloaded, bytes so far, bytes in all.
 DownloadProgress = Callable[[str, int, int], None]
 

@@ -111,7 +111,7 @@ def os_errors(path: Path, elsewhere: str = "write elsewhere") -> Iterator[None]:
     except OSError as error:
         if is_disk_full(error):
             raise ResourceError(
-                f"{path} does not fit on the disk ({error.strerror})",
+                f"there is no room on the disk for {path} ({error.strerror})",
                 f"free disk space, or {elsewhere}",
             ) from error
         if error.errno == errno.EFBIG:

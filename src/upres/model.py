@@ -25,10 +25,10 @@ from upres.hashing import sha256_of
 from upres.imaging.color import STUDIO_OFFSET, STUDIO_RGB_TO_YCBCR
 from upres.networks import ARCHITECTURES, Network
 from upres.networks.blocks import bicubic, bicubic_reach
+from upres.places import home
 from upres.weights.facts import ModelFacts
 from upres.weights.header import facts_metadata, read_facts, read_shapes
 from upres.weights.manifest import WeightsEntry
-from upres.weights.store import home
 
 _OTHER_FILE = "train or convert it again, or use another file"
 
@@ -84,7 +84,7 @@ class Model:
                 ResourceError if is_disk_full(error) or "os error 28" in str(error) else OutputError
             )
             raise kind(
-                f"{path} cannot be written ({error})", "free some disk space, or write elsewhere"
+                f"{path} cannot be written ({error})", "free disk space, or write elsewhere"
             ) from error
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from upres.api import KERNELS, Upscaler
+from upres.api import Upscaler
 from upres.benchmark.page import TRUTH, Gallery
 from upres.benchmark.quality import Row, Settings, measure_set
 from upres.benchmark.report import Report
@@ -19,6 +19,7 @@ from upres.errors import UpresError, UsageError, VerificationError
 from upres.inference.device import DeviceName, Precision
 from upres.inference.sizes import Goal
 from upres.weights.known import known_models
+from upres.weights.manifest import KERNELS
 
 # How far a measured figure may be from the one in weights.toml, in dB.
 TOLERANCE = 0.02

@@ -187,7 +187,7 @@ def bench(
     from upres.benchmark.quality import Settings
     from upres.benchmark.session import Order, every_model
     from upres.imaging.degrade import Degradation
-    from upres.weights.store import data_home
+    from upres.places import data_home
 
     order = Order(
         sets=_words(sets or []) or ("set5", "set14"),

@@ -72,11 +72,12 @@ def compare(
         import torch
 
         torch.set_num_threads(threads)
-    from upres.api import KERNELS, Upscaler
+    from upres.api import Upscaler
     from upres.benchmark.page import Gallery, page
     from upres.benchmark.session import labelled
     from upres.imaging.profiles import fits
     from upres.inference.sizes import Goal
+    from upres.weights.manifest import KERNELS
 
     names = dict.fromkeys(["bicubic", *(n.strip() for n in model.split(",") if n.strip())])
     goal = Goal(scale=scale)

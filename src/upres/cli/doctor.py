@@ -47,7 +47,7 @@ def doctor(json: options.Json = False) -> None:
 
 
 def _home() -> str:
-    from upres.weights.store import home
+    from upres.places import home
 
     try:
         return str(home())

@@ -162,6 +162,7 @@ class ModelOptions:
         """
         from upres.weights.header import read_facts
         from upres.weights.known import known_models
+        from upres.weights.manifest import KERNELS
 
         if self.fast and self.model != "auto":
             raise UsageError("--fast and --model exclude each other", "give one of them")
@@ -175,14 +176,15 @@ class ModelOptions:
             goal.size(1, 1)
         if self.model.endswith(".safetensors"):
             read_facts(Path(self.model))
-        elif self.model not in ("auto", "bicubic", "lanczos"):
+        elif self.model not in ("auto", *KERNELS):
             known_models().family(self.model)
 
     def weights(self) -> list[str]:
         """SHA-256 of all files that may be used, as far as the options say."""
         from upres.weights.known import known_models
+        from upres.weights.manifest import KERNELS
 
-        if self.model in ("bicubic", "lanczos"):
+        if self.model in KERNELS:
             return []
         if self.model.endswith(".safetensors"):
             return [sha256_of(Path(self.model))]

@@ -15,7 +15,7 @@ from upres.errors import UsageError, VerificationError, WeightsError
 from upres.weights.added import damaged
 from upres.weights.header import read_facts, read_training
 from upres.weights.known import known_models
-from upres.weights.manifest import WeightsEntry
+from upres.weights.manifest import KERNELS, WeightsEntry
 from upres.weights.store import fetch, local_path, verify
 
 _HELP = "List, inspect, download, verify, add and publish weights; alone, it lists them."
@@ -51,7 +51,7 @@ def list_(json: options.Json = False) -> None:
         ]
         for entry in manifest.entries
     ]
-    rows += [[name, "any", "kernel", "", "", "", "built in"] for name in ("bicubic", "lanczos")]
+    rows += [[name, "any", "kernel", "", "", "", "built in"] for name in KERNELS]
     output.table(["model", "scale", "kind", "Set5", "Set14", "licence", "where"], rows)
     output.note(f"without --model: {', '.join(manifest.default)}. PSNR in dB, Y channel.")
     for path in damaged():

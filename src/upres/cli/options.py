@@ -89,8 +89,9 @@ def scales(text: str) -> tuple[int, ...]:
 
 def _model_names(incomplete: str) -> list[str]:
     from upres.weights.known import known_models
+    from upres.weights.manifest import KERNELS
 
-    names = ["auto", "bicubic", "lanczos", *known_models().names]
+    names = ["auto", *KERNELS, *known_models().names]
     return [name for name in names if name.startswith(incomplete)]
 
 

@@ -338,7 +338,7 @@ def _planned(job: Job, source: "Picture", upscaler: "Upscaler", settings: Settin
     wide, high = upscaler.goal.size(source.width, source.height)
     file_format = job.file_format or written_as(source.format, job.source, job.target)
     picture = held_channels(source, file_format)
-    check_size(file_format, wide, high)
+    check_size(file_format, wide, high, picture.pixels.shape[2])
     check_frames(picture, file_format)
     target = job.target
     if target is not None and job.named_by_size:
@@ -425,9 +425,9 @@ def _compute(
         made = upscaler.picture(picture, advanced, told)
     else:
         made = replace(picture, pixels=pipeline.run(advanced, told))
-    return lambda: finish(
-        *write(job, source, made, plan.file_format, plan.target, settings, output, ready)
-    )
+    # Not the plan, whose pipeline would live through the next picture's computation.
+    file_format, target = plan.file_format, plan.target
+    return lambda: finish(*write(job, source, made, file_format, target, settings, output, ready))
 
 
 def _minutes(seconds: float) -> str:

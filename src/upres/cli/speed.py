@@ -2,12 +2,12 @@
 
 from typing import TYPE_CHECKING
 
-from upres.api import KERNELS
 from upres.benchmark import speed
 from upres.benchmark.session import machine, models_at
 from upres.benchmark.workers import Setting, picture
 from upres.cli.output import Output
 from upres.errors import UsageError
+from upres.weights.manifest import KERNELS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

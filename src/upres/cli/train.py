@@ -171,11 +171,11 @@ def train(
 ) -> None:
     """Train a model on your own pictures, or on a known set."""
     from upres.data.catalog import training_pictures
+    from upres.places import data_home, home
     from upres.training.order import Order, plans
     from upres.training.recipe import parse_change
     from upres.training.session import run_order
     from upres.training.stop import Stop
-    from upres.weights.store import data_home, home
 
     if steps is not None and minutes is not None:
         raise UsageError("--steps and --minutes exclude each other", "give one of them")
@@ -228,11 +228,12 @@ def train(
         trained_by=author,
         validate_minutes=validate_every,
     )
+    runs = len(plans(order))
     stop = Stop()
     with train_view(out, stop.because_of) as view:
         results = run_order(order, view, stop)
     _report(out, results)
-    ended = len(results) == len(plans(order)) and all(one.finished for one in results)
+    ended = len(results) == runs and all(one.finished for one in results)
     if stop() and not ended:  # it may have been asked to while the last weights were measured
         out.note("stopped and saved; the same command with --resume goes on")
     if stop.error is not None:

@@ -52,7 +52,7 @@ class TrainView:
         """See ``TrainingView``."""
         length = f"{minutes:g} minutes" if minutes is not None else f"{recipe.steps:,} steps"
         self.title, self.preparation = f"{title}, recipe {recipe.name}, {length}", None
-        self.facts, self.quality = {}, ()
+        self.facts, self.quality, self.written = {}, (), 0.0
         self._event(event="begin", title=title, recipe=recipe.name)
         if self.live is None:
             self.output.note(self.title)

@@ -96,7 +96,7 @@ def training_pictures(
 
     Raises:
         InputError: neither a folder nor a known set.
-        WeightsError, ResourceError: see ``download``.
+        WeightsError, OutputError, ResourceError: see ``download``.
     """
     path = Path(text)
     known = training_set(text)
@@ -134,7 +134,7 @@ def fetch_set(
         only: the one folder that is wanted, if not all are.
 
     Raises:
-        WeightsError, ResourceError: see ``download``.
+        WeightsError, OutputError, ResourceError: see ``download``.
     """
     wanted = [a for a in known.archives if only in ("", a.holds)]
     if all((folder / a.holds).is_dir() for a in wanted):

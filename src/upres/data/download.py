@@ -46,7 +46,7 @@ def download(
 
     Raises:
         WeightsError: the server cannot be reached, or what it sent is not what was published.
-        ResourceError: the disk is full.
+        OutputError, ResourceError: the folder cannot be written; the disk is full.
     """
     name = url.rpartition("/")[2]
     target, part = folder / name, folder / f"{name}.part"

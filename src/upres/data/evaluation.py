@@ -11,10 +11,10 @@ from pathlib import Path
 
 from upres.data.catalog import DIV2K, fetch_set, one_fetches
 from upres.data.folders import partner
+from upres.data.hub import HubFile, fetch_file
 from upres.errors import InputError, WeightsError, os_errors
 from upres.hashing import sha256_of
 from upres.imaging.formats import READABLE
-from upres.weights.hub import HubFile, fetch_file
 
 Note = Callable[[str], None]
 Progress = Callable[[str, int, int], None]
@@ -153,7 +153,7 @@ def find_set(
 
     Raises:
         InputError: there is no such set, or it cannot be had.
-        WeightsError, ResourceError: the download failed.
+        WeightsError, OutputError, ResourceError: the download failed.
     """
     known = EVALUATION_SETS.get(text.lower())
     if known is None:

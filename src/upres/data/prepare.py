@@ -1,5 +1,5 @@
 """Pictures decoded once into flat files that are mapped into memory, and their low-resolution
-partners beside them: a prepared folder, see there.
+partners beside them. ``upres.data.prepared`` tells how such a folder is laid out.
 
 Its name is a hash of the pictures' contents, so a changed picture makes another folder. Files
 appear under their names only when they are whole.
@@ -65,7 +65,7 @@ def prepare(
 
     Raises:
         InputError: pictures cannot be read, or low-resolution files do not fit them.
-        ResourceError: the disk is full.
+        OutputError, ResourceError: the cache cannot be written; the disk is full.
     """
     content = f"{FORMAT} {pictures.fingerprint} {sorted(sizes)}"
     if not heic.available() and any(is_read_only(p.path) for p in pictures.train.values()):

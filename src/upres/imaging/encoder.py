@@ -90,7 +90,7 @@ def save_rows(
         ResourceError: memory is full.
     """
     height, width, channels = shape
-    check_size(file_format, width, height)
+    check_size(file_format, width, height, channels)
     with _explained(file_format):
         dtype = about.pixels.dtype
         fit = _Fit(file_format, dtype, channels, encoding.background, still=True)
@@ -98,7 +98,8 @@ def save_rows(
         exif = updated_exif(held_exif(about, file_format), width, height)
         xmp = updated_xmp(about.xmp, width, height)
         notes = lost(about, file_format, encoding.quality, gray_as_colour=fit.gray_as_colour)
-        if fit.flatten and about.icc and not fits(about.icc, fit.channels):
+        held = about.icc and holds(about, file_format, "the colour profile")
+        if fit.flatten and held and not fits(about.icc or b"", fit.channels):
             about = replace(about, icc=None)
             notes.append("the profile is for gray, and is left out on a background that is not")
         if file_format == "PNG":
@@ -234,14 +235,17 @@ def in_hundredths(durations: Sequence[float]) -> list[float]:
     """Milliseconds as a GIF holds them: tens, up to 65,535 of them.
 
     What is rounded off one frame goes to the next, so that the animation lasts as long, but for
-    those under 20 ms: shorter ones are played for 100 ms by most programs.
+    those under 20 ms: shorter ones are played for 100 ms by most programs. What is in tens already
+    stays.
     """
     if all(duration % 10 == 0 and duration <= _LONGEST for duration in durations):
         return list(durations)
     made: list[float] = []
-    for count in range(1, len(durations) + 1):
-        due = sum(durations[:count]) - sum(made)
+    due = 0.0
+    for duration in durations:
+        due += duration
         made.append(max(20, min(_LONGEST, 10 * round(due / 10))))
+        due -= made[-1]
     return made
 
 

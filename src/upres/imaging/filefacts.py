@@ -113,7 +113,7 @@ def exif_block(tags: Image.Exif) -> tuple[bytes | None, list[str]]:
         bad = [(p, tag) for p, part in parts.items() for tag in part if not _fits(p, tag, part)]
     good = {p: {t: v for t, v in part.items() if (p, t) not in bad} for p, part in parts.items()}
     names = [(GPSTAGS if p == GPS_IFD else TAGS).get(tag, str(tag)) for p, tag in bad]
-    return _block(good), sorted(names)
+    return _block(good) if any(good.values()) else None, sorted(names)
 
 
 def _fits(pointer: int, tag: int, part: Mapping[int, Any]) -> bool:

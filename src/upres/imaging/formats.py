@@ -1,4 +1,4 @@
-"""What file formats can hold."""
+"""File formats by name and suffix: their sizes, depths and channels."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -111,7 +111,7 @@ def format_of(path: Path) -> str:
     raise OutputError(f"{path} ends in {suffix!r}, which is no known format", f"use one of {names}")
 
 
-def check_size(file_format: str, width: int, height: int) -> None:
+def check_size(file_format: str, width: int, height: int, channels: int = 3) -> None:
     """Refuse, before anything is computed, what the format cannot hold.
 
     Raises:
@@ -124,7 +124,8 @@ def check_size(file_format: str, width: int, height: int) -> None:
             f"the result would be {width} x {height}",
             "write .png or .tif instead",
         )
-    if file_format == "BMP" and (3 * width + 3) // 4 * 4 * height > _LARGEST_BMP:
+    row = (width * (1 if channels <= 2 else 3) + 3) // 4 * 4
+    if file_format == "BMP" and row * height > _LARGEST_BMP:
         raise OutputError(
             f"BMP holds at most 4 GB, the result would be {width} x {height}",
             "write .png or .tif instead",

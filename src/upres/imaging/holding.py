@@ -1,4 +1,4 @@
-"""What each format holds beside its pixels, and what of a picture would be lost in it."""
+"""What of a picture a file format cannot hold beside its pixels."""
 
 from dataclasses import replace
 

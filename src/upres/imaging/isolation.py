@@ -32,6 +32,7 @@ class Decoder:
         self.timeout = timeout
         self._process: SpawnProcess | None = None
         self._pipe: Connection | None = None
+        self._given_up = False
 
     def __enter__(self) -> "Decoder":
         return self
@@ -47,6 +48,8 @@ class Decoder:
         """
         pipe = self._started()
         try:
+            if self._given_up:  # it may have been before there was a process to end
+                raise EOFError
             pipe.send((path, max_pixels, frames))
             if not pipe.poll(self.timeout):
                 self._end()
@@ -71,7 +74,8 @@ class Decoder:
             self._end()
 
     def interrupt(self) -> None:
-        """End what another thread waits for: its ``read`` raises at once."""
+        """End what another thread waits for: its ``read``, and any later one, raises at once."""
+        self._given_up = True
         if (process := self._process) is not None:
             process.kill()
 
@@ -87,7 +91,7 @@ class Decoder:
             except OSError as error:
                 raise ResourceError(
                     f"no process can be started to decode pictures ({error.strerror})",
-                    "free some memory, or end other programs",
+                    "free memory, or end other programs",
                 ) from error
             finally:
                 theirs.close()

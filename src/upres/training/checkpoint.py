@@ -10,7 +10,7 @@ from upres.errors import OutputError, ResourceError, WeightsError, is_disk_full
 from upres.files import atomic_write
 
 NAME = "last.pt"
-FORMAT = 3
+FORMAT = 4
 
 
 def save_checkpoint(folder: Path, state: dict[str, Any]) -> None:

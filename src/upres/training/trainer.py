@@ -1,7 +1,6 @@
 """The training loop, on one page."""
 
 import math
-import time
 from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import asdict, dataclass, field, replace
@@ -191,10 +190,10 @@ def _train(run: Run, clock: Clock) -> Outcome:
             wait = max(run.validate_every, _VALIDATION_SHARE * (validated - begun))
             meter = _Meter(run.device, clock)
 
-        begun, data_before = time.monotonic(), steps.seconds_in_data
+        begun, data_before = clock.now(), steps.seconds_in_data
         batch = run.sampler.batch(position.step, global_batch, share)
         places = run.store.places(batch)
-        meter.seconds_in_data += time.monotonic() - begun
+        meter.seconds_in_data += clock.now() - begun
         rate = recipe.optimiser.rate * position.slowed
         rate *= rate_factor(recipe.schedule, progress, position.step)
         learner.prepare(rate, position.step)
@@ -235,7 +234,8 @@ class _Meter:
         return {
             "steps_per_second": self.count / seconds,
             "patches_per_second": self.count * patches / seconds,
-            "data_share": self.seconds_in_data / seconds,
+            # A pause within the cutting of patches is in one of both.
+            "data_share": min(1.0, self.seconds_in_data / seconds),
         }
 
 
@@ -362,9 +362,7 @@ def _resumed(run: Run, learner: Learner) -> tuple[Run, Position]:
         learner.load_state(state)
         torch.set_rng_state(state["random"])
         position = Position(**state["position"])
-        # An older upres noted the fingerprint alone.
-        data = state["data"]
-        known = list(data) if isinstance(data, list) else [{"sha256": data}]
+        known = list(state["data"])
         before = _identity(known[-1])
     except (KeyError, IndexError, TypeError, ValueError, RuntimeError, UsageError) as error:
         first = str(error).partition("\n")[0]
@@ -375,8 +373,7 @@ def _resumed(run: Run, learner: Learner) -> tuple[Run, Position]:
     others = tuple(one for one in known if _identity(one) != _identity(run.data))
     if before != _identity(run.data):
         run.watch.event("other_pictures", {"step": position.step})
-    # Those of an older upres told the words only.
-    sources = tuple(state.get("sources", ()))
+    sources = tuple(state["sources"])
     run = replace(run, origin=state["origin"], sources=sources, data_before=others)
     if run.processes.first:
         run.watch.event("resume", {"step": position.step, "start": run.origin})

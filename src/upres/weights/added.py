@@ -8,13 +8,14 @@ from pathlib import Path
 
 from upres.errors import OutputError, UsageError, WeightsError, os_errors
 from upres.files import alone, part_in
+from upres.places import home
 from upres.weights.facts import FactsError, ModelFacts
 from upres.weights.header import read_facts
-from upres.weights.manifest import WeightsEntry, is_model_name, load_manifest
-from upres.weights.store import home, sha256_of
+from upres.weights.manifest import KERNELS, WeightsEntry, is_model_name, load_manifest
+from upres.weights.store import checked_sha256
 
 # What --model takes that is no name of weights.
-_MEANT_OTHERWISE = ("auto", "bicubic", "lanczos")
+_MEANT_OTHERWISE = ("auto", *KERNELS)
 
 
 def folder() -> Path:
@@ -67,7 +68,8 @@ def add(source: Path, name: str = "", *, overwrite: bool = False) -> WeightsEntr
         WeightsError: it is no weights file of ours, or its name is impossible or taken.
         OutputError, ResourceError: it cannot be copied.
     """
-    chosen = name or read_facts(source).name
+    told = read_facts(source)
+    chosen = name or told.name
     if not is_model_name(chosen):
         raise WeightsError(
             f"{chosen!r} is no model name", "use lower-case letters, digits and -, with --name"
@@ -82,12 +84,12 @@ def add(source: Path, name: str = "", *, overwrite: bool = False) -> WeightsEntr
             # What is looked at is the copy: training may be writing the source.
             shutil.copyfile(source, parts[0])
             facts = ModelFacts.from_mapping({**read_facts(parts[0]).to_mapping(), "name": chosen})
-            told = {
+            words = {
                 "facts": facts.to_mapping(),
-                "sha256": sha256_of(parts[0]),
+                "sha256": checked_sha256(parts[0]),
                 "size": parts[0].stat().st_size,
             }
-            parts[1].write_text(json.dumps(told, indent=1), encoding="utf-8")
+            parts[1].write_text(json.dumps(words, indent=1), encoding="utf-8")
             weights = folder() / f"{facts.file_name}.safetensors"
             description = weights.with_suffix(".json")
             with alone(_lock()):

@@ -13,6 +13,9 @@ from upres.weights.facts import FactsError, ModelFacts
 
 Layout = Literal["upres", "super-image"]
 
+# Models that are computed, and have no weights.
+KERNELS: tuple[Literal["bicubic", "lanczos"], ...] = ("bicubic", "lanczos")
+
 _SHARED = {"architecture", "numbers", "colour", "licence", "trained_by", "trained_on"}
 _HUB = {"repository", "revision", "layout"}
 _FILE = {"file", "sha256", "size", "scales", "measured"}
@@ -81,7 +84,7 @@ class Manifest:
         """
         found = tuple(e for e in self.entries if name in (e.facts.name, e.name))
         if not found:
-            if name in ("bicubic", "lanczos"):
+            if name in KERNELS:
                 raise WeightsError(f"{name} is computed, it has no weights", "name another model")
             raise WeightsError(
                 f"no model is called {name!r}",

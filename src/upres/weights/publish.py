@@ -8,7 +8,7 @@ from upres.errors import WeightsError
 from upres.weights.facts import ModelFacts
 from upres.weights.header import read_facts, read_training
 from upres.weights.hub import hub
-from upres.weights.store import sha256_of
+from upres.weights.store import checked_sha256
 
 _CARD = """---
 license: {licence_id}
@@ -69,7 +69,7 @@ def model_card(path: Path) -> str:
         file=_published_as(facts),
         trained_by=facts.trained_by,
         trained_on=facts.trained_on,
-        sha256=sha256_of(path),
+        sha256=checked_sha256(path),
         story=_story(training) if training else "",
         measured=_measured(facts),
     )

@@ -6,51 +6,15 @@ honoured), and no byte of them is used before the whole file's SHA-256 is right.
 transfer is continued where it stopped while the command runs.
 """
 
-import os
-import sys
-from contextlib import suppress
 from pathlib import Path
 
 from upres import hashing
-from upres.errors import UsageError, WeightsError
+from upres.errors import WeightsError
 from upres.weights.hub import Progress, download, hub
 from upres.weights.manifest import WeightsEntry
 
 
-def home() -> Path:
-    """Where converted weights are kept: UPRES_HOME, or the platform's user data folder.
-
-    Raises:
-        UsageError: nobody knows where the user's folders are.
-    """
-    try:
-        if chosen := os.environ.get("UPRES_HOME"):
-            return Path(chosen).expanduser()
-        return _usual_home()
-    except RuntimeError as error:
-        raise UsageError(
-            f"there is no home folder ({error})", "set UPRES_HOME to a folder"
-        ) from error
-
-
-def _usual_home() -> Path:
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Application Support" / "upres"
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local")) / "upres"
-    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "upres"
-
-
-def data_home() -> Path:
-    """Where sets of pictures are kept: UPRES_DATA, or a folder in ``home()``."""
-    if chosen := os.environ.get("UPRES_DATA"):
-        with suppress(RuntimeError):  # no such user: a folder whose name begins with ~
-            return Path(chosen).expanduser()
-        return Path(chosen)
-    return home() / "data"
-
-
-def sha256_of(path: Path) -> str:
+def checked_sha256(path: Path) -> str:
     """Hexadecimal SHA-256 of a file.
 
     Raises:
@@ -81,7 +45,7 @@ def verify(entry: WeightsEntry, path: Path) -> None:
     Raises:
         WeightsError: they differ, or the file cannot be read.
     """
-    actual = sha256_of(path)
+    actual = checked_sha256(path)
     if actual != entry.sha256:
         raise WeightsError(
             f"{path} has SHA-256 {actual[:16]}..., weights.toml says {entry.sha256[:16]}...",
@@ -108,7 +72,7 @@ def fetch(entry: WeightsEntry, progress: Progress | None = None) -> Path:
             raise WeightsError(f"{entry.file} is missing", _remedy(entry))
         verify(entry, path)
         return path
-    if path is not None and sha256_of(path) == entry.sha256:
+    if path is not None and checked_sha256(path) == entry.sha256:
         return path
     # What the cache holds is damaged, if it holds anything: ask for all of it.
     path = download(
