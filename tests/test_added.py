@@ -237,9 +237,26 @@ def test_names_that_would_command_a_terminal_are_refused():
 
 
 def test_the_card_names_a_licence_that_the_hub_does_not_know(weights):
-    card = model_card(weights(licence="for academic research only"))
-    assert 'license: other\nlicense_name: "for academic research only"\n' in card
-    assert "- Licence: for academic research only\n" in card
+    for licence in ("for academic research only", "GPL-3.0-or-later", "CC0", "#1"):
+        card = model_card(weights(licence=licence))
+        assert f'license: other\nlicense_name: "{licence}"\n' in card
+        assert f"- Licence: {licence}\n" in card
+    for licence in ("Apache-2.0", "MIT", "GPL-3.0"):
+        assert f"license: {licence.lower()}\n" in model_card(weights(licence=licence))
+
+
+@pytest.mark.parametrize("measured", [{"scale": 2.0}, {"psnr": float("nan")}, {"psnr": True}])
+def test_what_is_no_measurement_is_refused(measured):
+    figures = {"set": "set5", "scale": 2, "psnr": 30.0, "ssim": 0.9} | measured
+    with pytest.raises(FactsError):
+        facts(measured=[figures])
+
+
+def test_publishing_with_settings_that_the_hub_refuses_is_one_line(upres, weights):
+    done = upres("models", "publish", weights(), "me/mine", env={"HF_ENDPOINT": "http://[x"})
+    assert done.returncode == 5
+    (line,) = done.stderr.decode().splitlines()
+    assert line.startswith("upres: huggingface_hub does not start")
 
 
 # Publishing

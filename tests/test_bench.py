@@ -5,6 +5,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -26,9 +27,9 @@ from upres.benchmark import session
 from upres.benchmark.quality import Measured, Row, Settings, example, measure
 from upres.benchmark.report import Report, as_csv, as_json, as_markdown, details, matrix
 from upres.benchmark.session import Order, demand, run_order, verify
-from upres.benchmark.speed import Timing, exponent, traffic
+from upres.benchmark.speed import Timing, exponent, time_model, traffic
 from upres.benchmark.statistics import gains, interval
-from upres.benchmark.workers import Setting, Worker
+from upres.benchmark.workers import Prepared, Setting, Worker
 from upres.data.evaluation import EVALUATION_SETS, Truth, find_set
 from upres.errors import InputError, ResourceError, UsageError, VerificationError, WeightsError
 from upres.imaging.degrade import Degradation
@@ -184,6 +185,12 @@ def test_a_set_is_downloaded_verified_unpacked_and_kept(archive, fetch, tmp_path
         assert {p.name for p in (tmp_path / "home").iterdir()} == {"Tiny", ".Tiny.lock"}
 
 
+def test_a_set_is_put_beside_what_is_there_of_it(archive, fetch, tmp_path):
+    (tmp_path / "home/Tiny/image_SRF_4").mkdir(parents=True)
+    with hosting(archive) as hub:
+        assert fetch(hub, archive) == "tiny home/Tiny/HR/a.png home/Tiny/HR/b.png"
+
+
 def test_another_archive_than_published_is_not_used(archive, fetch, tmp_path):
     with hosting(archive) as hub:
         assert "published was" in fetch(hub, archive, sha256="1" * 64)
@@ -199,9 +206,15 @@ def test_pictures_are_verified_where_the_archive_cannot_be(archive, fetch, photo
         assert {p.name for p in (tmp_path / "home").iterdir()} <= {".Tiny.lock"}
 
 
-def test_half_an_archive_and_no_network(archive, fetch):
+def test_half_an_archive_and_no_network(archive, fetch, tmp_path):
     with hosting(archive[: len(archive) // 2]) as hub:
-        assert "no archive that can be unpacked" in fetch(hub, b"", sha256=None)
+        said = fetch(hub, b"", sha256=None)
+        assert "no archive that can be unpacked" in said
+        # What it says to do helps: the Hub's cache would give a link to the same file again.
+        Path(re.search(r"remove (\S+) and ask again", said)[1]).unlink()
+        hub.files["datasets/a/tiny", REVISION, "data/t.tar.gz"] = archive
+        assert "home/Tiny/HR/a.png" in fetch(hub, archive, sha256=None)
+        shutil.rmtree(tmp_path / "home")
         offline = {"HF_HUB_OFFLINE": "1", "HF_HOME": "elsewhere"}
         said = fetch(hub, archive, **offline)
         assert "is not in the cache and HF_HUB_OFFLINE forbids" in said
@@ -446,6 +459,7 @@ def test_bench_several_models_scales_and_reports(upres, small_set, tmp_path):
     done = upres(*arguments, "--report", "r.json", "--report", "r.csv", "--report", "r.md")
     assert done.returncode == 0, done.stderr
     found = json.loads((tmp_path / "r.json").read_text())
+    assert re.search(r", cpu (bf16|fp32)$", found["machine"])
     assert [(r["model"], r["scale"]) for r in found["rows"]] == [
         (m, s) for s in (2, 4) for m in ("bicubic", "lanczos", "edsr-light")
     ]
@@ -507,6 +521,10 @@ def test_bench_keeps_going_when_asked(upres, small_set):
         (("set5", "-m", "nope"), 5, "no model is called 'nope'"),
         (("set5", "-s", "5"), 2, "--scale takes 2, 3, 4"),
         (("set5",), 5, "Set5_HR.tar.gz is not in the cache"),
+        (("",), 2, "no set is named"),
+        (("set5", "-s", ""), 2, "no scale is named"),
+        (("set5", "-m", ","), 2, "no model is named"),
+        (("set5", "--report", "r.md", "--report", "./r.md"), 4, "two reports"),
         (("manga109",), 3, "Manga109 cannot be downloaded"),
     ],
 )
@@ -707,6 +725,40 @@ def test_speed_is_told_in_words(upres):
     arguments = ("bench", "--speed", "-s", "2", "--device", "cpu", "-m", "bicubic")
     done = upres(*arguments, "--sizes", "0.002,0.004", "--rounds", "1")
     assert b"time grows with size to the power" in done.stdout
+
+
+def test_an_alternative_that_dies_is_left_out(monkeypatch):
+    class Fake:
+        def __init__(self, contender, setting):
+            self.contender, self.runs = contender, 0
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            pass
+
+        def prepare(self, size):
+            return Prepared("cpu", "fp32", 1)
+
+        def run(self):
+            self.runs += 1
+            if self.contender == "eager" and self.runs == 2:
+                raise ResourceError("eager ended with -9")
+            return 1.0
+
+        def peak_memory(self):
+            return 1
+
+    monkeypatch.setattr("upres.benchmark.speed.Worker", Fake)
+    monkeypatch.setattr("upres.benchmark.speed.installed", lambda: ["onnxruntime"])
+    notes = []
+    setting = Setting("bicubic", 2)
+    timings = list(time_model("m", setting, [0.1, 0.2], 3, alternatives=True, note=notes.append))
+    assert [(t.megapixels, t.contender) for t in timings] == [
+        (size, name) for size in (0.1, 0.2) for name in ("upres", "onnxruntime")
+    ]
+    assert any("eager ended with -9" in note for note in notes)
 
 
 def test_the_exponent_is_the_slope():

@@ -671,7 +671,7 @@ def test_a_terminal_that_is_closed_is_no_reason_to_end(start, tmp_path, photo):
     Image.fromarray(photo[:150, :220]).save(tmp_path / "a.png")
     screen, end = pty.openpty()
     told = {"stderr": end, "env": {"TERM": "xterm"}}
-    process = start("a.png", "-s", "2", "--fast", "--ensemble", "--tile", "8", **told)
+    process = start("a.png", "-s", "2", "--fast", "--tile", "16", **told)
     os.close(end)
     seen = b""
     while b"tile " not in seen:

@@ -100,6 +100,26 @@ def test_dragging_the_divider_shows_more_of_one_picture(browser, made):
     assert tab.said == []
 
 
+def test_another_button_moves_nothing_and_tables_keep_their_keys(browser, made):
+    tab = Tab(browser, made)
+    at = "document.getElementById('lower').style.transform"
+    before = tab.page.evaluate(at)
+    x, y, width, height = tab.box("#stage")
+    tab.page.mouse.move(x + width / 4, y + height / 2)
+    tab.page.mouse.down(button="right")
+    tab.page.mouse.move(x + width / 4 + 60, y + height / 2, steps=3)
+    tab.page.mouse.up(button="right")
+    assert tab.page.evaluate(at) == before
+    tab.page.evaluate("document.querySelector('.wide').tabIndex = 0")
+    tab.page.focus(".wide")
+    tab.page.keyboard.press("ArrowRight")
+    assert tab.page.get_attribute("#divider", "aria-valuenow") == "50"
+    tab.page.focus("#divider")
+    for key, value in (("ArrowRight", "52"), ("End", "100"), ("Home", "0")):
+        tab.page.keyboard.press(key)
+        assert tab.page.get_attribute("#divider", "aria-valuenow") == value
+
+
 def test_zooming_moving_and_fitting(browser, made):
     tab = Tab(browser, made)
     before = tab.seen()
@@ -207,6 +227,9 @@ def test_compare_refuses_in_one_line(upres, small, tmp_path):
     assert upres("compare", small, "-o", "x.html").returncode == 4
     assert upres("compare", "none.png").returncode == 3
     assert b"is a folder" in upres("compare", ".").stderr
+    Image.fromarray(np.full((40, 40), 4095, np.uint16)).save(tmp_path / "dark.png")
+    done = upres("compare", "dark.png")
+    assert (done.returncode, b"goes up to 4095 of 65535 only" in done.stderr) == (3, True)
     Image.fromarray(np.zeros((20, 20), np.float32)).save(tmp_path / "f.tif")
     done = upres("compare", "f.tif")
     assert done.returncode == 3

@@ -405,6 +405,13 @@ def test_detail_is_where_the_gradients_are(photo):
     assert detail[:, 9:].min() > 1
 
 
+def test_detail_is_the_same_however_it_is_cut(monkeypatch):
+    pixels = np.random.default_rng(0).integers(0, 256, (150, 70, 3), np.uint8)
+    at_once = detail_map(pixels)
+    monkeypatch.setattr("upres.data.detail._BAND", 32)
+    np.testing.assert_array_equal(detail_map(pixels), at_once)
+
+
 # Patches
 
 

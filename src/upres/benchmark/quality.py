@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from upres.api import Upscaler
 from upres.data.evaluation import Truth
-from upres.data.rgb import read_rgb
+from upres.data.rgb import read_full_range, read_rgb
 from upres.errors import InputError
 from upres.hashing import seed_of
 from upres.imaging.degrade import Degradation
@@ -115,7 +115,7 @@ def example(truth: Truth, scale: int, settings: Settings) -> Example:
         InputError: the picture cannot be read, its low-resolution file does not fit, or too
             little is left to be measured.
     """
-    high = mod_crop(read_rgb(truth.path), scale)
+    high = mod_crop(read_full_range(truth.path), scale)
     left = min(high.shape[:2]) - 2 * settings.protocol(scale).shave
     if left < 11:
         raise InputError(

@@ -3,6 +3,7 @@
 import itertools
 import os
 import platform
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -16,7 +17,7 @@ from upres.benchmark.quality import Row, Settings, measure_set
 from upres.benchmark.report import Report
 from upres.data.evaluation import EVALUATION_SETS, Note, Progress, Truth, find_set
 from upres.errors import UpresError, UsageError, VerificationError
-from upres.inference.device import DeviceName, Precision
+from upres.inference.device import DeviceName, Precision, choose
 from upres.inference.sizes import Goal
 from upres.weights.known import known_models
 from upres.weights.manifest import KERNELS
@@ -86,7 +87,7 @@ def run_order(
         with _kept_going(order, failures, f"{label} x{scale}"):
             rows += measure_set(label, truths, scale, models, order.settings, seen)
     given = tuple((label, scale) for label, scale, truths, _ in jobs if any(t.low for t in truths))
-    return Report(order.settings, tuple(rows), tuple(failures), machine(), given), gallery
+    return Report(order.settings, tuple(rows), tuple(failures), machine(order), given), gallery
 
 
 def _set(
@@ -167,12 +168,13 @@ def every_model() -> tuple[str, ...]:
     return ("lanczos", *dict.fromkeys(names))
 
 
-def machine() -> str:
-    """What it ran on, in a line."""
+def machine(order: Order) -> str:
+    """What it runs on, and in which precision, in a line."""
+    target = choose(order.device, order.precision, deep=False)
     parts = [f"{os.cpu_count()} CPU cores ({platform.machine()})", f"torch {torch.__version__}"]
-    if torch.cuda.is_available():
-        parts.insert(0, torch.cuda.get_device_name())
-    return ", ".join(parts)
+    if target.device.type == "cuda":
+        parts.insert(0, torch.cuda.get_device_name(target.device))
+    return ", ".join([*parts, f"{target.device.type} {target.precision}"])
 
 
 @dataclass(frozen=True)
@@ -233,7 +235,8 @@ def verify(order: Order, *, note: Note, progress: Progress) -> tuple[list[Check]
     checks: list[Check] = []
     for (label, scale), figures in stated.items():
         dataset, _, jpeg = label.partition("-jpeg")
-        if dataset not in order.sets:
+        # An added model's file may state anything.
+        if dataset not in order.sets or not re.fullmatch(r"[1-9]\d?|100|", jpeg):
             continue
         one = replace(
             order,

@@ -94,9 +94,17 @@ def time_model(
             note(f"{label} x{setting.scale}, {size:g} megapixels: {', '.join(names)}")
             seconds: dict[Worker, list[float]] = {worker: [] for worker in running}
             for _ in range(rounds):
-                for worker, times in seconds.items():
-                    times.append(worker.run())
-            for worker, prepared in running.items():
+                for worker in list(seconds):
+                    try:
+                        seconds[worker].append(worker.run())
+                    except ResourceError as error:
+                        if worker is ours:
+                            raise
+                        note(f"{size:g} megapixels: {error}")
+                        del seconds[worker]
+                        others.remove(worker)
+            for worker in seconds:
+                prepared = running[worker]
                 yield Timing(
                     label,
                     setting.scale,

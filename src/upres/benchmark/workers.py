@@ -162,7 +162,7 @@ def _serve(pipe: Connection, contender: str, setting: Setting) -> None:
             return
         except UpresError as error:
             pipe.send(error)
-        except (RuntimeError, MemoryError) as error:
+        except Exception as error:  # noqa: BLE001 - other programs have errors of their own
             reason = str(error).strip().partition("\n")[0] or type(error).__name__
             pipe.send(ResourceError(f"{contender} failed ({reason})", "leave it out"))
 

@@ -9,7 +9,7 @@ import typer
 
 from upres.cli import options
 from upres.cli.output import Output
-from upres.errors import BatchError, InputError, OutputError, UsageError
+from upres.errors import BatchError, InputError, OutputError, UpresError, UsageError
 
 if TYPE_CHECKING:
     from upres.benchmark.report import Report
@@ -178,6 +178,8 @@ def bench(
     _check_meaning(context, "--speed" if speed else "--verify" if verify else "a set")
     for path in report or ():
         _check_report(path, overwrite=overwrite)
+    if len({path.resolve() for path in report or ()}) < len(report or ()):
+        raise OutputError("two reports would be written to one file", "name each --report once")
     if data_dir is not None and not data_dir.is_dir():
         raise InputError(f"{data_dir} is not a folder", "give --data-dir one with copies of sets")
     if threads is not None:
@@ -189,10 +191,16 @@ def bench(
     from upres.imaging.degrade import Degradation
     from upres.places import data_home
 
+    named = _words(sets) if sets else ("set5", "set14")
+    models = every_model() if everything else _words([model])
+    scales = options.scales(scale)
+    for what, found in (("set", named), ("model", models), ("scale", scales)):
+        if not found:  # as of an empty variable in a script
+            raise UsageError(f"no {what} is named", "name one, or leave out what says so")
     order = Order(
-        sets=_words(sets or []) or ("set5", "set14"),
-        scales=options.scales(scale),
-        models=every_model() if everything else _words([model]),
+        sets=named,
+        scales=scales,
+        models=models,
         settings=Settings(
             protocol, shave, Degradation(blur=blur, noise=noise, quality=jpeg, subsampled=True)
         ),
@@ -242,6 +250,7 @@ def _measure(
             order, note=output.note, progress=progress.transfer, counted=output.note
         )
     # First what is kept: who reads the rest may go away.
+    unwritten: list[UpresError] = []
     for path in files:
         from upres.benchmark.page import page
         from upres.imaging.writer import write_file
@@ -256,14 +265,20 @@ def _measure(
                 ".md": reports.as_markdown,
             }
             text = writers[path.suffix](found)
-        # A picture's name need not be UTF-8.
-        write_file(path, text.encode("utf-8", "surrogateescape"), overwrite=overwrite)
-        output.note(f"written: {path}")
+        try:
+            # A picture's name need not be UTF-8.
+            write_file(path, text.encode("utf-8", "surrogateescape"), overwrite=overwrite)
+        except UpresError as error:  # what was measured is still to be shown
+            unwritten.append(error)
+        else:
+            output.note(f"written: {path}")
     if output.json:
         output.text(reports.as_json(found, indent=None))
     elif found.rows:
         models_a_column = Counter((row.set, row.scale) for row in found.rows)
         _show(found, output, by_picture=by_picture or max(models_a_column.values()) <= 2)
+    if unwritten:
+        raise unwritten[0]
     for failure in found.failures:
         output.note(f"not measured: {failure}")
     if found.failures:

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+_BAND = 512  # rows
+
 EXAMPLES = """
 Examples:
   upres compare photo.jpg                                 bicubic beside the usual model
@@ -52,6 +54,7 @@ def compare(
     quiet: options.Quiet = False,
 ) -> None:
     """Show a picture enlarged by several models on one page, before and after."""
+    from upres.data.rgb import full_range
     from upres.imaging.reader import read_picture
     from upres.imaging.writer import check_target, write_file
 
@@ -61,13 +64,16 @@ def compare(
     if target.suffix.lower() not in (".html", ".htm"):
         raise OutputError(f"{target} is not a page", "name a .html file")
     check_target(target, overwrite=overwrite, source=file)
-    picture = read_picture(file, max_pixels=max_pixels).without_bands()
+    picture = read_picture(file, max_pixels=max_pixels, frames=False).without_bands()
     if picture.pixels.dtype.kind == "f":
         raise InputError(
             f"{file} holds floating-point values, which a page cannot show",
             "convert it to 8 or 16 bits first",
         )
     speak = Output(quiet=quiet)
+    full_range(picture, file)
+    for note in picture.notes:
+        speak.note(f"note: {file}: {note}")
     if threads is not None:
         import torch
 
@@ -112,7 +118,14 @@ def compare(
 
 def _over_white(pixels: "NDArray[Any]") -> "NDArray[np.uint8]":
     """H x W x 1..4 uint8 or uint16 as H x W x 3 uint8, what is transparent over white."""
+    import numpy as np
+
     from upres.data.rgb import as_rgb
     from upres.imaging.encoder import flattened
 
-    return as_rgb(flattened(pixels, (255,)) if pixels.shape[2] in (2, 4) else pixels)
+    clear = pixels.shape[2] in (2, 4)
+    made = np.empty((*pixels.shape[:2], 3), np.uint8)
+    for top in range(0, len(pixels), _BAND):  # on the way they are floats
+        rows = pixels[top : top + _BAND]
+        made[top : top + _BAND] = as_rgb(flattened(rows, (255,)) if clear else rows)
+    return made

@@ -169,6 +169,7 @@ def publish(
     ] = False,
 ) -> None:
     """Upload weights to the Hugging Face Hub, with a model card made from their facts."""
+    from upres.weights.hub import hub
     from upres.weights.publish import model_card
     from upres.weights.publish import publish as upload
 
@@ -176,10 +177,10 @@ def publish(
     if dry_run:
         output.value(model_card(file))
         return
-    from huggingface_hub import CommitOperationAdd, HfApi
-
     read_facts(file)
-    output.value(upload(file, repository, private=private, api=HfApi(), add=CommitOperationAdd))
+    library = hub()
+    api, add = library.HfApi(), library.CommitOperationAdd
+    output.value(upload(file, repository, private=private, api=api, add=add))
 
 
 def _facts(entry: WeightsEntry) -> dict[str, Any]:

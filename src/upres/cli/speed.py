@@ -25,7 +25,7 @@ def measure(order: "Order", output: Output, sizes: str, rounds: int, threads: in
         UsageError: ``sizes`` are no numbers.
     """
     megapixels = _numbers(sizes)
-    output.note(f"{machine()}; each contender in its own process, warmed up, {rounds} rounds")
+    output.note(f"{machine(order)}; each contender in its own process, warmed up, {rounds} rounds")
     rows, notes = [], []
     with output.progress() as progress:
         for scale in order.scales:

@@ -1,5 +1,6 @@
 """Sets of pictures that quality is measured on: copies on this machine, or downloaded."""
 
+import gzip
 import os
 import shutil
 import tarfile
@@ -281,19 +282,21 @@ def _unpack(known: EvaluationSet, archive: Path, home: Path) -> None:
     try:
         with os_errors(home, "set UPRES_DATA to another folder"):
             beside.mkdir(parents=True)
-            with tarfile.open(archive) as packed:
-                packed.extractall(beside, filter="data")
+            try:
+                with tarfile.open(archive) as packed:
+                    packed.extractall(beside, filter="data")
+            except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as error:
+                raise WeightsError(
+                    f"{known.source} is no archive that can be unpacked ({error})",
+                    f"remove {archive.resolve()} and ask again",  # the Hub's cache has links
+                ) from error
             files = [p for p in beside.rglob("*") if p.is_file() and _is_picture(p)]
             _verify(known, files)
             (beside / "HR").mkdir(exist_ok=True)
             for file in files:
                 file.replace(beside / "HR" / file.name)
-            beside.replace(target)
-    except (tarfile.TarError, EOFError, zlib.error) as error:
-        raise WeightsError(
-            f"{known.source} is no archive that can be unpacked ({error})",
-            f"remove {archive} and ask again",
-        ) from error
+            target.mkdir(exist_ok=True)  # it may hold the set for other scales
+            (beside / "HR").replace(target / "HR")
     finally:
         shutil.rmtree(beside, ignore_errors=True)
 

@@ -18,7 +18,7 @@ def read_rgb(path: Path) -> NDArray[np.uint8]:
     Raises:
         InputError: it cannot be read, or holds floats.
     """
-    return _as_rgb(read_picture(path).without_bands(), path)
+    return _as_rgb(read_picture(path, frames=False).without_bands(), path)
 
 
 def _as_rgb(picture: Picture, path: Path) -> NDArray[np.uint8]:
@@ -35,11 +35,20 @@ def read_full_range(path: Path) -> NDArray[np.uint8]:
         InputError: as ``read_rgb``, or what it shows lies in less than a quarter of 16 bits, as
             that of many 12-bit cameras does, and would be black.
     """
-    picture = read_picture(path).without_bands()
+    picture = read_picture(path, frames=False).without_bands()
+    full_range(picture, path)
+    return _as_rgb(picture, path)
+
+
+def full_range(picture: Picture, path: Path) -> None:
+    """See that a picture would not be black in 8 bits.
+
+    Raises:
+        InputError: it takes less than a quarter of 16 bits.
+    """
     if picture.pixels.dtype == np.uint16 and picture.pixels.max() < 2**14:
         most = int(picture.pixels.max())
         raise InputError(f"{path} goes up to {most} of 65535 only", "stretch it to 16 bits, or 8")
-    return _as_rgb(picture, path)
 
 
 def fitting(

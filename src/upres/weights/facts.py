@@ -120,8 +120,8 @@ def _number(key: str, value: Any) -> Number:
 def _measurement(raw: Any, scales: Any) -> Measurement:
     if not isinstance(raw, Mapping) or set(raw) != {"set", "scale", "psnr", "ssim"}:
         raise FactsError(f"a measurement has set, scale, psnr and ssim, not {raw!r}")
-    if raw["scale"] not in scales:
+    if type(raw["scale"]) is not int or raw["scale"] not in scales:
         raise FactsError(f"a measurement at x{raw['scale']}, which is not among the scales")
-    if not (isinstance(raw["psnr"], int | float) and isinstance(raw["ssim"], int | float)):
+    if not all(type(raw[k]) in (int, float) and math.isfinite(raw[k]) for k in ("psnr", "ssim")):
         raise FactsError(f"psnr and ssim are numbers, not {raw['psnr']!r} and {raw['ssim']!r}")
     return Measurement(str(raw["set"]), raw["scale"], float(raw["psnr"]), float(raw["ssim"]))

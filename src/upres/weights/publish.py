@@ -35,6 +35,21 @@ upres photo.jpg --scale {scale} --model {file}
 {measured}"""
 
 
+# What the Hub takes for a licence; anything else it wants to be called "other", with a name beside.
+_LICENCES = {
+    *("afl-3.0", "agpl-3.0", "apache-2.0", "artistic-2.0", "bsd", "bsd-2-clause"),
+    *("bsd-3-clause", "bsd-3-clause-clear", "bsl-1.0", "cc", "cc-by-2.0", "cc-by-2.5"),
+    *("cc-by-3.0", "cc-by-4.0", "cc-by-nc-2.0", "cc-by-nc-3.0", "cc-by-nc-4.0"),
+    *("cc-by-nc-nd-3.0", "cc-by-nc-nd-4.0", "cc-by-nc-sa-2.0", "cc-by-nc-sa-3.0"),
+    *("cc-by-nc-sa-4.0", "cc-by-nd-4.0", "cc-by-sa-3.0", "cc-by-sa-4.0", "cc0-1.0"),
+    *("cdla-permissive-1.0", "cdla-permissive-2.0", "cdla-sharing-1.0", "ecl-2.0"),
+    *("epl-1.0", "epl-2.0", "etalab-2.0", "eupl-1.1", "eupl-1.2", "gfdl", "gpl"),
+    *("gpl-2.0", "gpl-3.0", "isc", "lgpl", "lgpl-2.1", "lgpl-3.0", "lppl-1.3c", "mit"),
+    *("mpl-2.0", "ms-pl", "ncsa", "odbl", "odc-by", "ofl-1.1", "openrail", "osl-3.0"),
+    *("pddl", "postgresql", "unlicense", "wtfpl", "zlib"),
+}
+
+
 class Api(Protocol):
     """The part of ``huggingface_hub.HfApi`` that is used."""
 
@@ -56,10 +71,7 @@ def model_card(path: Path) -> str:
     facts, training = read_facts(path), read_training(path)
     return _CARD.format(
         licence=facts.licence,
-        # The Hub knows identifiers; for others it wants a name beside.
-        licence_id=facts.licence.lower()
-        if " " not in facts.licence
-        else f"other\nlicense_name: {json.dumps(facts.licence, ensure_ascii=False)}",
+        licence_id=_licence_id(facts.licence),
         architecture=facts.architecture,
         name=facts.name,
         numbers=", ".join(f"{key} {value}" for key, value in facts.numbers) or "usual numbers",
@@ -73,6 +85,12 @@ def model_card(path: Path) -> str:
         story=_story(training) if training else "",
         measured=_measured(facts),
     )
+
+
+def _licence_id(licence: str) -> str:
+    if licence.lower() in _LICENCES:
+        return licence.lower()
+    return f"other\nlicense_name: {json.dumps(licence, ensure_ascii=False)}"
 
 
 def _published_as(facts: ModelFacts) -> str:
