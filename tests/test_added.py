@@ -245,10 +245,17 @@ def test_the_card_names_a_licence_that_the_hub_does_not_know(weights):
         assert f"license: {licence.lower()}\n" in model_card(weights(licence=licence))
 
 
-@pytest.mark.parametrize("measured", [{"scale": 2.0}, {"psnr": float("nan")}, {"psnr": True}])
-def test_what_is_no_measurement_is_refused(measured):
+@pytest.mark.parametrize(
+    ("measured", "words"),
+    [
+        ({"scale": 2.0}, "not among the scales"),
+        ({"psnr": float("nan")}, "psnr and ssim are numbers"),
+        ({"psnr": True}, "psnr and ssim are numbers"),
+    ],
+)
+def test_what_is_no_measurement_is_refused(measured, words):
     figures = {"set": "set5", "scale": 2, "psnr": 30.0, "ssim": 0.9} | measured
-    with pytest.raises(FactsError):
+    with pytest.raises(FactsError, match=words):
         facts(measured=[figures])
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 import torch
 from PIL import Image
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
@@ -185,7 +186,14 @@ def test_a_set_is_downloaded_verified_unpacked_and_kept(archive, fetch, tmp_path
         assert {p.name for p in (tmp_path / "home").iterdir()} == {"Tiny", ".Tiny.lock"}
 
 
-def test_a_set_is_put_beside_what_is_there_of_it(archive, fetch, tmp_path):
+def test_a_set_is_put_beside_what_is_there_of_it(archive, fetch, photo, tmp_path):
+    theirs = tmp_path / "home/Set5/image_SRF_4"
+    for name, side in (("a_SRF_4_HR", 40), ("a_SRF_4_LR", 10)):
+        save(theirs / f"{name}.png", photo[:side, :side])
+        save(tmp_path / "home/Set5/HR/b.png", photo[:40, :40])
+    (truth,) = find("set5", tmp_path, scale=4)[1]  # their own, with what came with it
+    assert (truth.path.parent, truth.low.name) == (theirs, "a_SRF_4_LR.png")
+    assert [t.path.name for t in find("set5", tmp_path, scale=2)[1]] == ["b.png"]
     (tmp_path / "home/Tiny/image_SRF_4").mkdir(parents=True)
     with hosting(archive) as hub:
         assert fetch(hub, archive) == "tiny home/Tiny/HR/a.png home/Tiny/HR/b.png"
@@ -532,6 +540,22 @@ def test_bench_refuses_in_one_line(upres, arguments, code, words):
     done = upres("bench", *arguments)
     assert done.returncode == code
     assert words in done.stderr.decode().splitlines()[-1]
+
+
+def test_pictures_that_would_be_black_are_not_measured(upres, tmp_path):
+    dark = np.full((40, 40, 4), 4095, np.uint16)
+    dark[..., 3] = 65535
+    (tmp_path / "in").mkdir()
+    tifffile.imwrite(tmp_path / "in/a.tif", dark, photometric="rgb", extrasamples=["unassalpha"])
+    done = upres("bench", "in", "-s", "2", "-m", "lanczos")
+    assert done.returncode == 3
+    assert b"goes up to 4095 of 65535 only; stretch it to 16 bits" in done.stderr
+
+
+def test_kernels_are_measured_whatever_the_device(upres, small_set):
+    done = upres("bench", small_set, "-s", "2", "-m", "lanczos", "--device", "cuda", "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["machine"].endswith(", cpu fp32")
 
 
 def test_bench_lists_sets(upres):

@@ -676,6 +676,7 @@ def test_a_terminal_that_is_closed_is_no_reason_to_end(start, tmp_path, photo):
     seen = b""
     while b"tile " not in seen:
         seen += os.read(screen, 65536)
+    assert process.poll() is None  # it has more to show
     os.close(screen)
     assert process.wait(60) == 0
     assert opened(tmp_path / "a-x2.png").size == (440, 300)

@@ -68,6 +68,7 @@ def run_order(
     Raises:
         UpresError: something cannot be measured, and ``keep_going`` was not asked for.
     """
+    where = machine(order)
     rows: list[Row] = []
     failures: list[str] = []
     jobs: list[tuple[str, int, list[Truth], list[tuple[str, Upscaler]]]] = []
@@ -87,7 +88,7 @@ def run_order(
         with _kept_going(order, failures, f"{label} x{scale}"):
             rows += measure_set(label, truths, scale, models, order.settings, seen)
     given = tuple((label, scale) for label, scale, truths, _ in jobs if any(t.low for t in truths))
-    return Report(order.settings, tuple(rows), tuple(failures), machine(order), given), gallery
+    return Report(order.settings, tuple(rows), tuple(failures), where, given), gallery
 
 
 def _set(
@@ -169,8 +170,15 @@ def every_model() -> tuple[str, ...]:
 
 
 def machine(order: Order) -> str:
-    """What it runs on, and in which precision, in a line."""
-    target = choose(order.device, order.precision, deep=False)
+    """What it runs on, and in which precision, in a line.
+
+    Raises:
+        UsageError: the device or the precision is not to be had here.
+    """
+    computed = set(order.models) <= set(KERNELS)  # by numpy, which is always there
+    target = choose("cpu", "fp32", deep=False)
+    if not computed:
+        target = choose(order.device, order.precision, deep=False)
     parts = [f"{os.cpu_count()} CPU cores ({platform.machine()})", f"torch {torch.__version__}"]
     if target.device.type == "cuda":
         parts.insert(0, torch.cuda.get_device_name(target.device))

@@ -103,8 +103,15 @@ def time_model(
                         note(f"{size:g} megapixels: {error}")
                         del seconds[worker]
                         others.remove(worker)
-            for worker in seconds:
+            for worker, times in seconds.items():
                 prepared = running[worker]
+                try:
+                    peak = worker.peak_memory()
+                except ResourceError as error:
+                    if worker is ours:
+                        raise
+                    note(f"{size:g} megapixels: {error}")
+                    continue
                 yield Timing(
                     label,
                     setting.scale,
@@ -112,9 +119,9 @@ def time_model(
                     worker.contender,
                     prepared.device,
                     prepared.precision,
-                    tuple(seconds[worker]),
+                    tuple(times),
                     prepared.tiles,
-                    worker.peak_memory(),
+                    peak,
                 )
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from upres.cli import options
-from upres.cli.output import Output
+from upres.cli.output import Output, ReaderGone
 from upres.errors import BatchError, InputError, OutputError, UpresError, UsageError
 
 if TYPE_CHECKING:
@@ -272,15 +272,21 @@ def _measure(
             unwritten.append(error)
         else:
             output.note(f"written: {path}")
-    if output.json:
-        output.text(reports.as_json(found, indent=None))
-    elif found.rows:
-        models_a_column = Counter((row.set, row.scale) for row in found.rows)
-        _show(found, output, by_picture=by_picture or max(models_a_column.values()) <= 2)
-    if unwritten:
-        raise unwritten[0]
+    try:
+        if output.json:
+            output.text(reports.as_json(found, indent=None))
+        elif found.rows:
+            models_a_column = Counter((row.set, row.scale) for row in found.rows)
+            _show(found, output, by_picture=by_picture or max(models_a_column.values()) <= 2)
+    except ReaderGone:
+        if not unwritten:
+            raise
     for failure in found.failures:
         output.note(f"not measured: {failure}")
+    for other in unwritten[1:]:
+        output.error(other)
+    if unwritten:
+        raise unwritten[0]
     if found.failures:
         raise BatchError(f"{len(found.failures)} parts could not be measured", "see above for each")
 

@@ -246,17 +246,20 @@ _ALSO = {"b100": ("bsd100", "bsds100"), "div2k": ("div2k_valid",)}
 def _in_layout(folder: Path, scale: int) -> list[Truth]:
     """HR/NAME.png with LR_bicubic/X2/NAMEx2.png; image_SRF_2/NAME_SRF_2_HR.png with _LR.png;
     DIV2K_valid_HR/ with DIV2K_valid_LR_bicubic/X2/."""
-    for high, low in (("HR", "LR_bicubic"), ("DIV2K_valid_HR", "DIV2K_valid_LR_bicubic")):
-        if found := _truths(folder / high):
-            lows = {t.name: t.path for t in _truths(folder / low / f"X{scale}")}
-            return [Truth(t.name, t.path, partner(lows, t.name, scale)) for t in found]
     end = f"_SRF_{scale}_"
     files = {path.stem: path for path in _files(folder / f"image_SRF_{scale}")}
-    return [
+    numbered = [
         Truth(stem.removesuffix(f"{end}HR"), path, files.get(stem.removesuffix("HR") + "LR"))
         for stem, path in files.items()
         if stem.endswith(f"{end}HR")
     ]
+    for high, low in (("HR", "LR_bicubic"), ("DIV2K_valid_HR", "DIV2K_valid_LR_bicubic")):
+        if found := _truths(folder / high):
+            lows = {t.name: t.path for t in _truths(folder / low / f"X{scale}")}
+            # What was downloaded beside pictures of one's own does not stand for them.
+            if lows or not numbered:
+                return [Truth(t.name, t.path, partner(lows, t.name, scale)) for t in found]
+    return numbered
 
 
 def _truths(folder: Path) -> list[Truth]:

@@ -46,8 +46,9 @@ def full_range(picture: Picture, path: Path) -> None:
     Raises:
         InputError: it takes less than a quarter of 16 bits.
     """
-    if picture.pixels.dtype == np.uint16 and picture.pixels.max() < 2**14:
-        most = int(picture.pixels.max())
+    colours = picture.pixels[..., : 1 if picture.pixels.shape[2] <= 2 else 3]
+    if colours.dtype == np.uint16 and colours.max() < 2**14:
+        most = int(colours.max())
         raise InputError(f"{path} goes up to {most} of 65535 only", "stretch it to 16 bits, or 8")
 
 

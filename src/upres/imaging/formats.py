@@ -7,7 +7,7 @@ from upres.errors import OutputError
 from upres.imaging import jpeg2000
 
 _LONG = 2**31 - 1
-_LARGEST_BMP = 2**32 - 54  # bytes of pixels: the header says how many in all
+_LARGEST_BMP = 2**32 - 54 - 1024  # bytes of pixels, beside header and palette
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,7 @@ def check_size(file_format: str, width: int, height: int, channels: int = 3) -> 
             f"the result would be {width} x {height}",
             "write .png or .tif instead",
         )
-    row = (width * (1 if channels <= 2 else 3) + 3) // 4 * 4
+    row = (width * (1 if channels == 1 else 3) + 3) // 4 * 4
     if file_format == "BMP" and row * height > _LARGEST_BMP:
         raise OutputError(
             f"BMP holds at most 4 GB, the result would be {width} x {height}",
