@@ -436,7 +436,7 @@ def test_fast_and_a_model_exclude_each_other(upres, small):
 
 
 def test_a_jpeg_of_low_quality_gets_the_photo_model(upres, photo, tmp_path):
-    for quality, model in ((75, "photo x4"), (95, "edsr-light x4")):
+    for quality, model in ((75, "photo x4"), (95, "edsr-baseline x4")):
         jpeg(photo[100:140, 120:168], quality, tmp_path / f"q{quality}.jpg")
         done = upres(f"q{quality}.jpg")
         assert done.returncode == 0, done.stderr

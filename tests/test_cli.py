@@ -47,7 +47,7 @@ def test_one_word_upscales_four_times_beside_the_picture(upres, small, tmp_path)
     assert done.returncode == 0, done.stderr
     assert lines(done.stdout) == ["small-x4.png"]
     (report,) = lines(done.stderr)
-    assert report.startswith("small.png 48 x 40 -> small-x4.png 192 x 160, edsr-light x4, cpu ")
+    assert report.startswith("small.png 48 x 40 -> small-x4.png 192 x 160, edsr-baseline x4, cpu ")
     with Image.open(tmp_path / "small-x4.png") as result:
         assert (result.size, result.mode, result.format) == ((192, 160), "RGB", "PNG")
         large = np.asarray(result).astype(int)
@@ -389,7 +389,7 @@ def test_json_is_one_object_a_line(upres, tmp_path, small):
     assert done_event["output_size"] == [96, 80]
     assert done_event["model"] == "edsr-baseline"
     assert done_event["seconds"] > 0
-    for more, model in ((["-s", 2, "--fast"], "edsr-light"), (["-s", 4], "edsr-light")):
+    for more, model in ((["-s", 2, "--fast"], "edsr-light"), (["-s", 3], "edsr-light")):
         done = upres("small.png", *more, "--json", "--overwrite")
         assert json.loads(done.stdout)["model"] == model
 
