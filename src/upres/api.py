@@ -19,7 +19,7 @@ from upres.imaging.decoding import from_pil
 from upres.imaging.encoder import Encoding, encode
 from upres.imaging.formats import check_size, format_of, written_as, written_to
 from upres.imaging.holding import held_channels, holds_frames
-from upres.imaging.picture import Extra, Picture
+from upres.imaging.picture import Extra, Picture, in_8_bits
 from upres.imaging.reader import read_picture
 from upres.imaging.resize import Kernel
 from upres.imaging.streaming import StreamedPixels
@@ -293,7 +293,7 @@ class Upscaler:
                 raise InputError(f"the image is damaged ({error})", "get it again") from error
             pixels = self._array(picture.pixels)
             if pixels.dtype == np.uint16 and pixels.shape[2] == 2:  # Pillow has no such image
-                pixels = ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
+                pixels = in_8_bits(pixels)
             result = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
             if picture.icc:
                 result.info["icc_profile"] = picture.icc

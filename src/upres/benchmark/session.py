@@ -175,9 +175,9 @@ def machine(order: Order) -> str:
     Raises:
         UsageError: the device or the precision is not to be had here.
     """
-    computed = set(order.models) <= set(KERNELS)  # by numpy, which is always there
-    target = choose("cpu", "fp32", deep=False)
-    if not computed:
+    if set(order.models) <= set(KERNELS):  # computed by numpy, which is always there
+        target = choose("cpu", "fp32", deep=False)
+    else:
         target = choose(order.device, order.precision, deep=False)
     parts = [f"{os.cpu_count()} CPU cores ({platform.machine()})", f"torch {torch.__version__}"]
     if target.device.type == "cuda":

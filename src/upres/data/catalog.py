@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from upres.data.download import Progress, download, unpack
+from upres.data.download import ELSEWHERE, Progress, download, unpack
 from upres.data.folders import PictureFolder, find_pictures
 from upres.errors import InputError, os_errors
 from upres.files import alone
@@ -153,7 +153,7 @@ def one_fetches(folder: Path, note: Note) -> Iterator[None]:
         OutputError, ResourceError: its place cannot be written.
     """
     with ExitStack() as held:
-        with os_errors(folder.parent, "set UPRES_DATA to another folder"):
+        with os_errors(folder.parent, ELSEWHERE):
             folder.parent.mkdir(parents=True, exist_ok=True)
             waiting = partial(note, f"waiting for another run that fetches {folder.name}")
             held.enter_context(alone(folder.with_name(f".{folder.name}.lock"), waiting))

@@ -19,7 +19,7 @@ Progress = Callable[[str, int, int], None]
 
 _BLOCK = 1 << 20
 _TIMEOUT = 60.0
-_ELSEWHERE = "set UPRES_DATA to another folder"
+ELSEWHERE = "set UPRES_DATA to another folder"
 _PATIENCE = 5  # attempts in a row that bring nothing
 # What zipfile raises for damage of one kind or another.
 _BAD_ZIP = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError)
@@ -61,7 +61,7 @@ def download(
                 raise ResourceError(
                     f"{name} takes {(size - have) / 1e9:.2f} GB more, {folder} has "
                     f"{free / 1e9:.2f} GB free",
-                    f"free disk space, or {_ELSEWHERE}",
+                    f"free disk space, or {ELSEWHERE}",
                 )
             _receive(url, part, size, lambda done: progress(name, done, size), pause)
             _verify(part, sha256, url)
@@ -153,7 +153,7 @@ def _on_disk(place: Path, name: str) -> Iterator[None]:
             raise ResourceError(
                 f"the disk is full; what arrived of {name} is kept", "free disk space and ask again"
             ) from error
-        raise OutputError(f"{place} cannot be written ({error.strerror})", _ELSEWHERE) from error
+        raise OutputError(f"{place} cannot be written ({error.strerror})", ELSEWHERE) from error
 
 
 def _verify(part: Path, sha256: str, url: str) -> None:
@@ -176,13 +176,13 @@ def unpack(archive: Path, folder: Path, holds: str, *, progress: Progress) -> No
     beside = folder / f".{holds}.part"
     shutil.rmtree(beside, ignore_errors=True)
     try:
-        with os_errors(folder, _ELSEWHERE), zipfile.ZipFile(archive) as zipped:
+        with os_errors(folder, ELSEWHERE), zipfile.ZipFile(archive) as zipped:
             members = zipped.infolist()
             needed = sum(member.file_size for member in members)
             if needed + _BLOCK > shutil.disk_usage(folder).free:
                 raise ResourceError(
                     f"{archive.name} unpacks to {needed / 1e9:.2f} GB, more than {folder} has free",
-                    f"free disk space, or {_ELSEWHERE}",
+                    f"free disk space, or {ELSEWHERE}",
                 )
             strangers = [m.filename for m in members if not m.filename.startswith(f"{holds}/")]
             if strangers or not members:

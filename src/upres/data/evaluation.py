@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from upres.data.catalog import DIV2K, fetch_set, one_fetches
+from upres.data.download import ELSEWHERE
 from upres.data.folders import partner
 from upres.data.hub import HubFile, fetch_file
 from upres.errors import InputError, WeightsError, os_errors
@@ -278,21 +279,25 @@ def _is_picture(path: Path) -> bool:
     return path.suffix.lower() in READABLE and not path.name.startswith(".")
 
 
+def _extract(known: EvaluationSet, archive: Path, folder: Path) -> None:
+    try:
+        with tarfile.open(archive) as packed:
+            packed.extractall(folder, filter="data")
+    except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise WeightsError(
+            f"{known.source} is no archive that can be unpacked ({error})",
+            f"remove {archive.resolve()} and ask again",  # the Hub's cache has links
+        ) from error
+
+
 def _unpack(known: EvaluationSet, archive: Path, home: Path) -> None:
     target = home / known.title
     beside = home / f".{known.title}.part"
     shutil.rmtree(beside, ignore_errors=True)
     try:
-        with os_errors(home, "set UPRES_DATA to another folder"):
+        with os_errors(home, ELSEWHERE):
             beside.mkdir(parents=True)
-            try:
-                with tarfile.open(archive) as packed:
-                    packed.extractall(beside, filter="data")
-            except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as error:
-                raise WeightsError(
-                    f"{known.source} is no archive that can be unpacked ({error})",
-                    f"remove {archive.resolve()} and ask again",  # the Hub's cache has links
-                ) from error
+            _extract(known, archive, beside)
             files = [p for p in beside.rglob("*") if p.is_file() and _is_picture(p)]
             _verify(known, files)
             (beside / "HR").mkdir(exist_ok=True)

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from upres.data.folders import PictureFile
 from upres.errors import InputError
-from upres.imaging.picture import Picture
+from upres.imaging.picture import Picture, in_8_bits
 from upres.imaging.reader import read_picture
 
 
@@ -79,7 +79,7 @@ def as_rgb(pixels: NDArray[Any]) -> NDArray[np.uint8]:
     if pixels.dtype not in (np.uint8, np.uint16):
         raise TypeError(f"{pixels.dtype} pixels have no 8-bit values")
     if pixels.dtype == np.uint16:
-        pixels = ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
+        pixels = in_8_bits(pixels)
     if pixels.shape[2] <= 2:
         return np.repeat(pixels[..., :1], 3, axis=2)
     return np.asarray(pixels[..., :3], np.uint8)

@@ -16,7 +16,7 @@ from upres.imaging import avif, jpeg2000
 from upres.imaging.formats import FORMATS, check_size
 from upres.imaging.holding import check_frames, held_channels, held_exif, holds, holds_frames, lost
 from upres.imaging.metadata import updated_exif, updated_xmp
-from upres.imaging.picture import Picture, alike, collect
+from upres.imaging.picture import Picture, alike, collect, in_8_bits
 from upres.imaging.png import with_chunks, write_png
 from upres.imaging.profiles import fits
 from upres.imaging.tiff import TiffPages
@@ -158,8 +158,9 @@ def save_frames(
                     xmp = updated_xmp(picture.xmp, size[1], size[0])
                     pages.add(picture, size, pixels.dtype, iter([pixels]), exif, xmp)
             return notes
-        durations = [frame.duration or 0 for frame in frames]
-        if file_format == "GIF" and in_hundredths(durations) != durations:
+        timing = _timing(picture, file_format)
+        durations = [frame.duration or 0 for frame in picture.frames]
+        if file_format == "GIF" and timing["duration"] != durations:
             notes.append("frames last whole hundredths of a second, as a GIF holds them")
         if file_format == "AVIF" and picture.loop != 0:
             notes.append("an animation in AVIF is played for ever")
@@ -174,7 +175,7 @@ def save_frames(
             file_format,
             save_all=True,
             append_images=images[1:],
-            **_timing(picture, file_format),
+            **timing,
             **parameters,
         )
         _mend_avif(file, picture, file_format, exif)
@@ -304,7 +305,7 @@ class _Fit:
         if rows.dtype == np.float32 and self.dtype != np.float32:
             rows = np.rint(np.nan_to_num(rows, posinf=1).clip(0, 1) * np.iinfo(self.dtype).max)
         elif rows.dtype == np.uint16 and self.dtype == np.uint8:
-            rows = (rows.astype(np.uint32) * 255 + 32767) // 65535
+            rows = in_8_bits(rows)
         rows = rows.astype(self.dtype, copy=False)
         if not self.flatten:
             return rows

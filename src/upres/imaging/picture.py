@@ -75,6 +75,11 @@ def divided(pixels: NDArray[Any], colours: int, transparency: int) -> NDArray[An
     return np.concatenate([plain.astype(pixels.dtype), pixels[..., colours:]], axis=2)
 
 
+def in_8_bits(pixels: NDArray[Any]) -> NDArray[np.uint8]:
+    """uint16 of any shape as the nearest uint8: 257 levels become one."""
+    return ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
+
+
 @dataclass(frozen=True)
 class Frame:
     """One of several pictures in a file.

@@ -25,7 +25,7 @@ from upres.training.order import RESULT, Order, Plan, check_folder, make_way, pl
 from upres.training.patches import PatchStore
 from upres.training.recipe import Recipe
 from upres.training.record import Record, View
-from upres.training.start import Start, begin
+from upres.training.start import UNSTATED, Start, begin
 from upres.training.stop import Stopping
 from upres.training.trainer import Outcome, Run, train
 from upres.training.validation import Quality, make_pairs
@@ -42,9 +42,6 @@ class TrainingView(View, Protocol):
     def begins(self, title: str, recipe: Recipe, minutes: float | None) -> None:
         """A run begins; ``steps`` and ``validated`` belong to it from now on."""
         ...
-
-
-_UNSTATED = "not stated"
 
 
 @dataclass(frozen=True)
@@ -349,8 +346,8 @@ def _terms(data: Sequence[Mapping[str, Any]], sources: Sequence[Mapping[str, Any
     known = [f"{found.name} is {found.licence}" for n in names if (found := training_set(n))]
     for source in sources:
         first, *more = source["licence"].split("; ")
-        known += more if first == _UNSTATED else [f"it began with weights under {first}", *more]
-    return "; ".join([_UNSTATED, *dict.fromkeys(known)])
+        known += more if first == UNSTATED else [f"it began with weights under {first}", *more]
+    return "; ".join([UNSTATED, *dict.fromkeys(known)])
 
 
 def _device_name(outcome: Outcome) -> str:

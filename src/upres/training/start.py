@@ -20,6 +20,8 @@ from upres.weights.known import known_models
 from upres.weights.manifest import WeightsEntry
 from upres.weights.store import fetch
 
+UNSTATED = "not stated"  # the licence of weights of which nobody said one
+
 
 @dataclass(frozen=True)
 class Start:
@@ -61,7 +63,7 @@ def begin(order: Order, plan: Plan, first: Path | None) -> Start:
         "numbers": recipe.network.numbers,
         "scales": plan.scales,
         "colour": architecture.colour,
-        "licence": order.licence or "not stated",
+        "licence": order.licence or UNSTATED,
         "trained_by": order.trained_by or f"upres {__version__}",
         "trained_on": "nothing yet",
     }
@@ -96,7 +98,7 @@ def begin(order: Order, plan: Plan, first: Path | None) -> Start:
     told_of = tuple(
         {
             "name": name,
-            "sha256": sha256_of(file if isinstance(file, Path) else fetch(file)),
+            "sha256": sha256_of(file) if isinstance(file, Path) else file.sha256,
             "licence": sources[name].facts.licence,
             "trained_on": sources[name].facts.trained_on,
         }
