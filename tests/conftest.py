@@ -56,6 +56,14 @@ def _private_folders(tmp_path_factory, monkeypatch):
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
 
 
+@pytest.fixture(autouse=True)
+def _seeded():
+    """A failure can be repeated, whichever tests ran before."""
+    import torch
+
+    torch.manual_seed(0)
+
+
 @pytest.fixture(scope="session")
 def photo() -> np.ndarray:
     """A real photograph, 300 x 451 x 3 uint8 (scikit-image's chelsea)."""
@@ -110,6 +118,18 @@ def upres(tmp_path, start) -> Run:
         return subprocess.CompletedProcess(words, status, process.out, process.err)
 
     return run
+
+
+@pytest.fixture
+def patched(tmp_path) -> Callable[[str], dict[str, str]]:
+    """Variables for ``upres``, whose processes run this code when they start."""
+
+    def write(code: str) -> dict[str, str]:
+        (tmp_path / "site").mkdir(exist_ok=True)
+        (tmp_path / "site" / "sitecustomize.py").write_text(code)
+        return {"PYTHONPATH": str(tmp_path / "site")}
+
+    return write
 
 
 @pytest.fixture

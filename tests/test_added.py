@@ -204,7 +204,7 @@ HOSTILE = [
     ({"channels": 10**7}, "channels is 10000000"),
     ({"channels": 6}, "body.0.conv1.bias differs"),
     ({"blocks": 0}, "body.0.conv1.bias differs"),
-    ({"blocks": -3}, "no count below 0"),
+    ({"blocks": -3}, "a count from 0 on"),
     ({"residual_scale": float("nan")}, "must be finite"),
     ({"mean": [float("inf"), 0.0, 0.0]}, "must be finite"),
     ({"foo": 1}, "cannot be built from its numbers"),

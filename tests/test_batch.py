@@ -14,16 +14,18 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import filelock
 import numpy as np
 import pytest
 from PIL import Image
 
 from tests.conftest import SOAK
-from upres.cli.journal import NAME, Journal
+from upres.cli.journal import LOCK, NAME, Journal
 from upres.errors import InputError, OutputError, ResourceError
 from upres.hashing import machine
 from upres.imaging import isolation
 from upres.imaging.isolation import Decoder
+from upres.version import __version__ as upres_version
 
 FAST = ("-s", 2, "-m", "bicubic")
 
@@ -163,6 +165,154 @@ def test_the_first_failure_can_end_it(upres, folder, tmp_path):
     done = upres("batch", "in", "-o", "out", *FAST, "--fail-fast")
     assert done.returncode == 7
     assert b"in/a.png failed; the rest was not tried" in done.stderr
+    assert contents(tmp_path / "out") == {}
+
+
+FULL = """
+import errno
+from upres.imaging import writer
+def full(path, *more, **options):
+    with writer.os_errors(path):
+        raise OSError(errno.ENOSPC, "No space left on device")
+writer.write_file = full
+"""
+OUT_OF_MEMORY = """
+from upres.imaging import encoder
+encode = encoder.encode
+def once(*arguments):
+    encoder.encode = encode
+    raise MemoryError
+encoder.encode = once
+"""
+
+
+def test_a_full_disk_ends_it_and_is_no_failure_of_the_pictures(upres, folder, tmp_path, patched):
+    run = ("batch", "in", "-o", "out", *FAST, "--json")
+    done = upres(*run, env=patched(FULL))
+    assert done.returncode == 6
+    assert b"upres: in/a.png: there is no room on the disk for out/a.png" in done.stderr
+    assert done.stderr.endswith(b"upres: the disk is full; free some, and repeat the command\n")
+    assert counts(done, "done", "failed") == (0, 1)
+    assert counts(upres(*run), "done", "failed_before") == (3, 0)
+
+
+def test_what_failed_for_want_of_memory_is_tried_again(upres, folder, tmp_path, patched):
+    run = ("batch", "in", "-o", "out", *FAST, "--json")
+    done = upres(*run, env=patched(OUT_OF_MEMORY))
+    assert done.returncode == 7
+    assert b"in/a.png: memory is full" in done.stderr
+    assert counts(done, "done", "failed") == (2, 1)
+    assert set(contents(tmp_path / "out")) == {"b/c.jpg", "b/d.png"}
+    assert counts(upres(*run), "done", "unchanged") == (1, 2)
+
+
+@pytest.mark.parametrize(
+    ("others", "again"),
+    [
+        (("-q", 50), 3),
+        (("--strip-metadata",), 3),
+        (("--background", "black"), 3),
+        (("-m", "lanczos"), 3),
+        (("--threads", 1), 0),
+        (("--tile", 16), 0),
+        (("--max-memory", "2G"), 0),
+    ],
+)
+def test_what_results_depend_on_makes_them_anew(upres, folder, others, again):
+    run = ("batch", "in", "-o", "out", *FAST, "--json")
+    assert counts(upres(*run), "done") == (3,)
+    done = upres(*run, *others)
+    assert counts(done, "done", "unchanged") == (again, 3 - again), done.stderr
+    assert (b"note: 3 results of earlier runs are made again" in done.stderr) == bool(again)
+
+
+def test_existing_results_can_be_left(upres, folder, tmp_path):
+    run = ("batch", "in", "-o", "out", *FAST, "--json")
+    assert upres(*run).returncode == 0
+    first = contents(tmp_path / "out")
+    (tmp_path / "out" / "a.png").unlink()
+    done = upres(*run, "-m", "lanczos", "--ignore-existing")
+    assert counts(done, "done", "unchanged") == (1, 2)
+    now = contents(tmp_path / "out")
+    assert {name for name in now if now[name] != first[name]} == {"a.png"}
+    assert upres(*run, "--ignore-existing", "--overwrite").returncode == 2
+
+
+def test_the_journal_says_how_results_were_made(upres, folder, tmp_path):
+    weights = "src/upres/weights/bundled/edsr-light-x2.safetensors"
+    for _ in range(2):
+        assert upres("batch", "in", "-o", "out", "-s", 2, "-m", "edsr-light").returncode == 0
+    lines = [json.loads(line) for line in (tmp_path / "out" / NAME).read_text().splitlines()]
+    (how,) = [line for line in lines if "target" not in line]
+    assert (how["model"], how["scale"], how["version"]) == ("edsr-light", 2, upres_version)
+    data = (Path(__file__).parents[1] / weights).read_bytes()
+    assert hashlib.sha256(data).hexdigest() in how["weights"]
+    assert {line["settings"] for line in lines} == {how["settings"]}
+
+
+def test_a_dry_run_says_how_long_all_of_it_takes(upres, folder):
+    done = upres("batch", "in", "-s", 2, "-m", "edsr-light", "--dry-run", "--json")
+    events = [json.loads(line) for line in done.stdout.splitlines()]
+    each = [event["estimated_seconds"] for event in events if event["event"] == "planned"]
+    assert len(each) == 3
+    assert events[-1]["estimated_seconds"] == pytest.approx(sum(each), abs=0.05)
+    assert b"3 pictures: 3 to do, about 1 minute\n" in done.stderr
+
+
+def test_folders_for_results_are_named_after_the_pictures(upres, folder, tmp_path):
+    assert upres("batch", ".", *FAST, cwd=folder).returncode == 0
+    assert len(contents(tmp_path / "in-x2")) == 3
+    assert upres("batch", "in", "--long-side", 40, "-m", "bicubic").returncode == 0
+    assert len(contents(tmp_path / "in-upscaled")) == 3
+
+
+def test_a_folder_that_cannot_be_looked_into_is_a_failure(upres, folder, tmp_path, patched):
+    env = patched(
+        "import os\n"
+        "look = os.scandir\n"
+        "def refusing(path):\n"
+        "    if str(path).endswith('/b'):\n"
+        "        raise PermissionError(13, 'Permission denied', path)\n"
+        "    return look(path)\n"
+        "os.scandir = refusing\n"
+    )
+    done = upres("batch", "in", "-o", "out", *FAST, "--json", env=env)
+    assert done.returncode == 7
+    assert b"in/b cannot be looked into (Permission denied)" in done.stderr
+    assert counts(done, "done", "unread_folders") == (1, 1)
+
+
+HARMFUL = """
+import os, time
+from PIL import Image
+look = Image.open
+def opened(file, *more, **options):
+    if "crash" in str(file):
+        os.abort()
+    while "hang" in str(file):
+        open("hangs", "w").close()
+        time.sleep(1)
+    return look(file, *more, **options)
+Image.open = opened
+"""
+
+
+def test_a_file_that_crashes_the_decoder_fails_alone(upres, folder, tmp_path, patched):
+    shutil.copy(folder / "a.png", folder / "crash.png")
+    done = upres("batch", "in", "-o", "out", *FAST, "--json", env=patched(HARMFUL))
+    assert done.returncode == 7
+    assert b"in/crash.png made its decoder crash (exit code -6)" in done.stderr
+    assert counts(done, "done", "failed") == (3, 1)
+
+
+def test_a_file_that_hangs_does_not_keep_from_interrupting(start, folder, tmp_path, patched):
+    shutil.copy(folder / "a.png", folder / "hang.png")
+    process = start("batch", "in", "-o", "out", *FAST, env=patched(HARMFUL))
+    while not (tmp_path / "hangs").exists():
+        time.sleep(0.05)
+        assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    assert process.wait() == 130
 
 
 def test_what_was_made_before_the_first_failure_counts(upres, folder, tmp_path):
@@ -287,18 +437,18 @@ def test_killed_at_any_moment_the_next_run_completes(upres, start, tmp_path):
     wanted = contents(tmp_path / "whole")
     assert len(wanted) == 60
     generator = random.Random(3)
-    begun = time.monotonic()
-    start("batch", "in", "-o", "timed", *FAST).wait()
-    lasts = time.monotonic() - begun
-    kills = 50 if SOAK else 3
-    for index in range(kills):
-        if index % 10 == 0:
+    for index in range(50 if SOAK else 3):
+        if index % 5 == 0:
             shutil.rmtree(tmp_path / "out", ignore_errors=True)
+        there = len(list((tmp_path / "out").glob("*.png")))
         process = start("batch", "in", "-o", "out", *FAST)
-        time.sleep(generator.uniform(0.4, 1.0) * lasts)
+        # At work, and at any moment of it.
+        until(lambda there=there: len(list((tmp_path / "out").glob("*.png"))) > there, process)
+        time.sleep(generator.uniform(0, 0.05))
         process.kill()
         process.wait()
-        found = contents(tmp_path / "out") if (tmp_path / "out").exists() else {}
+        found = contents(tmp_path / "out")
+        assert there < len(found)
         assert found.items() <= wanted.items()  # never half of one
     done = upres("batch", "in", "-o", "out", *FAST, "--json")
     assert done.returncode == 0, done.stderr
@@ -307,33 +457,35 @@ def test_killed_at_any_moment_the_next_run_completes(upres, start, tmp_path):
     assert not list((tmp_path / "out").rglob("*.part"))
 
 
-def test_two_runs_at_once_do_not_spoil_each_other(tmp_path, start, upres):
-    many(tmp_path / "in", 30)
-    first = start("batch", "in", "-o", "out", *FAST)
-    journal = tmp_path / "out" / NAME
-    while not journal.exists():
-        time.sleep(0.02)
-        assert first.poll() is None
-    second = upres("batch", "in", "-o", "out", *FAST)
-    assert first.wait() == 0
-    assert second.returncode == 4
-    assert b"another upres works on out; wait for it" in second.stderr
-    assert len(contents(tmp_path / "out")) == 30
+def until(condition, process):
+    """Wait for it while a process is at work."""
+    while not condition():
+        time.sleep(0.01)
+        assert process.poll() is None, process.err
+
+
+def test_two_runs_at_once_do_not_spoil_each_other(upres, folder, tmp_path):
+    (tmp_path / "out").mkdir()
+    with filelock.FileLock(tmp_path / "out" / LOCK):
+        done = upres("batch", "in", "-o", "out", *FAST)
+    assert done.returncode == 4
+    assert b"another upres works on out; wait for it" in done.stderr
+    assert contents(tmp_path / "out") == {}
 
 
 def test_interrupted_it_goes_on(tmp_path, start, upres):
     many(tmp_path / "in", 40)
+    large = np.random.default_rng(0).integers(0, 256, (3000, 3000, 3), np.uint8)
+    Image.fromarray(large).save(tmp_path / "in" / "006.png", compress_level=0)
     process = start("batch", "in", "-o", "out", *FAST)
-    while len(list((tmp_path / "out").glob("0*.png"))) < 5:
-        time.sleep(0.02)
-        assert process.poll() is None
+    until(lambda: len(list((tmp_path / "out").glob("0*.png"))) >= 5, process)
     process.send_signal(signal.SIGINT)
     assert process.wait() == 130
     made = len(contents(tmp_path / "out"))
     assert 5 <= made < 40
+    shutil.copy(tmp_path / "in" / "005.png", tmp_path / "in" / "006.png")
     done = upres("batch", "in", "-o", "out", *FAST, "--json")
-    assert summary(done)["done"] + summary(done)["unchanged"] == 40
-    assert summary(done)["unchanged"] >= made - 2
+    assert counts(done, "done", "unchanged") == (40 - made, made)
 
 
 # The journal
@@ -359,6 +511,14 @@ def test_half_a_line_is_no_line(tmp_path):
     with Journal(tmp_path, "s", source=tmp_path) as journal:
         assert set(journal.entries) == {"x.png"}
         assert journal.todo("x.png", x, x) == "done"
+        journal.begin("y.png", x, tmp_path / "y.png", x)
+        journal.end("y.png", x, tmp_path / "y.png", "failed")
+    # Nor does it swallow the next, or do words of others.
+    with (tmp_path / NAME).open("a") as file:
+        file.write("7\n[]\n" + "[" * 10_000 + '\n{"settings": []}\n')
+        file.write((tmp_path / NAME).read_text().splitlines()[0].replace('"x.png"', "[]") + "\n")
+    with Journal(tmp_path, "s", source=tmp_path) as journal:
+        assert set(journal.entries) == {"x.png", "y.png"}
 
 
 def test_what_a_killed_run_left_is_known_by_its_contents(places, tmp_path):

@@ -50,7 +50,7 @@ def test_imagej_measures_the_same_length(factor):
 
 
 @pytest.mark.parametrize("kind", ["uint8", "uint16", "int16", "float32"])
-def test_a_microscopes_file_stays_one(kind, recwarn):
+def test_a_microscopes_file_stays_one(kind):
     metadata = {
         "axes": "CYX",
         "PhysicalSizeX": 0.25,

@@ -18,24 +18,57 @@ def page(name):
     return (ROOT / name).read_text(encoding="utf-8")
 
 
+_SETS = {"Set5": "set5", "Set14": "set14"}
+
+
+def columns_of(titles):
+    """For each column the sets and scales of the figures in its cells, such as x2 / x3 / x4."""
+    jpeg = "-jpeg75" if "JPEG of quality 75" in titles[0] else ""
+    named, found = None, []
+    for title in titles:
+        named = next((known for word, known in _SETS.items() if word in title), named)
+        found.append([(f"{named}{jpeg}", int(x)) for x in re.findall(r"\bx([234])\b", title)])
+    return found
+
+
+def figures(name):
+    """PSNR by model, set and scale, in a page's tables of quality."""
+    columns, told = [], {}
+    for line in page(name).splitlines():
+        cells = [cell.strip() for cell in line.split("|")[1:-1]]
+        if not cells:
+            columns = []
+        elif not columns:
+            columns = columns_of(cells)
+        else:
+            model = re.match(r"[\w-]*", cells[0])[0]
+            for places, cell in zip(columns, cells, strict=True):
+                if re.match(r"\d\d\.\d\d\b", cell):
+                    for (known, scale), figure in zip(places, cell.split(" / "), strict=True):
+                        if figure != "-":
+                            told[model, known, scale] = float(figure)
+    return told
+
+
 @pytest.mark.parametrize("name", ["README.md", "docs/models.md"])
 def test_tables_have_the_figures_of_weights_toml(name):
-    rows = [line for line in page(name).splitlines() if line.startswith("| ")]
     entries = load_manifest().entries
-    for model in {entry.facts.name for entry in entries}:
-        measured = [m for e in entries if e.facts.name == model for m in e.facts.measured]
-        told = {
-            float(figure)
-            for row in rows
-            if re.match(rf"\| {model}\b(?!-)", row)
-            for figure in re.findall(r"\b\d\d\.\d\d\b", row)
-        }
-        # edsr-light's row beside photo's is of inputs that weights.toml states only for photo.
-        stated = {round(m.psnr, 2) for m in measured} | {29.57, 25.90}
-        assert told <= stated
-        usual = {m.psnr for m in measured if m.set in ("set5", "set14")}
-        needed = usual if model != "photo" else {m.psnr for m in measured if "14-j" in m.set}
-        assert {round(psnr, 2) for psnr in needed} <= told
+    measured = {
+        (entry.facts.name, m.set, m.scale): round(m.psnr, 2)
+        for entry in entries
+        for m in entry.facts.measured
+    }
+    told = {key: value for key, value in figures(name).items() if key[0] != "bicubic"}
+    # Beside photo's: of inputs that weights.toml states for photo only.
+    others = {key for key in told if key[1] == "set14-jpeg75" and key not in measured}
+    assert {key[0] for key in others} <= {"edsr-light", "edsr-baseline"}
+    assert {key: value for key, value in told.items() if key not in others} == {
+        key: value for key, value in measured.items() if key in told
+    }
+    needed = {
+        k for k in measured if k[1] in (("set5", "set14"), ("set14-jpeg75",))[k[0] == "photo"]
+    }
+    assert needed <= set(told)
 
 
 def test_halos_are_what_models_md_says():

@@ -9,6 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from upres.api import Upscaler
 from upres.errors import ResourceError, UsageError
 from upres.imaging.picture import collect
 from upres.inference import device as device_module
@@ -18,6 +19,7 @@ from upres.inference.executor import PlainExecutor, crop, run_whole
 from upres.inference.pipeline import Pipeline, Steps
 from upres.inference.planning import plan_tiles
 from upres.inference.rows import ArrayRows, StageRows
+from upres.inference.sizes import Goal
 from upres.inference.streamed import StreamedExecutor, fold
 from upres.inference.tiling import Cut
 from upres.memory import group_memory
@@ -382,13 +384,22 @@ def test_constant_alpha_is_kept_and_leaves_colours_alone(photo):
     )
 
 
-def test_progress_reaches_the_number_of_tiles():
+@pytest.mark.parametrize("ensemble", [False, True])
+@pytest.mark.parametrize("scarce", [False, True])
+def test_progress_reaches_the_number_of_tiles_when_all_are_done(ensemble, scarce):
     seen = []
-    made = pipeline([NETWORKS[0]], np.zeros((50, 70, 3), np.uint8), (100, 140), tile=20)
+    made = pipeline(
+        [NETWORKS[0]], np.zeros((120, 160, 3), np.uint8), (240, 320), tile=60, ensemble=ensemble
+    )
+    if scarce:  # tiles are halved
+        made.models[0].executor = Scarce(NETWORKS[0], 60 * 60, MemoryError())
     made.run(lambda done, total: seen.append((done, total)))
-    assert seen[-1][1] == made.tiles == 3 * 4
+    assert seen[-1][1] == made.tiles == 2 * 3
     assert seen[-1][0] == pytest.approx(made.tiles)
     assert seen == sorted(seen)
+    assert all(done < total - 1e-6 for done, total in seen[:-1])
+    if scarce:
+        assert made.models[0].executor.refused
 
 
 def test_free_memory_only_makes_tiles_smaller(monkeypatch):
@@ -526,6 +537,17 @@ def test_an_accelerator_that_does_not_compute_is_not_taken(monkeypatch):
     assert "cuda does not work here (no kernel image is available)" in target.reason
     with pytest.raises(UsageError, match=r"device cuda does not work here \(no kernel image"):
         choose("cuda", "auto", deep=False)
+
+
+def test_pictures_with_more_than_8_bits_are_computed_in_float32(monkeypatch):
+    monkeypatch.setattr(device_module, "cpu_has_bfloat16", lambda: True)
+    assert choose("cpu", "auto", deep=False).precision == "bf16"
+    assert choose("cpu", "auto", deep=True).precision == "fp32"
+    for dtype, precision in ((np.uint8, "bf16"), (np.uint16, "fp32"), (np.float32, "fp32")):
+        made = Upscaler("edsr-light", Goal(scale=2), device="cpu").pipeline(
+            np.zeros((20, 20, 3), dtype)
+        )
+        assert made.steps.target.precision == precision
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="has a CUDA device")

@@ -314,6 +314,9 @@ def test_rows_from_anywhere_on_are_the_same_rows(tmp_path, tiny, model, scale, c
         large = open_streamed(path, at_least=1)
         rest = np.concatenate(list(upscaler.pipeline(large.pixels).strips(start=start)))
         np.testing.assert_array_equal(rest, whole[start:])
+    # A run may be killed between its last row and the file's end.
+    large = open_streamed(path, at_least=1)
+    assert list(upscaler.pipeline(large.pixels).strips(start=len(whole))) == []
 
 
 def test_zeros_after_a_power_cut_are_no_rows(tmp_path):
@@ -428,11 +431,21 @@ def test_a_batch_goes_on_within_a_large_picture(upres, start, tmp_path):
         time.sleep(0.01)
     process.kill()
     process.wait()
-    # Rows in other colours are not gone on with.
+    # Rows in other colours, or of another picture, are not gone on with.
     shutil.copytree(tmp_path / "out", tmp_path / "other")
     other = upres(*options, "other", "--convert-profile", "srgb")
     assert other.returncode == 0, other.stderr
     assert b"goes on at" not in other.stderr
+    shutil.copytree(tmp_path / "out", tmp_path / "changed")
+    (tmp_path / "in" / "a.tif").rename(tmp_path / "a.tif")
+    pixels = 255 - tifffile.imread(tmp_path / "a.tif")
+    tifffile.imwrite(tmp_path / "in" / "a.tif", pixels, photometric="rgb")
+    changed = upres(*options, "changed")
+    assert changed.returncode == 0, changed.stderr
+    assert b"goes on at" not in changed.stderr
+    light, dark = (tifffile.imread(tmp_path / at / "a.tif") for at in ("whole", "changed"))
+    np.testing.assert_allclose(dark, 255.0 - light, atol=1)  # rounding
+    (tmp_path / "a.tif").replace(tmp_path / "in" / "a.tif")
     done = upres(*options, "out")
     assert done.returncode == 0, done.stderr
     assert b"a.tif: goes on at " in done.stderr
@@ -449,7 +462,9 @@ def test_room_on_the_disk_is_looked_at_first(tmp_path, monkeypatch):
         "upres.imaging.writer.shutil.disk_usage", lambda _: SimpleNamespace(free=10**9)
     )
     with pytest.raises(ResourceError, match=r"takes at least 2\.0 GB, 1\.0 GB are free"):
-        check_disk(tmp_path / "a.tif", "TIFF", 10**10)
+        check_disk(tmp_path / "a.tif", "TIFF", 2 * 10**11)
+    # Drawings of that size fit.
+    assert "up to 10.0 GB" in str(check_disk(tmp_path / "a.tif", "TIFF", 10**10))
     assert "may take up to 2.0 GB" in str(check_disk(tmp_path / "a.png", "PNG", 2 * 10**9))
     assert check_disk(tmp_path / "a.jpg", "JPEG", 10**10) is None
     with pytest.raises(ResourceError, match=r"takes at least 2\.0 GB"):

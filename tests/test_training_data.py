@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pillow_heif
 import pytest
+import skimage.color
 import torch
 from filelock import FileLock
 from hypothesis import given
@@ -34,6 +35,7 @@ from upres.imaging.degrade import Degradation, light_photo, through_jpeg
 from upres.imaging.metrics import Protocol, psnr
 from upres.imaging.resize import imresize
 from upres.training.patches import PatchStore
+from upres.weights.facts import ModelFacts
 
 
 @pytest.fixture
@@ -474,6 +476,27 @@ def test_patches_are_the_pictures_turned_alike(pictures, tmp_path, scale):
     assert turns == set(range(8))
 
 
+def test_patches_of_luma_are_what_evaluation_takes_for_it(pictures, tmp_path):
+    prepared = ready(pictures, tmp_path, scales=[2])
+    batch = torch.from_numpy(sampler(prepared, scales=[2]).batch(0, 8).as_array())
+    stores = {
+        colour: PatchStore(
+            prepared,
+            scales=(2,),
+            versions=0,
+            patch=12,
+            colour=colour,
+            device=torch.device("cpu"),
+        )
+        for colour in ("rgb", "y")
+    }
+    for rgb, luma in zip(*(stores[colour].cut(batch, 2) for colour in ("rgb", "y")), strict=True):
+        assert luma.shape == (8, 1, *rgb.shape[2:])
+        for one, other in zip(rgb, luma, strict=True):
+            expected = skimage.color.rgb2ycbcr(one.permute(1, 2, 0).numpy())[..., 0] / 255
+            np.testing.assert_allclose(other[0].numpy(), expected, atol=1e-5)
+
+
 @given(patch=st.integers(8, 16), step=st.integers(0, 10**9), scale=st.sampled_from([2, 3, 4]))
 def test_patches_lie_within_their_pictures(tmp_path_factory, photo, patch, step, scale):
     folder = tmp_path_factory.mktemp("inside")
@@ -802,6 +825,16 @@ def test_an_archive_with_something_else_is_refused(tmp_path, photo):
     with Hub(data) as hub, pytest.raises(WeightsError, match=r"elsewhere/0001\.png"):
         fetch_set(known(hub, data), tmp_path, note=silent, progress=silent)
     assert not (tmp_path / "elsewhere").exists()
+
+
+@pytest.mark.parametrize("name", ["a\nb", "日本\u3000の写真", "\u202f", "caf\udce9"])
+def test_names_of_folders_become_a_line_of_text(tmp_path, photo, name):
+    save(tmp_path / name / "a.png", photo[:32, :32])
+    told, _ = training_pictures(str(tmp_path / name), tmp_path, note=silent, progress=silent)
+    assert told.isprintable()
+    assert told
+    facts = ModelFacts("mine", "edsr", (), (2,), "rgb", "none", "tests", told)
+    assert ModelFacts.from_mapping(facts.to_mapping()) == facts
 
 
 def test_low_resolution_files_without_a_picture_are_said(tmp_path, photo):

@@ -137,6 +137,9 @@ def load(path: Path) -> Model:
     return model
 
 
+_MOST_CHANNELS = 2**16  # so many layers are built, should a number mean them, in seconds
+
+
 def _check_shapes(facts: ModelFacts, path: Path) -> None:
     """Before any memory is taken for it: whether the network is the one that the file holds.
 
@@ -145,7 +148,8 @@ def _check_shapes(facts: ModelFacts, path: Path) -> None:
     """
     shapes = read_shapes(path)
     # A number is how many layers there are, or how many channels one of them has.
-    most = max([len(shapes), *(side for shape in shapes.values() for side in shape)], default=0)
+    sides = (side for shape in shapes.values() for side in shape)
+    most = max(len(shapes), min(_MOST_CHANNELS, max(sides, default=0)))
     for key, value in facts.numbers:
         for one in value if isinstance(value, tuple) else (value,):
             if isinstance(one, int) and one > most:

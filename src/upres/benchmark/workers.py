@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from upres.api import Upscaler
 from upres.benchmark.contenders import PEERS, Contender, eager
 from upres.errors import ResourceError, UpresError
+from upres.imaging.isolation import uninterrupted
 from upres.inference.device import DeviceName, Precision
 from upres.inference.sizes import Goal
 
@@ -86,7 +87,8 @@ class Worker:
         context = multiprocessing.get_context("spawn")
         self._pipe, theirs = context.Pipe()
         self._process = context.Process(target=_serve, args=(theirs, contender, setting))
-        self._process.start()
+        with uninterrupted():
+            self._process.start()
         theirs.close()
 
     def prepare(self, megapixels: float) -> Prepared:

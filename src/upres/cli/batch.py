@@ -11,11 +11,19 @@ from typing import Annotated
 import typer
 
 from upres.cli import options
-from upres.cli.jobs import Job, ModelOptions, Settings, refuse_collisions
+from upres.cli.jobs import Job, ModelOptions, Settings, fingerprint, refuse_collisions
 from upres.cli.journal import Journal
 from upres.cli.output import Output
-from upres.cli.run import run
-from upres.errors import BatchError, InputError, OutputError, UpresError, UsageError
+from upres.cli.reports import Report
+from upres.cli.run import duration, run
+from upres.errors import (
+    BatchError,
+    InputError,
+    OutputError,
+    ResourceError,
+    UpresError,
+    UsageError,
+)
 
 EXAMPLES = """
 Examples:
@@ -106,6 +114,14 @@ def batch(
             rich_help_panel="Folder",
         ),
     ] = False,
+    ignore_existing: Annotated[
+        bool,
+        typer.Option(
+            "--ignore-existing",
+            help="Leave results that are there, also of changed pictures or other options.",
+            rich_help_panel="Folder",
+        ),
+    ] = False,
     fail_fast: Annotated[
         bool,
         typer.Option("--fail-fast", help="Stop at the first failure.", rich_help_panel="Folder"),
@@ -134,6 +150,8 @@ def batch(
         max_memory=max_memory,
     )
     chosen.check()
+    if ignore_existing and overwrite:
+        raise UsageError("--ignore-existing and --overwrite exclude each other", "give one of them")
     if output == Path("-"):
         raise UsageError("a folder's results do not go to standard output", "give -o a folder")
     speak = Output(json=json, quiet=quiet)
@@ -150,8 +168,12 @@ def batch(
         jobs, lambda path: str(path).lower(), "rename one, or leave one out with --exclude"
     )
     _refuse_mixing(jobs, folder, target)
-    key = chosen.fingerprint(
-        encoding=(quality, background, strip_metadata, convert_profile, format_)
+    depends = chosen.facts(
+        quality=quality,
+        background=background,
+        strip_metadata=strip_metadata,
+        convert_profile=convert_profile,
+        format=format_,
     )
     settings = Settings(
         quality=quality,
@@ -169,18 +191,33 @@ def batch(
     )
     if not dry_run:
         _make_folders(target, jobs)
-    with Journal(target, key, source=folder, limits=_limits(max_pixels), dry=dry_run) as journal:
+    with Journal(
+        target,
+        fingerprint(depends),
+        depends,
+        source=folder,
+        limits=_limits(max_pixels),
+        dry=dry_run,
+    ) as journal:
         plan = {job: journal.todo(job.key, *_places(job)) for job in jobs}
         wanted = [
             replace(job, replaces=todo == "redo")
             for job, todo in plan.items()
-            if overwrite or todo in ("do", "redo") or (retry_failed and todo == "failed")
+            if overwrite
+            or todo == "do"
+            or (todo == "redo" and not ignore_existing)
+            or (todo == "failed" and retry_failed)
         ]
+        if again := sum(job.replaces for job in wanted):
+            speak.note(
+                f"note: {again} results of earlier runs are made again, since picture, options, "
+                "weights or version changed; --ignore-existing leaves them"
+            )
         tally = _Tally(journal, overwrite=overwrite)
         failure: UpresError | None = None
         if wanted:
             try:
-                run(wanted, chosen, settings, speak, alone=False, watch=tally)
+                run(wanted, chosen, settings, speak, isolated=True, watch=tally)
             except UpresError as error:
                 failure = error
     tried = {job.key for job in wanted}
@@ -189,7 +226,7 @@ def batch(
         "pictures": len(jobs),
         "planned" if dry_run else "done": tally.done,
         "failed": tally.failed,
-        "unchanged": sum(todo == "done" for todo in left.values()),
+        "unchanged": sum(todo in ("done", "redo") for todo in left.values()),
         "failed_before": sum(todo == "failed" for todo in left.values()),
         "not_ours": sum(todo == "foreign" for todo in left.values()),
         "others": others,
@@ -200,9 +237,16 @@ def batch(
             speak.note(
                 f"note: {job.target} was not made by upres from {job.source}, and is left alone"
             )
-    speak.note("; ".join(f"{_WORDS[k]} {v}" for k, v in counts.items() if v or k == "pictures"))
+    parts = [
+        f"{count} {_WORDS[what]}" for what, count in counts.items() if count and what in _WORDS
+    ]
+    parts += [f"about {duration(tally.seconds)}"] if dry_run and tally.done else []
+    speak.note(
+        f"{len(jobs)} picture{'s' * (len(jobs) != 1)}: {', '.join(parts) or 'nothing to do'}"
+    )
     speak.note(f"results in {target}")
-    speak.event(event="summary", **counts, output=str(target))
+    long = {"estimated_seconds": round(tally.seconds, 1)} if dry_run else {}
+    speak.event(event="summary", **counts, **long, output=str(target))
     if failure is not None:
         raise failure
     if counts["failed_before"]:
@@ -217,13 +261,12 @@ def batch(
 
 
 _WORDS = {
-    "pictures": "pictures",
     "planned": "to do",
     "done": "done",
     "failed": "failed",
     "unchanged": "done before",
     "failed_before": "failed before",
-    "not_ours": "results that are not ours",
+    "not_ours": "left alone since upres did not make them",
     "others": "other files",
     "unread_folders": "folders that cannot be looked into",
 }
@@ -235,6 +278,11 @@ class _Tally:
     def __init__(self, journal: Journal, *, overwrite: bool) -> None:
         self.journal, self.done, self.failed = journal, 0, 0
         self.overwrite = overwrite
+        self.seconds = 0.0  # that the pictures of a dry run would take
+
+    def planned(self, report: Report) -> None:
+        """See ``Watch``."""
+        self.seconds += report.estimated_seconds or 0.0
 
     def reads(self, job: Job) -> None:
         """See ``Watch``."""
@@ -248,7 +296,9 @@ class _Tally:
     def ended(self, job: Job, error: UpresError | None) -> None:
         """See ``Watch``."""
         self.done, self.failed = self.done + (error is None), self.failed + (error is not None)
-        self.journal.end(job.key, *_places(job), None if error is None else str(error))
+        # Memory and disk may have room the next time, which then tries again.
+        if not isinstance(error, ResourceError):
+            self.journal.end(job.key, *_places(job), None if error is None else str(error))
 
 
 @dataclass(frozen=True)

@@ -3,10 +3,10 @@
 import hashlib
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from upres.errors import OutputError, UsageError
 from upres.hashing import sha256_of
@@ -120,6 +120,12 @@ class Settings:
         return usual if self.max_memory is None else min(usual, self.max_memory // 64)
 
 
+def fingerprint(facts: Mapping[str, Any]) -> str:
+    """Equal where the facts are: 32 hex digits."""
+    text = json.dumps(facts, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
 @dataclass(frozen=True, kw_only=True)
 class ModelOptions:
     """What the options say about size, model and execution, as they were given."""
@@ -139,6 +145,9 @@ class ModelOptions:
     alpha: Literal["bicubic", "network"]
     wrap: bool
     max_memory: int | None
+
+    # What results depend on by rounding alone.
+    _INDIFFERENT: ClassVar = ("threads", "tile", "max_memory")
 
     @property
     def goal(self) -> "Goal":
@@ -193,13 +202,11 @@ class ModelOptions:
         names = listed if self.model == "auto" else (self.model,)
         return sorted({entry.sha256 for name in names for entry in known.family(name)})
 
-    def fingerprint(self, **others: object) -> str:
-        """Equal where results are: of these options, the weights, the version and ``others``."""
-        told = {k: v for k, v in vars(self).items() if k != "threads"}
+    def facts(self, **others: object) -> dict[str, Any]:
+        """What results depend on: the version, these options, the weights and ``others``."""
+        told = {k: v for k, v in vars(self).items() if k not in self._INDIFFERENT}
         told["scale"] = self.goal.fixed  # the same whether it was asked for or is the usual one
-        facts = {"version": __version__, **told, "weights": self.weights(), **others}
-        text = json.dumps(facts, sort_keys=True, default=str)
-        return hashlib.sha256(text.encode()).hexdigest()[:32]
+        return {"version": __version__, **told, "weights": self.weights(), **others}
 
     def upscaler(self, on_download: Any) -> "Upscaler":
         """The model, ready."""

@@ -2,17 +2,19 @@
 
 One JSON object a line, the last one about a result counts. A line "begun", with the hash of what
 is ready beside the result's place, is written before that takes the place, and "done" or "failed"
-after it: whatever moment a run was killed at, the next one knows which files are its own.
+after it: whatever moment a run was killed at, the next one knows which files are its own. A line
+without a target says what the settings are that entries name by a fingerprint.
 """
 
 import json
 import os
 import threading
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from stat import S_ISREG
-from typing import Literal, TextIO
+from typing import Any, Literal, TextIO
 
 from upres.errors import OutputError, os_errors
 from upres.files import PARTS
@@ -62,6 +64,7 @@ class Journal:
     Args:
         folder: of the results; it exists.
         settings: fingerprint of this run's.
+        depends: what that is the fingerprint of, for people who come later.
         source: folder of the pictures.
         limits: what pictures may fail by that results do not depend on.
         dry: only look; the folder need not exist.
@@ -71,13 +74,21 @@ class Journal:
     """
 
     def __init__(
-        self, folder: Path, settings: str, *, source: Path, limits: str = "", dry: bool = False
+        self,
+        folder: Path,
+        settings: str,
+        depends: Mapping[str, Any] | None = None,
+        *,
+        source: Path,
+        limits: str = "",
+        dry: bool = False,
     ) -> None:
         import filelock
 
         self.folder, self.settings, self.limits = folder, settings, limits
         self.source = os.path.realpath(source)
         self.entries: dict[str, Entry] = {}  # by their targets
+        self._explained: set[str] = set()  # settings that a line tells of
         self._seen: dict[str, Entry] = {}  # read, and not at their end
         self._planned: dict[str, _Stamp | None] = {}  # what was there when it was asked about
         self._file: TextIO | None = None
@@ -104,6 +115,8 @@ class Journal:
             self._read()
             with os_errors(folder / NAME):
                 self._file = (folder / NAME).open("a+", encoding="utf-8")
+                if depends is not None and settings not in self._explained:
+                    self._line({"settings": settings, **depends})
         except BaseException:
             self._lock.release()
             raise
@@ -244,26 +257,32 @@ class Journal:
             raise OutputError(f"{path} cannot be read ({error.strerror})") from error
         self._cut = bool(text) and not text.endswith("\n")
         for line in text.splitlines():
-            try:
+            # Half a line of a run that was killed, or what else somebody wrote, says nothing.
+            with suppress(ValueError, TypeError, KeyError, RecursionError):
                 facts = json.loads(line)
+                if "target" not in facts:
+                    self._explained.add(facts["settings"])
+                    continue
                 facts["made"] = facts["made"] and tuple(facts["made"])
                 entry = Entry(**facts)
-            except (ValueError, TypeError, KeyError):
-                continue  # half a line of a run that was killed
-            self.entries[entry.target] = entry
+                self.entries[entry.target] = entry
 
     def _write(self, entry: Entry, *, lasting: bool = False) -> None:
         # The thread that writes results begins, the one that computes ends.
         with self._writing, os_errors(self.folder / NAME):
             self.entries[entry.target] = entry
             if self._file is not None:
-                # A line that could not be written whole would swallow the next.
-                end, self._cut = "\n" if self._cut else "", True
-                self._file.write(f"{end}{json.dumps(asdict(entry))}\n")
-                self._file.flush()
-                self._cut = False
+                self._line(asdict(entry))
                 if lasting:
                     os.fsync(self._file.fileno())
+
+    def _line(self, facts: Mapping[str, Any]) -> None:
+        assert self._file is not None
+        # A line that could not be written whole would swallow the next.
+        end, self._cut = "\n" if self._cut else "", True
+        self._file.write(f"{end}{json.dumps(facts, default=str)}\n")
+        self._file.flush()
+        self._cut = False
 
 
 def _is(path: Path, sha256: str) -> bool:

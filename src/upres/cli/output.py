@@ -19,6 +19,10 @@ class Progress(Protocol):
         """``done`` of ``total`` bytes arrived; 0 where the total is not known."""
         ...
 
+    def pictures(self, done: int, total: int) -> None:
+        """So many of a run's pictures are done or failed."""
+        ...
+
     def start(self, name: str, tile_pixels: float) -> None:
         """A picture begins, and stays until the next; each tile takes so many of its pixels."""
         ...
@@ -188,6 +192,9 @@ class _Lines:
             size = f", {total / 1e6:.1f} MB" if total else ""
             self.output.note(f"downloading {name}{size}")
 
+    def pictures(self, done: int, total: int) -> None:
+        pass
+
     def start(self, name: str, tile_pixels: float) -> None:
         pass
 
@@ -196,12 +203,14 @@ class _Lines:
 
 
 class _Bars:
-    """Progress on a terminal: a bar for each download, and one for the picture at work."""
+    """Progress on a terminal: a bar for each download, one for the picture at work, and one for
+    all pictures."""
 
     def __init__(self, live: Any) -> None:
         self.live, self.tile_pixels = live, 0.0
         self.transfers: dict[str, Any] = {}
         self.picture: Any = None
+        self.all: Any = None
 
     def transfer(self, name: str, done: int, total: int) -> None:
         if name not in self.transfers:
@@ -212,6 +221,13 @@ class _Bars:
         rate = f"{done / 1e6:.1f} MB"
         self.live.update(task, completed=done, total=total or None, rate=rate)
         self.live.update(task, visible=done < total or not total)
+
+    def pictures(self, done: int, total: int) -> None:
+        if total == 1:
+            return
+        if self.all is None:
+            self.all = self.live.add_task("pictures", total=total, rate="")
+        self.live.update(self.all, completed=done, rate=f"{done} of {total}")
 
     def start(self, name: str, tile_pixels: float) -> None:
         if self.picture is not None:

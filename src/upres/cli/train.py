@@ -3,6 +3,7 @@
 import os
 import shlex
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -172,9 +173,9 @@ def train(
     """Train a model on your own pictures, or on a known set."""
     from upres.data.catalog import training_pictures
     from upres.places import data_home, home
-    from upres.training.order import Order, plans
+    from upres.training.order import Order
     from upres.training.recipe import parse_change
-    from upres.training.session import run_order
+    from upres.training.session import check_order, run_order
     from upres.training.stop import Stop
 
     if steps is not None and minutes is not None:
@@ -204,13 +205,8 @@ def train(
         torch.set_num_threads(threads)
     # Of several processes that torchrun started, the first one speaks.
     out = Output(json=json, quiet=quiet or os.environ.get("RANK", "0") != "0")
-    with train_view(out) as view:
-        pictures = tuple(
-            training_pictures(one, data_home(), note=view.note, progress=view.preparing)
-            for one in data
-        )
     order = Order(
-        data=pictures,
+        data=(),
         recipe=recipe,
         changes=changes,
         scales=scales,
@@ -228,7 +224,13 @@ def train(
         trained_by=author,
         validate_minutes=validate_every,
     )
-    runs = len(plans(order))
+    runs = len(check_order(order))
+    with train_view(out) as view:
+        pictures = tuple(
+            training_pictures(one, data_home(), note=view.note, progress=view.preparing)
+            for one in data
+        )
+    order = replace(order, data=pictures)
     stop = Stop()
     with train_view(out, stop.because_of) as view:
         results = run_order(order, view, stop)

@@ -104,7 +104,7 @@ def upscale(
         max_memory=max_memory,
         resume=resume,
     )
-    run(jobs, chosen, settings, Output(json=json, quiet=quiet), alone=len(jobs) == 1)
+    run(jobs, chosen, settings, Output(json=json, quiet=quiet), single=len(jobs) == 1)
 
 
 def _jobs(files: list[str], output: str | None, label: str | None) -> list[Job]:
@@ -138,7 +138,8 @@ def _jobs(files: list[str], output: str | None, label: str | None) -> list[Job]:
             beside = written_to(source if folder is None else folder / source.name)
             target = beside if label is None else beside.with_stem(f"{beside.stem}-{label}")
             jobs.append(Job(source, target, named_by_size=label is None))
-    refuse_collisions(jobs, os.path.realpath, "upscale them apart")
+    # Systems that don't tell capitals from small letters would keep one of the two.
+    refuse_collisions(jobs, lambda path: os.path.realpath(path).lower(), "upscale them apart")
     return jobs
 
 

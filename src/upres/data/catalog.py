@@ -108,9 +108,11 @@ def training_pictures(
                     "low-resolution files that belong to no picture are not used: "
                     f"{len(found.strangers)}, such as {found.strangers[0]}"
                 )
-            for text in found.notes:
-                note(text)
-            return path.resolve().name, found
+            for line in found.notes:
+                note(line)
+            # What the result calls its pictures is a line of text.
+            name = "".join(c if c.isprintable() else " " for c in path.resolve().name).strip()
+            return name or "pictures", found
     except OSError as error:  # no permission, or a name that no file can have
         raise InputError(
             f"{text} cannot be looked into ({error.strerror})", "check the path"

@@ -8,12 +8,13 @@ from typing import Any
 from PIL.ExifTags import Base as Tag
 
 _NO_UNIT = 1
+_LARGEST_FACTOR = 8  # that pictures are enlarged by
 _IMAGEJ = "ImageJ="
 # OME-XML 2016-06: size of a picture in pixels, and of a pixel.
 _OME = "<OME"
 _OME_SIZE = re.compile(r'\b(Size[XY])\s*=\s*"(\d+)"')
 _OME_PIXEL = re.compile(r'\b(PhysicalSize[XY])\s*=\s*"([^"]+)"')
-_OME_TYPE = re.compile(r'(<Pixels\b[^>]*?\bType\s*=\s*")[^"]*')
+_OME_TYPE = re.compile(r'(<Pixels\b[^<>]*?\bType\s*=\s*")[^"]*')
 _OME_TYPES = {"uint8": "uint8", "uint16": "uint16", "float32": "float"}
 # What tifffile tells itself about the shape of an array.
 _SHAPED = '{"shape":'
@@ -34,6 +35,11 @@ class Calibration:
     width: int
     height: int
     unit: int = _NO_UNIT
+
+    @property
+    def can_be_written(self) -> bool:
+        """Whether the resolution of any result is a fraction of two numbers of 32 bits."""
+        return max(self.per_unit) * _LARGEST_FACTOR < 2**32
 
     def enlarged(self, width: int, height: int) -> tuple[float, float]:
         """Pixels for one unit in another number of pixels for the same picture."""

@@ -77,12 +77,14 @@ def tiff_directories(file: BinaryIO) -> Iterator[tuple[int, Tags]]:
     """
     head = _tiff_head(file)
     offset, seen = Tags(ifh=head).next, {0}
+    left = file.seek(0, 2)  # bytes that all directories together may name
     while offset not in seen:
         try:
             with warnings.catch_warnings():
                 if len(seen) > 1:
                     warnings.simplefilter("ignore")
-                tags = _directory(file, head, offset)
+                tags, size = _directory(file, head, offset, left)
+            left -= size
             sized = Tag.ImageWidth in tags and Tag.ImageLength in tags
         except (SyntaxError, struct.error, OSError, ValueError):
             if len(seen) == 1:
@@ -151,11 +153,15 @@ def _tiff_head(file: BinaryIO) -> bytes:
     return head + file.read(8) if head[2] == BIG_TIFF else head
 
 
-def _directory(file: BinaryIO, head: bytes, offset: int) -> Tags:
+def _directory(file: BinaryIO, head: bytes, offset: int, most: int) -> tuple[Tags, int]:
+    """A directory, and how many bytes its tags name. Those that would be more than ``most`` are
+    left out: else a small file whose directories all name the same bytes would fill memory."""
     tags = Tags(ifh=head)
+    # Pillow's own guard, where its version has one; it sets the limit for files that it opens.
+    vars(tags)["_tag_data_limit"] = most
     file.seek(offset)
     tags.load(file)
-    return tags
+    return tags, vars(tags).get("_tag_data_size", 0)
 
 
 def tiff_bits(tags: Mapping[int, Any]) -> int:

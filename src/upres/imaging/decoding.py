@@ -20,16 +20,22 @@ from upres.imaging.turning import upright
 _TIMED = ("GIF", "PNG", "WEBP", "AVIF")
 _PADDING = 64  # bytes
 _DEEP = ("PNG", "AVIF", "JPEG2000")
+# What Pillow says of a PNG in numbers and bytes.
+_FACTS = (
+    *("aspect", "blend", "chromaticity", "default_image", "disposal", "dpi", "duration", "exif"),
+    *("gamma", "icc_profile", "loop", "srgb", "transparency"),
+)
 
 
-def frames_of(image: Image.Image) -> list[int]:
+def frames_of(image: Image.Image) -> range:
     """Numbers of the pictures in a file that are read: an animation's frames, not what cameras add
     to a JPEG."""
-    return list(range(getattr(image, "n_frames", 1) if image.format in _TIMED else 1))
+    # No list: a small file may claim more than memory holds.
+    return range(getattr(image, "n_frames", 1) if image.format in _TIMED else 1)
 
 
 def decode(
-    image: Image.Image, name: str, source: Path | bytes, frames: list[int], *, pixels: bool = True
+    image: Image.Image, name: str, source: Path | bytes, frames: range, *, pixels: bool = True
 ) -> Picture:
     """A picture from a file that is open in Pillow, and no TIFF.
 
@@ -43,6 +49,7 @@ def decode(
         InputError: its kind of pixels is not read.
     """
     notes: list[str] = []
+    _forget_texts(image)
     form = "JPEG" if image.format == "MPO" else str(image.format)
     there = len(frames_of(image))
     if len(frames) < there:
@@ -125,6 +132,14 @@ def from_pil(image: Image.Image) -> Picture:
     return Picture(pixels, form, kind_of(image), icc=icc, notes=tuple(notes))
 
 
+def _forget_texts(image: Image.Image) -> None:
+    """Pillow puts a PNG's texts among its facts, where one named "dpi" would be taken for one."""
+    if image.format == "PNG":
+        for fact in _FACTS:
+            if isinstance(image.info.get(fact), str):
+                del image.info[fact]
+
+
 def _stretch_transparency(image: Image.Image, bits: int) -> None:
     """Pillow stretches pixels of a PNG to 8 bits, but not the value that is transparent."""
     clear = image.info.get("transparency")
@@ -136,7 +151,7 @@ def _stretch_transparency(image: Image.Image, bits: int) -> None:
 def _frames(
     image: Image.Image,
     name: str,
-    frames: list[int],
+    frames: range,
     icc: bytes | None,
     notes: list[str],
     bits: int,
@@ -153,6 +168,7 @@ def _frames(
         if index != image.tell():
             image.seek(index)
         image.load()
+        _forget_texts(image)
         plain, profile = made_plain(image, icc, name, notes)
         pixels = array_of(plain)
         if image.format == "JPEG2000" and image.mode.startswith("I;16") and 8 < bits < 16:
@@ -160,7 +176,7 @@ def _frames(
             pixels = stretched(pixels >> (16 - bits), bits)
         pixels = _with_transparency(pixels, image)
         if image.format == "GIF":
-            pixels = pixels[:height, :width]
+            pixels = pixels[:height, :width].copy()  # without what lies beyond
         found.append(Frame(pixels, _duration(image, index), _disposal(image)))
     if image.format in _TIMED:
         found = alike(found)

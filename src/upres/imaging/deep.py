@@ -12,7 +12,7 @@ from upres.errors import InputError
 from upres.imaging.filefacts import left_out_channels
 from upres.imaging.picture import Extra, Kind, stretched
 from upres.imaging.rare_tiff import libvips_reads, read_rare
-from upres.imaging.vips import reason, unlimited, vips
+from upres.imaging.vips import opened, reason, unlimited, vips
 
 # Kinds whose pixels become RGB in sRGB.
 CONVERTED: tuple[Kind, ...] = ("CMYK", "Lab")
@@ -50,14 +50,14 @@ def read_deep(
         return _finished(read_rare(source, name, page or 0, left_out), name, len(extra))
     pyvips = vips()
 
-    options: dict[str, Any] = {"access": "sequential", "fail_on": "error", **unlimited()}
+    options: dict[str, Any] = {"access": "sequential", "fail_on": "error"}
     if page is not None:
         options |= {"page": page, "n": count}
     try:
         if isinstance(source, bytes):
-            image = pyvips.Image.new_from_buffer(source, "", **options)
+            image = pyvips.Image.new_from_buffer(source, "", **unlimited(), **options)
         else:
-            image = pyvips.Image.new_from_file(str(source), **options)
+            image = opened(source, **options)
         if 0 < left_out < image.bands:
             image = image.extract_band(0, n=image.bands - left_out)
         kind = _OTHER.get(image.interpretation)
@@ -65,7 +65,9 @@ def read_deep(
         if kind is not None:
             note = f"{kind} becomes RGB in the sRGB profile"
             if kind == "CMYK" and image.get_typeof("icc-profile-data"):
-                image = image.icc_transform("srgb", depth=8 if image.format == "uchar" else 16)
+                # The intent that 8 bits are converted with, by Pillow.
+                depth = 8 if image.format == "uchar" else 16
+                image = image.icc_transform("srgb", depth=depth, embedded=True, intent="perceptual")
             elif kind == "CMYK":
                 note = BY_FORMULA
             else:

@@ -189,6 +189,9 @@ def save_frames(
     return list(dict.fromkeys([*notes, *said]))
 
 
+_INSTEAD = {"PNG": "write .tif", "TIFF": "try --strip-metadata"}
+
+
 @contextmanager
 def _explained(file_format: str) -> Iterator[None]:
     try:
@@ -202,7 +205,8 @@ def _explained(file_format: str) -> Iterator[None]:
             raise  # of the disk, not of the encoder
         # Encoders raise whatever they stumble over: ValueError, struct.error, SystemError, ...
         raise OutputError(
-            f"{file_format} cannot hold this picture ({error})", "write .png"
+            f"{file_format} cannot hold this picture ({error})",
+            _INSTEAD.get(file_format, "write .png"),
         ) from error
 
 

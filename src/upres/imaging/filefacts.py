@@ -1,6 +1,5 @@
 """What an open file says about itself besides its pixels, as Pillow shows it."""
 
-import re
 import struct
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -49,8 +48,6 @@ _PNG_IPTC = "Raw profile type iptc"
 _PNG_EXIF = ("Raw profile type exif", "Raw profile type APP1")
 _PNG_TEXTS = (b"tEXt", b"zTXt", b"iTXt")
 _EXIF_BEGINS = (EXIF_HEAD, b"II*\0", b"MM\0*")
-# A name of several words, the number of bytes, and the bytes as digits.
-_RAW_PROFILE = re.compile(r"\s*[^\n]*\n\s*(\d+)\s*\n([0-9A-Fa-f\s]*)\Z")
 # Of a PNG's chunks those that are read; then those that only advise on showing or decoding the old
 # pixels (iDOT is in all screenshots of one maker).
 _PNG_CARRIED = {
@@ -242,9 +239,10 @@ def iptc(image: Image.Image) -> bytes | None:
 
 def _from_hex(text: Any) -> bytes | None:
     """What ImageMagick and ExifTool put into a PNG's text."""
-    found = _RAW_PROFILE.match(str(text))
+    # A name of several words, the number of bytes, and the bytes as digits, each in its lines.
+    count, _, digits = str(text).strip().partition("\n")[2].lstrip().partition("\n")
     try:
-        return bytes.fromhex("".join(found[2].split()))[: int(found[1])] if found else None
+        return bytes.fromhex("".join(digits.split()))[: int(count)] if count.isdecimal() else None
     except ValueError:
         return None
 

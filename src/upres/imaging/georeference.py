@@ -110,6 +110,9 @@ def read_georeference(tags: Mapping[int, Any], width: int, height: int) -> GeoRe
 def extra_tags(reference: GeoReference, width: int, height: int) -> list[tuple[Any, ...]]:
     """The enlarged picture's, as tifffile takes them."""
     return [
-        (code, _TYPES[code], 0 if isinstance(value, str) else len(value), value, True)
+        # Texts as bytes: tifffile takes no letters beyond ASCII, which Pillow reads as Latin-1.
+        (code, _TYPES[code], 0, value.encode("latin-1", "replace"), True)
+        if isinstance(value, str)
+        else (code, _TYPES[code], len(value), value, True)
         for code, value in sorted(reference.enlarged(width, height).items())
     ]

@@ -63,6 +63,10 @@ class Decoder:
                 f"{path} made its decoder crash (exit code {code})",
                 "it is probably damaged, or made to do so",
             ) from None
+        except BaseException:  # memory that ran out within an answer, say: the rest of it is there
+            if self._process is not None:
+                self._end()
+            raise
         if isinstance(answer, UpresError):
             raise answer
         picture: Picture = answer
@@ -86,7 +90,7 @@ class Decoder:
             self._pipe, theirs = context.Pipe()
             process = context.Process(target=_serve, args=(theirs,), daemon=True)
             try:
-                with _uninterrupted():
+                with uninterrupted():
                     process.start()
             except OSError as error:
                 raise ResourceError(
@@ -111,7 +115,7 @@ class Decoder:
 
 
 @contextmanager
-def _uninterrupted() -> Iterator[None]:
+def uninterrupted() -> Iterator[None]:
     """What is started meanwhile never hears of Ctrl-C, which all processes of a terminal get: the
     one that started it ends it."""
     if not hasattr(signal, "pthread_sigmask"):  # Windows

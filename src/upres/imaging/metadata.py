@@ -115,7 +115,9 @@ def _entries(exif: bytes) -> list[tuple[int, int, str, int]]:
                     found.append((tag, place + 8, code, value))
             if index == 0:
                 end = ifd + 2 + 12 * count
-                found.append((_THUMBNAIL, end, order + "I", *struct.unpack_from("I", exif, end)))
+                found.append(
+                    (_THUMBNAIL, end, order + "I", *struct.unpack_from(order + "I", exif, end))
+                )
     except struct.error:
         pass
     return found

@@ -3,7 +3,6 @@
 import io
 import logging
 import stat
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -26,6 +25,7 @@ from upres.imaging import filefacts
 from upres.imaging.containers import reopened
 from upres.imaging.decoding import decode, frames_of
 from upres.imaging.heic import decode_heic, is_heic, open_heic
+from upres.imaging.limits import limit_lifted
 from upres.imaging.metadata import orientation
 from upres.imaging.picture import Picture
 from upres.imaging.raw import HEAD, refuse_raw_head
@@ -34,7 +34,7 @@ from upres.imaging.tiff_pages import decode_tiff
 
 # Content decides, not the suffix, and Pillow's dozens of rarer decoders stay out of reach. A JPEG
 # that holds several pictures opens as "MPO" by itself.
-FORMATS = (
+_FORMATS = (
     JpegImagePlugin.JpegImageFile.format,
     PngImagePlugin.PngImageFile.format,
     WebPImagePlugin.WebPImageFile.format,
@@ -48,7 +48,6 @@ DEFAULT_MAX_PIXELS = 10**9
 # Pixels for a byte in honest files: deflate reaches 1032 bytes for one, eight 1-bit pixels each.
 _DENSEST = 20_000
 _HARMLESS = 50 * 10**6
-_LIMIT_LIFTED = threading.Lock()
 # Profiles of printers and IPTC take more than Pillow's 1 MB; all texts of a file together may
 # still take 64, by another limit of its.
 PngImagePlugin.MAX_TEXT_CHUNK = max(PngImagePlugin.MAX_TEXT_CHUNK, 2**26)
@@ -86,7 +85,7 @@ def read_picture(
             return _read_tiff(image, source, name, max_pixels, only_first=not frames)
         with image:
             wanted = frames_of(image)[: None if frames else 1]
-            _limit(source, name, [image.size] * len(wanted), max_pixels)
+            _limit(source, name, [image.size], max_pixels, times=len(wanted))
             return decode(image, name, source, wanted)
 
 
@@ -172,37 +171,39 @@ def _explained(source: Path | bytes) -> Iterator[str]:
 
 def _open(data: Path | io.BytesIO, name: str) -> Image.Image | None:
     """The picture, not decoded; None for a TIFF whose kind of pixels Pillow does not know."""
-    # Pillow's own limit on pixels, a global, is lifted for a moment: ours is checked instead.
-    with _LIMIT_LIFTED:
-        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
-        try:
-            return Image.open(data, formats=FORMATS)
-        except UnidentifiedImageError as error:
-            with reopened(data) as file:
-                if file.read(4) in _TIFF_HEADS:
-                    return None
-            raise InputError(
-                f"{name} is not a picture that can be read",
-                "JPEG, PNG, WebP, TIFF, BMP, AVIF, GIF, JPEG 2000 and HEIC can",
-            ) from error
-        finally:
-            Image.MAX_IMAGE_PIXELS = limit
+    try:
+        with limit_lifted():
+            return Image.open(data, formats=_FORMATS)
+    except UnidentifiedImageError as error:
+        with reopened(data) as file:
+            if file.read(4) in _TIFF_HEADS:
+                return None
+        raise InputError(
+            f"{name} is not a picture that can be read",
+            "JPEG, PNG, WebP, TIFF, BMP, AVIF, GIF, JPEG 2000 and HEIC can",
+        ) from error
 
 
 def _limit(
-    source: Path | bytes, name: str, sizes: list[tuple[int, int]], max_pixels: int | None
+    source: Path | bytes,
+    name: str,
+    sizes: list[tuple[int, int]],
+    max_pixels: int | None,
+    *,
+    times: int = 1,
 ) -> None:
     """Raises:
-    InputError: pictures of these widths and heights have more pixels than are allowed.
+    InputError: so many pictures of these widths and heights have more pixels than are allowed.
     """
-    pixels = sum(width * height for width, height in sizes)
+    pixels = times * sum(width * height for width, height in sizes)
     width, height = max(sizes, key=lambda size: size[0] * size[1])
     limit = DEFAULT_MAX_PIXELS if max_pixels is None else max_pixels
     if pixels > limit:
-        each = f" in one of {len(sizes)} frames" if len(sizes) > 1 else ""
+        count = times * len(sizes)
+        each = f" in one of {count} frames" if count > 1 else ""
         raise InputError(
             f"{name} has {width} x {height} pixels{each}, over the limit of {limit:,}",
-            "raise it with --max-pixels if the file can be trusted",
+            f"give --max-pixels {pixels} if the file can be trusted",
         )
     size = source.stat().st_size if isinstance(source, Path) else len(source)
     if max_pixels is None and pixels > max(_HARMLESS, _DENSEST * size):

@@ -6,6 +6,7 @@ import os
 import struct
 import zlib
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -85,9 +86,12 @@ class Spool:
 
     def close(self, *, done: bool) -> None:
         """Let go of the file, and remove it if it is not needed any more."""
-        self._file.close()
+        # What a full disk did not take was told of when it was written.
+        with suppress(OSError):
+            self._file.close()
         if done:
-            self.path.unlink(missing_ok=True)
+            with suppress(OSError):
+                self.path.unlink(missing_ok=True)
 
     def _kept(self, head: bytes) -> bool:
         try:

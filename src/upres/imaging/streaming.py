@@ -9,14 +9,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from upres.errors import InputError
+from upres.errors import InputError, ResourceError
 from upres.imaging.containers import png_chunks
 from upres.imaging.picture import Picture
 from upres.imaging.profiles import fits
 from upres.imaging.rare_tiff import libvips_reads
 from upres.imaging.reader import read_facts
 from upres.imaging.tiff_layout import first_page
-from upres.imaging.vips import reason, unlimited, vips
+from upres.imaging.vips import opened, reason, vips
+from upres.memory import free_main_memory
 
 # Formats that are decoded from the top down.
 _FORMATS = ("PNG", "TIFF", "JPEG")
@@ -97,17 +98,20 @@ class StreamedPixels:
         width, channels = self._stored[1:]
         try:
             if self._region is None:
-                image = pyvips.Image.new_from_file(
-                    str(self.path), access="sequential", fail_on="error", **unlimited()
-                )
+                image = opened(self.path, access="sequential", fail_on="error")
+                if (image.height, image.width, image.bands) != self._stored:
+                    raise InputError(f"{self.path} was changed meanwhile", "begin again")
                 self._region = pyvips.Region.new(image)
             data = self._region.fetch(0, top, width, bottom - top)
-        except pyvips.Error as error:
+            rows = np.frombuffer(data, self.dtype).reshape(bottom - top, width, channels)
+        except (pyvips.Error, ValueError) as error:  # another type: it was changed
+            why = reason(error) if isinstance(error, pyvips.Error) else str(error)
             raise InputError(
-                f"{self.path} is damaged and cannot be decoded ({reason(error)})",
+                f"{self.path} is damaged and cannot be decoded ({why})",
                 "get it again from its source",
             ) from error
-        rows = np.frombuffer(data, self.dtype).reshape(bottom - top, width, channels)
+        except OSError as error:
+            raise InputError(f"{self.path} cannot be read any more ({error.strerror})") from error
         return rows if len(self._chosen) == channels else rows[..., self._chosen]
 
 
@@ -135,15 +139,18 @@ class Reader:
         return self._source.read(self._index, top, bottom)
 
 
-def open_streamed(path: Path, *, at_least: int) -> Picture | None:
+def open_streamed(path: Path, *, at_least: int, most: int | None = None) -> Picture | None:
     """A picture whose pixels are read as they are needed; None where it is small, or of a kind that
     has to be read whole: turned, animated, of several pages, floats, palettes, CMYK, Lab.
 
     Args:
         at_least: bytes of all pixels.
+        most: bytes that may be taken where rows do not come one after the other; None is what is
+            free.
 
     Raises:
         InputError: it is no picture that can be read.
+        ResourceError: it would take more memory than that.
     """
     pyvips = vips()
 
@@ -159,8 +166,8 @@ def open_streamed(path: Path, *, at_least: int) -> Picture | None:
         if first.index or not libvips_reads(first.tags):
             return None
     try:
-        image = pyvips.Image.new_from_file(str(path), access="sequential", **unlimited())
-    except pyvips.Error:
+        image = opened(path, access="sequential")
+    except (pyvips.Error, OSError):
         return None  # the usual reader says what is wrong
     dtype = {"uchar": np.uint8, "ushort": np.uint16}.get(image.format)
     shape = (image.height, image.width, image.bands)
@@ -175,4 +182,16 @@ def open_streamed(path: Path, *, at_least: int) -> Picture | None:
         return None
     if facts.icc and not fits(facts.icc, facts.channels):
         return None
+    # Progressive JPEGs (coefficients of two bytes) and interlaced PNGs come as a whole.
+    held = 2 * pixels.nbytes if image.get_typeof("interlaced") else 0
+    most = free_main_memory() if most is None else most
+    if held > most:
+        what, remedy = "progressive", "save it as baseline JPEG (jpegtran does so without loss)"
+        if facts.format == "PNG":
+            what, remedy = "interlaced", "save it without interlacing"
+        raise ResourceError(
+            f"{path} is {what}: to read it takes {held / 2**30:.1f} GiB of memory, "
+            f"{most / 2**30:.1f} GiB may be taken",
+            remedy,
+        )
     return replace(facts, pixels=pixels)

@@ -15,6 +15,7 @@ from upres.imaging import containers, filefacts
 from upres.imaging.calibration import read_calibration, stacked
 from upres.imaging.deep import BY_FORMULA, CONVERTED, read_deep
 from upres.imaging.georeference import no_data_of, read_georeference
+from upres.imaging.limits import load
 from upres.imaging.modes import COLOURLESS, array_of, kind_of, made_plain
 from upres.imaging.picture import Extra, Frame, Kind, Picture, stretched
 from upres.imaging.profiles import fits, srgb_profile
@@ -72,6 +73,9 @@ def decode_tiff(
     calibration = read_calibration(tags, turned=first.turned >= 5)
     if calibration and len({(page.size, page.turned) for page in pages}) > 1:
         notes.append("the size of a pixel is left out, since pages are of several sizes")
+        calibration = None
+    if calibration and not calibration.can_be_written:
+        notes.append("the size of a pixel is left out: TIFF holds no so many pixels a unit")
         calibration = None
     if note := filefacts.left_out(tags, georeferenced=place is not None):
         notes.append(note)
@@ -214,7 +218,7 @@ class _Reader:
         kind = kind_of(image)
         # Pillow turns a page itself when it loads it, and takes the tag away.
         asked = Tag.Orientation in image.getexif()
-        image.load()
+        load(image)
         own = page.tags.get(Tag.InterColorProfile) or self.icc
         if image.mode == "LAB" and containers.is_planar(page.tags):
             # Where channels lie apart Pillow does not know that two of them have a sign.

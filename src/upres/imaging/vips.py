@@ -1,6 +1,7 @@
 """libvips, imported when first needed."""
 
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 
@@ -14,6 +15,20 @@ def unlimited() -> dict[str, bool]:
     """Options for opening a file however large its parts are: what libvips 8.17 and newer refuse
     (50 MB in a TIFF's layers, say) is in files that people have; our own limits are on pixels."""
     return {"unlimited": True} if vips().at_least_libvips(8, 17) else {}
+
+
+def opened(path: Path, **options: Any) -> Any:
+    """A picture that libvips decodes as it is needed.
+
+    By a descriptor: libvips takes names in UTF-8 only, and an end in brackets for options.
+
+    Raises:
+        pyvips.Error: it cannot be decoded.
+        OSError: it cannot be opened.
+    """
+    with path.open("rb") as file:
+        source = vips().Source.new_from_descriptor(file.fileno())
+    return vips().Image.new_from_source(source, "", **unlimited(), **options)
 
 
 @cache

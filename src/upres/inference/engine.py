@@ -73,7 +73,7 @@ class ModelStage:
         self.source, self.network, self.scale, self.target = source, network, scale, target
         self.height, self.width = source.height * scale, source.width * scale
         self.channels = source.channels
-        self.ensemble, self.levels = ensemble, levels
+        self.ensemble, self.levels, self.max_memory = ensemble, levels, max_memory
         self.executor = executor or executor_for(network, scale, target, max_memory)
         self.plan = plan_tiles(
             network,
@@ -141,15 +141,19 @@ class ModelStage:
             band[:, tile.left * self.scale : tile.right * self.scale] = pixels
 
     def _launch(
-        self, pixels: Pixels, cut: Cut, executor: Executor | None = None
+        self, pixels: Pixels, cut: Cut, executor: Executor | None = None, share: float = 1.0
     ) -> Callable[[], Pixels]:
-        """Begin a batch; the returned function waits for it. N x h x w x C in and out."""
+        """Begin a batch; the returned function waits for it. N x h x w x C in and out.
+
+        Args:
+            share: which part of a planned tile each of the batch is.
+        """
         executor = executor or self.executor
         if self.largest is not None and pixels[..., 0].size >= self.largest:
-            return lambda: self._halves(pixels, cut, executor)
+            return lambda: self._halves(pixels, cut, executor, share)
         try:
             with own_modes(self.target.device):
-                return self._compute(pixels, cut, executor)
+                return self._compute(pixels, cut, executor, share)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -157,13 +161,13 @@ class ModelStage:
             self._refused = str(error).partition("\n")[0] or type(error).__name__
         if self.target.device.type == "cuda":
             torch.cuda.empty_cache()
-        return lambda: self._halves(pixels, cut, executor)
+        return lambda: self._halves(pixels, cut, executor, share)
 
-    def _halves(self, pixels: Pixels, cut: Cut, executor: Executor) -> Pixels:
+    def _halves(self, pixels: Pixels, cut: Cut, executor: Executor, share: float) -> Pixels:
         """The same result from smaller tiles: one by one, then each cut across its longer side."""
         if len(pixels) > 1:
-            parts = [self._launch(pixels[i : i + 1], cut, executor)() for i in range(len(pixels))]
-            return np.concatenate(parts)
+            each = (pixels[i : i + 1] for i in range(len(pixels)))
+            return np.concatenate([self._launch(one, cut, executor, share)() for one in each])
         height = pixels.shape[1] - cut.top - cut.bottom
         width = pixels.shape[2] - cut.left - cut.right
         if max(height, width) <= SMALLEST_CORE:
@@ -182,12 +186,17 @@ class ModelStage:
             cuts = replace(cut, bottom=high - middle), replace(cut, top=middle - low)
         else:
             cuts = replace(cut, right=high - middle), replace(cut, left=middle - low)
-        first = self._launch(np.take(pixels, range(high), axis), cuts[0], executor)()
-        second = self._launch(np.take(pixels, range(low, total), axis), cuts[1], executor)()
+        parts = np.take(pixels, range(high), axis), np.take(pixels, range(low, total), axis)
+        shares = share * (core // 2) / core, share * (core - core // 2) / core
+        first, second = (
+            self._launch(p, c, executor, s)() for p, c, s in zip(parts, cuts, shares, strict=True)
+        )
         return np.concatenate([first, second], axis)
 
-    def _compute(self, pixels: Pixels, cut: Cut, executor: Executor) -> Callable[[], Pixels]:
-        y, finite = self._network(executor, pixels, cut)
+    def _compute(
+        self, pixels: Pixels, cut: Cut, executor: Executor, share: float
+    ) -> Callable[[], Pixels]:
+        y, finite = self._network(executor, pixels, cut, share)
         done = self._from_device(y, finite)
 
         def result() -> Pixels:
@@ -204,16 +213,19 @@ class ModelStage:
                 f"{self.target.precision} overflowed; such tiles are computed again in fp32"
             )
             exact = Target(self.target.device, torch.float32, "")
-            self._exact = executor_for(self.network, self.scale, exact)
+            self._exact = executor_for(self.network, self.scale, exact, self.max_memory)
         return self._launch(pixels, cut, self._exact)()
 
-    def _network(self, executor: Executor, pixels: Pixels, cut: Cut) -> tuple[Tensor, Tensor]:
+    def _network(
+        self, executor: Executor, pixels: Pixels, cut: Cut, share: float
+    ) -> tuple[Tensor, Tensor]:
         """N x h x w x C in; N x H x W x C out, on the device, and whether it was finite."""
         x = self._to_device(pixels)
         gray = x.shape[1] == 1
         x = x.expand(-1, 3, -1, -1) if gray else x
         # What is computed again was told of before.
-        told = self.on_share if executor is self.executor else None
+        tell = self.on_share if executor is self.executor else None
+        told = None if tell is None else lambda part: tell(part * share)
         if self.ensemble:
             blocks = iter([_ensemble(executor, x, cut, told)])
         else:

@@ -333,7 +333,10 @@ class Pipeline:
     @property
     def notes(self) -> list[str]:
         """Remarks, and why tiles are smaller than usual, where they are."""
-        return [*self.remarks, *(m.plan.note for m in self.models if m.plan.note)]
+        # Several networks and channels may have the same to say.
+        return list(
+            dict.fromkeys([*self.remarks, *(m.plan.note for m in self.models if m.plan.note)])
+        )
 
     def strips(
         self,

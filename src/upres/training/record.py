@@ -163,15 +163,28 @@ class Record:
             self.complete = False
 
 
+_NUMBERS = {
+    "steps": ("step", "loss"),
+    "validation": ("step", "scale", "psnr", "bicubic_psnr"),
+}
+
+
 def read_events(folder: Path) -> list[dict[str, Any]]:
     """What metrics.jsonl holds; a line that a crash cut short is left out."""
     path, events = folder / METRICS, []
     for line in path.read_text("utf-8", errors="replace").splitlines() if path.is_file() else ():
-        with suppress(json.JSONDecodeError):
+        with suppress(ValueError, RecursionError):
             event = json.loads(line)
-            if isinstance(event, dict) and "event" in event:
+            if _is_event(event):
                 events.append(event)
     return events
+
+
+def _is_event(raw: Any) -> bool:
+    """Whether it says what it is, and all that curves are drawn from; somebody may have edited."""
+    if not isinstance(raw, dict) or not isinstance(raw.get("event"), str):
+        return False
+    return all(isinstance(raw.get(key), int | float) for key in _NUMBERS.get(raw["event"], ()))
 
 
 def side_by_side(pairs: Sequence[Pair], made: Sequence[NDArray[np.uint8]], path: Path) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 
@@ -59,6 +59,36 @@ class Result:
     finished: bool
 
 
+def check_order(order: Order) -> list[Plan]:
+    """The runs that an order takes, when all has been looked at that needs no pictures: they may
+    have to be downloaded, which takes long.
+
+    Raises:
+        UsageError: the recipe is wrong, or there is no such device.
+        OutputError: see ``check_folder``.
+    """
+    _device_kind(order)
+    wanted = plans(order)
+    for plan in wanted:
+        check_folder(plan.folder, order)
+    if len({plan.recipe.data.held_out for plan in wanted}) > 1:
+        raise UsageError(
+            f"recipe {wanted[0].recipe.name}: data.held_out differs between scales",
+            "give one, outside of [x2], [x3] and [x4]",
+        )
+    return wanted
+
+
+def _device_kind(order: Order) -> Literal["cpu", "cuda"]:
+    if order.device == "cpu":
+        return "cpu"
+    if torch.cuda.is_available():
+        return "cuda"
+    if order.device == "cuda":
+        raise UsageError("device cuda is not available here", "'upres doctor' says what is")
+    return "cpu"
+
+
 def run_order(order: Order, view: TrainingView, stop: Stopping) -> list[Result]:
     """Prepare, train every scale, write the results.
 
@@ -72,11 +102,7 @@ def run_order(order: Order, view: TrainingView, stop: Stopping) -> list[Result]:
     Raises:
         UpresError: see the modules that do the work.
     """
-    kind = order.device
-    if kind == "auto":
-        kind = "cuda" if torch.cuda.is_available() else "cpu"
-    if kind == "cuda" and not torch.cuda.is_available():
-        raise UsageError("device cuda is not available here", "'upres doctor' says what is")
+    kind = _device_kind(order)
     processes = join(kind)
     if not processes.first:
         view = _Nobody()
@@ -113,17 +139,10 @@ def _runs(
     processes: Processes,
     device: torch.device,
 ) -> list[Result]:
-    wanted = plans(order)
+    wanted = check_order(order)
     for plan in wanted:
-        check_folder(plan.folder, order)
         training_dtype(plan.recipe.precision, device)  # or it is refused, before anything is done
-    held_out, *others = {plan.recipe.data.held_out for plan in wanted}
-    if others:
-        raise UsageError(
-            f"recipe {wanted[0].recipe.name}: data.held_out differs between scales",
-            "give one, outside of [x2], [x3] and [x4]",
-        )
-    pictures = gather([folder for _, folder in order.data], held_out)
+    pictures = gather([folder for _, folder in order.data], wanted[0].recipe.data.held_out)
     around = _Around(order, pictures, view, stop, processes, device)
     results: list[Result] = []
     for plan in wanted:

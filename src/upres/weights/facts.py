@@ -112,8 +112,12 @@ def _number(key: str, value: Any) -> Number:
         return tuple(_number(key, v) for v in value)
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise FactsError(f"numbers.{key} must be a number or a list of numbers, not {value!r}")
-    if not math.isfinite(value) or (isinstance(value, int) and value < 0):
-        raise FactsError(f"numbers.{key} must be finite, and no count below 0, not {value!r}")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise FactsError(f"numbers.{key} must be finite, not {value!r}")
+    if isinstance(value, int) and not 0 <= value < 2**53:
+        raise FactsError(
+            f"numbers.{key} must be a count from 0 on, and one that something can have"
+        )
     return value
 
 
@@ -122,6 +126,6 @@ def _measurement(raw: Any, scales: Any) -> Measurement:
         raise FactsError(f"a measurement has set, scale, psnr and ssim, not {raw!r}")
     if type(raw["scale"]) is not int or raw["scale"] not in scales:
         raise FactsError(f"a measurement at x{raw['scale']}, which is not among the scales")
-    if not all(type(raw[k]) in (int, float) and math.isfinite(raw[k]) for k in ("psnr", "ssim")):
+    if not all(type(raw[k]) in (int, float) and abs(raw[k]) < 1e6 for k in ("psnr", "ssim")):
         raise FactsError(f"psnr and ssim are numbers, not {raw['psnr']!r} and {raw['ssim']!r}")
     return Measurement(str(raw["set"]), raw["scale"], float(raw["psnr"]), float(raw["ssim"]))

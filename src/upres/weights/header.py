@@ -5,9 +5,10 @@ bytes. Our facts are one metadata entry, "upres": a JSON text with ``"format": 1
 """
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from upres.errors import WeightsError
 from upres.weights.facts import FactsError, ModelFacts
@@ -48,18 +49,27 @@ def read_header(path: Path) -> dict[str, Any]:
 
 
 def read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of the tensors, as far as they are told in a way that can be.
+    """Names and shapes of the tensors, as far as the file has the bytes for them.
 
     Raises:
         WeightsError: see ``read_header``.
     """
     header = read_header(path)
-    stated = {k: v["shape"] for k, v in header.items() if isinstance(v, dict) and "shape" in v}
-    return {
-        name: tuple(shape)
-        for name, shape in stated.items()
-        if isinstance(shape, list) and all(type(side) is int for side in shape)
-    }
+    shapes = {}
+    for name, told in header.items():
+        shape, offsets = (told.get(k) if isinstance(told, dict) else None for k in _PLACE)
+        if not (_are_counts(shape) and _are_counts(offsets) and len(offsets) == 2):
+            continue
+        if 0 < math.prod(shape) <= offsets[1] - offsets[0]:  # a byte an element, at least
+            shapes[name] = tuple(shape)
+    return shapes
+
+
+_PLACE = ("shape", "data_offsets")
+
+
+def _are_counts(raw: Any) -> TypeGuard[list[int]]:
+    return isinstance(raw, list) and all(type(one) is int and one >= 0 for one in raw)
 
 
 def _end(header: dict[str, Any]) -> int:
@@ -106,6 +116,8 @@ def _is_story(raw: Any) -> bool:
         and isinstance(raw["steps"], int)
         and isinstance(data, dict)
         and all(key in data for key in ("names", "pictures", "megapixels", "sha256"))
+        and isinstance(data["names"], list)
+        and all(isinstance(name, str) for name in data["names"])
         and isinstance(looks, list)
         and all(isinstance(q, dict) and all(_number(q.get(k)) for k in _LOOK) for q in looks)
     )

@@ -1,0 +1,164 @@
+"""What one picture will become: looked at before anything is computed."""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from upres.cli.jobs import STREAM, Job, Settings
+from upres.cli.reading import check_target_of
+from upres.cli.reports import Report
+from upres.errors import OutputError, ResourceError, UsageError
+
+if TYPE_CHECKING:
+    from upres.api import Upscaler
+    from upres.imaging.picture import Picture
+    from upres.inference.pipeline import Pipeline
+
+# Bytes of a result that takes so long that people want to know how long.
+_SLOW = 10**8
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A result that is to be written.
+
+    Attributes:
+        source: the picture as it was read.
+        file_format: of the result.
+        target: None is standard output.
+        shape: H x W x C of the result.
+        streams: whether it is written row by row.
+        report: what is said when it is done.
+    """
+
+    job: Job
+    source: "Picture"
+    file_format: str
+    target: Path | None
+    shape: tuple[int, int, int]
+    streams: bool
+    report: Report
+
+
+def plan(
+    job: Job, source: "Picture", upscaler: "Upscaler", settings: Settings
+) -> tuple[Plan, "Picture", "Pipeline"]:
+    """Look at everything that could go wrong.
+
+    Returns:
+        The plan; the picture with the channels that the result's format holds; what computes it.
+        Both are large, and apart from the plan, since that is kept while the result is written
+        and the next picture computed.
+
+    Raises:
+        OutputError: the format cannot hold the result, or its place is taken.
+        ResourceError: disk or memory cannot.
+        UsageError, WeightsError: see ``Upscaler``.
+    """
+    from upres.imaging.formats import FORMATS, check_size, written_as
+    from upres.imaging.holding import check_frames, held_channels
+    from upres.imaging.spool import spool_path
+    from upres.imaging.writer import check_disk
+
+    sizes = _sizes(source, upscaler)
+    wide, high = sizes[0]
+    file_format = job.file_format or written_as(source.format, job.source, job.target)
+    picture = held_channels(source, file_format)
+    check_size(file_format, wide, high, picture.pixels.shape[2])
+    check_frames(picture, file_format)
+    target = job.target
+    if target is not None and job.named_by_size:
+        target = target.with_stem(f"{target.stem}-{wide}x{high}")
+        check_target_of(job, target, settings)
+    pipeline = upscaler.pipeline_of(picture)
+    frames = len(picture.frames)
+    shape = (high, wide, picture.pixels.shape[2])
+    values = sum(map(math.prod, sizes)) * shape[2]
+    depth = picture.pixels.dtype.itemsize
+    by_rows = file_format in ("PNG", "TIFF") and not frames and target is not None
+    streams = by_rows and values * depth >= settings.streams_from
+    notes = [*picture.notes, *pipeline.notes]
+    if job.file_format is None and target is not None and _named_otherwise(target, file_format):
+        notes.append(f"by its name the result is not {file_format}, as the input is inside")
+    if target is not None:
+        written = values * (depth if FORMATS[file_format].deep else 1)
+        room = check_disk(target, file_format, written, spool_path(target) if streams else None)
+        notes += [room] if room else []
+    _check_memory(job, pipeline, 0 if streams else values * depth, by_rows=by_rows)
+    estimated = None
+    if settings.dry_run or values * depth >= _SLOW:
+        estimated = round(values / math.prod(shape) * pipeline.estimate(), 1)
+    report = Report(
+        input=job.name,
+        output=STREAM if target is None else str(target),
+        input_size=(picture.width, picture.height),
+        output_size=(wide, high),
+        frames=frames or 1,
+        model=pipeline.steps.name,
+        scales=tuple(scale for _, scale in pipeline.steps.networks),
+        device=pipeline.steps.target.device.type,
+        precision=pipeline.steps.target.precision,
+        tiles=pipeline.tiles,
+        tile_memory_bytes=pipeline.memory,
+        notes=tuple(notes),
+        estimated_seconds=estimated,
+    )
+    return Plan(job, source, file_format, target, shape, streams, report), picture, pipeline
+
+
+def _sizes(source: "Picture", upscaler: "Upscaler") -> list[tuple[int, int]]:
+    """Width and height of the result, or of all its frames.
+
+    Raises:
+        UsageError: one of them would not become larger, or too large.
+    """
+    sizes = [frame.pixels.shape[1::-1] for frame in source.frames]
+    made = {(source.width, source.height): upscaler.goal.size(source.width, source.height)}
+    for i, size in enumerate(sizes):
+        try:
+            made[size] = made.get(size) or upscaler.goal.size(*size)
+        except UsageError as error:
+            raise UsageError(f"page {i + 1}: {error.problem}", error.next_step) from error
+    return [made[size] for size in sizes or made]
+
+
+def _named_otherwise(target: Path, file_format: str) -> bool:
+    """Whether its suffix is another format's; one that is none says nothing."""
+    from upres.imaging.formats import format_of
+
+    try:
+        return format_of(target) != file_format
+    except OutputError:
+        return False
+
+
+def _check_memory(job: Job, pipeline: "Pipeline", result: int, *, by_rows: bool) -> None:
+    """Linux hands out memory that it does not have and then kills; so count first.
+
+    Args:
+        result: bytes of the result that are in memory at once.
+        by_rows: it could be written row by row instead.
+    """
+    import torch
+
+    from upres.inference.device import free_memory
+
+    on_cpu = pipeline.steps.target.device.type == "cpu"
+    # The result, Pillow's copy of it (four bytes a pixel), and the file.
+    made, tiles = int(result * 3.5), pipeline.memory if on_cpu else 0
+    needed, free = made + tiles, free_memory(torch.device("cpu"))
+    if needed > free and tiles > made:
+        raise ResourceError(
+            f"{job.name}: a tile needs {tiles / 2**30:.1f} GiB of memory, "
+            f"{free / 2**30:.1f} GiB are free",
+            "leave --tile away, or give a smaller one",
+        )
+    if needed > free:
+        raise ResourceError(
+            f"{job.name}: the result needs {needed / 2**30:.1f} GiB of memory, "
+            f"{free / 2**30:.1f} GiB are free",
+            "give --max-memory 1G, so that it is written row by row"
+            if by_rows and result
+            else "write .tif or .png, which need not be in memory, or choose a smaller result",
+        )
