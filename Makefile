@@ -2,12 +2,13 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
 READY := $(VENV)/.ready
 
 .PHONY: try test pytest soak lint docs bench clean
 
 # Upscale a real photograph with the bundled weights, and a bicubic one beside it.
-try: $(READY)
+try: $(INSTALLED)
 	@mkdir -p out
 	@$(BIN)/python -c "from pathlib import Path; import skimage, shutil; \
 	  shutil.copy(Path(skimage.__file__).parent / 'data' / 'chelsea.png', 'out/chelsea.png')"
@@ -42,11 +43,19 @@ bench: $(READY)
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/memory.py
 
-$(READY): pyproject.toml
+# pip would compile on one core; as with pip, files for other Pythons are passed over.
+COMPILE = @$(BIN)/python -m compileall -qq -j 0 $(VENV)/lib || true
+
+# The program, and scikit-image for its photograph.
+$(INSTALLED): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-compile -e . scikit-image
+	$(COMPILE)
+	@touch $@
+
+$(READY): $(INSTALLED)
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-compile -e '.[dev]'
-	@# pip would compile on one core; as with pip, files for other Pythons are passed over.
-	@$(BIN)/python -m compileall -qq -j 0 $(VENV)/lib || true
+	$(COMPILE)
 	@touch $@
 
 clean:

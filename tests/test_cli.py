@@ -345,6 +345,36 @@ def test_options_of_what_a_group_means_alone(upres):
     assert_fails(upres("--json"), 2, "Missing argument 'FILE'")
 
 
+def test_the_format_can_be_chosen_where_no_name_says_it(upres, small, tmp_path):
+    plain = ("-s", 2, "-m", "bicubic", "--format", "jpeg")
+    done = upres(small.name, *plain, "-o", "-")
+    assert Image.open(io.BytesIO(done.stdout)).format == "JPEG"
+    assert upres(small.name, *plain).returncode == 0
+    assert opened(tmp_path / "small-x2.jpg").format == "JPEG"
+    (tmp_path / "out").mkdir()
+    assert upres(small.name, *plain, "-o", "out").returncode == 0
+    assert opened(tmp_path / "out" / "small-x2.jpg").format == "JPEG"
+    assert upres(small.name, *plain, "-o", "same.jpeg").returncode == 0
+    refused = upres(small.name, *plain, "-o", "other.png")
+    assert_fails(refused, 2, "other.png is PNG by its name, and not JPEG; leave --format out")
+    assert_fails(upres(small.name, "--format", "psd"), 2, "'psd' is no format; known are jpeg")
+
+
+def test_pixels_are_counted_in_thousands_too(upres, small):
+    plain = (small.name, "-s", 2, "-m", "bicubic", "--dry-run", "--max-pixels")
+    assert_fails(upres(*plain, "1.9k"), 3, "48 x 40 pixels, over the limit of 1,900")
+    assert upres(*plain, "1.92k").returncode == 0
+    assert upres(*plain, "3G").returncode == 0
+    assert_fails(upres(*plain, "3 GB"), 2, "is no number of pixels such as 3G or 500M")
+
+
+def test_files_beside_a_picture_are_named(upres, small, tmp_path):
+    for name in ("small.pgw", "small.png.aux.xml", "small.xml"):
+        (tmp_path / name).touch()
+    done = upres(small.name, "-s", 2, "-m", "bicubic")
+    assert b"small.pgw, small.png.aux.xml beside it is neither read nor adapted" in done.stderr
+
+
 def test_standard_input_is_upscaled_alone(upres, small):
     done = upres(small.name, "-", "-s", 2, data=small.read_bytes())
     assert_fails(done, 2, "standard input among several pictures; upscale it alone")

@@ -12,6 +12,7 @@ import tifffile
 from PIL import Image, PngImagePlugin
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
+from upres.errors import InputError
 from upres.imaging.decoding import from_pil
 from upres.imaging.encoder import encode
 from upres.imaging.metadata import EXIF_HEAD, updated_exif, updated_xmp
@@ -295,8 +296,39 @@ def test_the_profile_of_a_jpeg_2000():
     assert read_picture(bytes(changed)).icc == icc
 
 
+@pytest.mark.parametrize("kind", ["uint8", "uint16", "float32"])
+@pytest.mark.parametrize("photometric", ["minisblack", "miniswhite"])
+def test_images_that_share_a_directory_are_read(kind, photometric, tmp_path):
+    """As ImageJ writes stacks above 4 GB, whatever their bytes' order."""
+    made = (np.arange(3 * 20 * 30).reshape(3, 20, 30) % 200).astype(kind)
+    data = tiff(made, imagej=True, truncate=True, photometric=photometric, metadata={"axes": "ZYX"})
+    with tifffile.TiffFile(io.BytesIO(data)) as file:
+        assert len(file.pages) == 1
+    picture = read_picture(data)
+    inverted = photometric == "miniswhite" and kind != "float32"
+    expected = np.iinfo(kind).max - made if inverted else made
+    assert len(picture.frames) == 3
+    for frame, one in zip(picture.frames, expected, strict=True):
+        np.testing.assert_array_equal(frame.pixels[..., 0], one)
+    assert not any("not read" in note for note in picture.notes)
+    facts = read_facts(data)
+    assert len(facts.frames) == 3
+    assert "only the first of 3 pages is kept" in read_picture(data, frames=False).notes
+    with pytest.raises(InputError, match="30 x 20 pixels in one of 3 frames, over the limit"):
+        read_picture(data, max_pixels=3 * 20 * 30 - 1)
+    again = read_picture(encode(picture, "TIFF")[0])
+    for frame, one in zip(again.frames, expected, strict=True):
+        np.testing.assert_array_equal(frame.pixels[..., 0], one)
+
+
+def test_what_a_tiff_says_of_its_primaries_is_said_to_be_lost():
+    white = [(318, 5, 2, (3127, 10000, 3290, 10000), True)]
+    (note,) = read_picture(tiff(GRAY[..., 0], extratags=white, metadata=None)).notes
+    assert note == "TIFF tags 318 (WhitePoint) are not carried over"
+
+
 def test_images_without_directories_are_said():
-    """As ImageJ writes stacks above 4 GB."""
+    """Where the file has no bytes for them."""
     text = "ImageJ=1.54\nimages=3\nslices=3\n"
     picture = read_picture(tiff(GRAY[..., 0], description=text, metadata=None))
     assert "2 images that ImageJ put behind the first are not read" in picture.notes

@@ -1,6 +1,7 @@
 """Figures that papers publish, beside which ours are shown. PSNR on the Y channel, scale shaved.
 
-Sources: the systems' papers; bicubic, SRCNN and VDSR as the tables of VDSR and EDSR repeat them.
+Sources: the systems' papers; where these have no figure for a set or scale, or another protocol,
+the tables in which later papers (VDSR, LapSRN, EDSR, CARN and surveys) compare the systems.
 """
 
 # System: set: PSNR at x2, x3, x4; None where the paper has no figure.

@@ -15,7 +15,7 @@ from upres.cli import batch, bench, compare, doctor, models, train, upscale
 from upres.cli.groups import RootGroup, UpresCommand
 from upres.cli.output import Output, complain
 
-_HELP = "Upscale photographs: no seams, no size limit, nothing lost from the file."
+_HELP = "Upscale photographs: no seams, pictures of any size, nothing lost from the file."
 
 _EPILOG = """
 Examples:
@@ -23,6 +23,9 @@ Examples:
   upres photo.jpg -s 2 -o out.png    'upscale' is implied
   upres batch scans/                 a folder, into scans-x4/
   upres upscale --help               all options
+
+Environment: UPRES_HOME and UPRES_DATA say where weights and sets are kept; HF_HOME,
+HF_ENDPOINT and HF_HUB_OFFLINE are huggingface_hub's. Pictures never leave the machine.
 
 Exit codes: 0 done, 1 our bug, 2 usage, 3 input, 4 output, 5 weights or download,
 6 memory or disk, 7 part of a batch failed, 8 verification failed, 129, 130, 143 interrupted.
@@ -54,17 +57,27 @@ def root(
         ),
     ] = False,
 ) -> None:
-    """Upscale photographs: no seams, no size limit, nothing lost from the file."""
+    """Upscale photographs: no seams, pictures of any size, nothing lost from the file."""
     del version
 
 
 app.command(cls=UpresCommand, epilog=upscale.EXAMPLES)(upscale.upscale)
 app.command(cls=UpresCommand, epilog=batch.EXAMPLES)(batch.batch)
-app.command(cls=UpresCommand, epilog=bench.EXAMPLES)(bench.bench)
-app.command(cls=UpresCommand, epilog=compare.EXAMPLES)(compare.compare)
+app.command(
+    cls=UpresCommand,
+    epilog=bench.EXAMPLES,
+    short_help="Measure the quality (PSNR, SSIM) or speed of models.",
+)(bench.bench)
+app.command(
+    cls=UpresCommand,
+    epilog=compare.EXAMPLES,
+    short_help="Show a picture by several models on one page.",
+)(compare.compare)
 app.command(cls=UpresCommand, epilog=train.EXAMPLES)(train.train)
-app.add_typer(models.app, name="models")
-app.command(cls=UpresCommand)(doctor.doctor)
+app.add_typer(models.app, name="models", short_help="List, verify, add and publish weights.")
+app.command(cls=UpresCommand, short_help="Show versions, devices and folders in use.")(
+    doctor.doctor
+)
 
 
 def _terminated(signum: int, frame: Any) -> NoReturn:

@@ -34,17 +34,6 @@ Examples:
 """
 
 
-def _format(text: str | None) -> str | None:
-    from upres.imaging.formats import FORMATS
-
-    if text is None:
-        return None
-    for name, known in FORMATS.items():
-        if text.lower() in (name.lower(), *(suffix[1:] for suffix in known.suffixes)):
-            return name
-    raise typer.BadParameter(f"{text!r} is no format; known are {', '.join(FORMATS).lower()}")
-
-
 def batch(
     folder: options.Folder,
     output: Annotated[
@@ -80,16 +69,7 @@ def batch(
     strip_metadata: options.StripMetadata = False,
     convert_profile: options.ConvertProfile = None,
     report_fidelity: options.ReportFidelity = False,
-    format_: Annotated[
-        str | None,
-        typer.Option(
-            "--format",
-            parser=_format,
-            metavar="NAME",
-            help="jpeg, png, webp, tiff, ...  [default: each picture's own]",
-            rich_help_panel="Output",
-        ),
-    ] = None,
+    format_: options.FormatName = None,
     include: Annotated[
         list[str] | None,
         typer.Option(

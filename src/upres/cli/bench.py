@@ -78,7 +78,10 @@ def bench(
     shave: Annotated[
         int | None,
         typer.Option(
-            min=0, metavar="N", help="Pixels shaved, other than that.", rich_help_panel=_WHAT
+            min=0,
+            metavar="N",
+            help="Border pixels left out on each side.  [default: the protocol's]",
+            rich_help_panel=_WHAT,
         ),
     ] = None,
     jpeg: Annotated[

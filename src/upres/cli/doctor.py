@@ -19,7 +19,10 @@ def doctor(json: options.Json = False) -> None:
     from upres.inference.device import choose, cpu_has_bfloat16, free_memory
     from upres.inference.onednn import available
 
-    packages = ("torch", "pillow", "numpy", "huggingface-hub", "safetensors", "typer", "rich")
+    packages = (
+        *("torch", "pillow", "numpy", "tifffile", "zlib-ng", "huggingface-hub", "safetensors"),
+        *("typer", "rich"),
+    )
     target = choose("auto", "auto", deep=False)
     facts: dict[str, Any] = {
         "upres": upres.__version__,
@@ -32,6 +35,7 @@ def doctor(json: options.Json = False) -> None:
         "mps": "available" if torch.backends.mps.is_available() else "not available",
         "will use": f"{target.device.type} {target.precision} ({target.reason})",
         "free memory": f"{free_memory(torch.device('cpu')) / 2**30:.1f} GiB",
+        "libvips": _vips(),
         "HEIC": "read" if heic.available() else "not read: pip install 'upres[heic]'",
         "rarer codecs": "read" if jpeg2000.available() else "not read: pip install 'upres[codecs]'",
         "downloads": _hub_cache(),
@@ -44,6 +48,12 @@ def doctor(json: options.Json = False) -> None:
         return
     for key, value in facts.items():
         output.value(f"{key + ':':<18}{value}")
+
+
+def _vips() -> str:
+    from upres.imaging.vips import vips
+
+    return ".".join(str(vips().version(part)) for part in range(3))
 
 
 def _home() -> str:

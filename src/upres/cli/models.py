@@ -27,7 +27,12 @@ class _ModelsGroup(UpresGroup):
 
 app = typer.Typer(cls=_ModelsGroup, help=_HELP, rich_markup_mode=None)
 
-Name = Annotated[str, typer.Argument(metavar="NAME", help="A model, or one file of it (NAME-x4).")]
+Name = Annotated[
+    str,
+    typer.Argument(
+        metavar="NAME|FILE", help="A model, one file of it (NAME-x4), or a .safetensors file."
+    ),
+]
 
 
 @app.command("list", cls=UpresCommand)
@@ -52,8 +57,11 @@ def list_(json: options.Json = False) -> None:
         for entry in manifest.entries
     ]
     rows += [[name, "any", "kernel", "", "", "", "built in"] for name in KERNELS]
-    output.table(["model", "scale", "kind", "Set5", "Set14", "licence", "where"], rows)
-    output.note(f"without --model: {', '.join(manifest.default)}. PSNR in dB, Y channel.")
+    output.table(["model", "scale", "architecture", "Set5", "Set14", "licence", "where"], rows)
+    output.note(
+        f"without --model: the first of {', '.join(manifest.default)} that serves the scale, and "
+        f"for JPEGs of a quality below 90 {', '.join(manifest.photo)}. PSNR in dB, Y channel."
+    )
     for path in damaged():
         output.note(f"note: {path} is damaged; 'upres models remove {path.stem}' removes it")
 
@@ -162,7 +170,7 @@ def publish(
         str, typer.Argument(metavar="OWNER/NAME", help="Repository on the Hugging Face Hub.")
     ],
     private: Annotated[
-        bool, typer.Option("--private", help="Make a repository that is new private.")
+        bool, typer.Option("--private", help="If the repository is created, make it private.")
     ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the model card, and stop.")

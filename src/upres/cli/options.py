@@ -75,6 +75,25 @@ def _bytes(text: str) -> int:
     return int(min(size, 2.0**62))
 
 
+def _pixels(text: str | int) -> int:
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmg]?)", str(text).strip().lower())
+    number = int(float(match[1]) * 1000 ** " kmg".index(match[2] or " ")) if match else 0
+    if not 1 <= number <= 2**62:
+        raise typer.BadParameter(f"{str(text)!r} is no number of pixels such as 3G or 500M")
+    return number
+
+
+def _format(text: str | None) -> str | None:
+    from upres.imaging.formats import FORMATS
+
+    if text is None:
+        return None
+    for name, known in FORMATS.items():
+        if text.lower() in (name.lower(), *(suffix[1:] for suffix in known.suffixes)):
+            return name
+    raise typer.BadParameter(f"{text!r} is no format; known are {', '.join(FORMATS).lower()}")
+
+
 def scales(text: str) -> tuple[int, ...]:
     """ "2,3,4" as numbers; "" is none.
 
@@ -127,7 +146,8 @@ ModelName = Annotated[
         "--model",
         "-m",
         metavar="NAME",
-        help="A name from 'upres models', bicubic, lanczos, or a .safetensors file.",
+        help="A name from 'upres models', bicubic, lanczos, a .safetensors file; auto: the best "
+        "for the scale, and 'photo' for JPEGs of a quality below 90.",
         rich_help_panel=_MODEL,
         autocompletion=_model_names,
     ),
@@ -161,7 +181,8 @@ Tile = Annotated[
     typer.Option(
         parser=_tile,
         metavar="auto|N|0",
-        help="Side of a tile's core in input pixels; 0 takes the picture whole.",
+        help="Side of a tile in input pixels: small ones take less memory and more time; 0 takes "
+        "the picture whole.",
         rich_help_panel=_RUN,
     ),
 ]
@@ -177,9 +198,9 @@ Threads = Annotated[
 MaxPixels = Annotated[
     Any,
     typer.Option(
-        parser=_whole(1, 2**62),
+        parser=_pixels,
         metavar="N",
-        help="Refuse larger inputs.  [default: 1000000000]",
+        help="Refuse inputs of more pixels, such as 3G.  [default: 1G]",
         rich_help_panel=_RUN,
     ),
 ]
@@ -190,6 +211,16 @@ MaxMemory = Annotated[
         metavar="SIZE",
         help="Memory that the program may take, such as 2G; at least 1G.",
         rich_help_panel=_RUN,
+    ),
+]
+FormatName = Annotated[
+    str | None,
+    typer.Option(
+        "--format",
+        parser=_format,
+        metavar="NAME",
+        help="jpeg, png, webp, tiff, ..., where -o names no file.  [default: the input's]",
+        rich_help_panel=_OUT,
     ),
 ]
 Quality = Annotated[

@@ -57,6 +57,7 @@ def plan(
         UsageError, WeightsError: see ``Upscaler``.
     """
     from upres.imaging.formats import FORMATS, check_size, written_as
+    from upres.imaging.georeference import files_beside
     from upres.imaging.holding import check_frames, held_channels
     from upres.imaging.spool import spool_path
     from upres.imaging.writer import check_disk
@@ -81,6 +82,8 @@ def plan(
     notes = [*picture.notes, *pipeline.notes]
     if job.file_format is None and target is not None and _named_otherwise(target, file_format):
         notes.append(f"by its name the result is not {file_format}, as the input is inside")
+    if job.source is not None and (beside := files_beside(job.source)):
+        notes.append(f"{', '.join(beside)} beside it is neither read nor adapted")
     if target is not None:
         written = values * (depth if FORMATS[file_format].deep else 1)
         room = check_disk(target, file_format, written, spool_path(target) if streams else None)

@@ -16,7 +16,8 @@ from upres.errors import OutputError, UsageError
 
 EXAMPLES = """
 Examples:
-  upres train --data DIV2K                                   edsr-baseline x2, on DIV2K
+  upres train --data DIV2K                     edsr-baseline x2, from bundled weights
+  upres train --data DIV2K --init none         the same from scratch, on DIV2K alone
   upres train --data pictures/ --recipe edsr-light --minutes 5
   upres train --data pictures/ --recipe edsr-paper --scale 2,3,4
   upres train --data pictures/ --recipe edsr-light --minutes 5 --resume   goes on with that
@@ -59,7 +60,7 @@ def train(
             "--recipe",
             "-r",
             metavar="NAME|FILE",
-            help="How to train.",
+            help="How to train: network, loss, optimiser, what to begin with.",
             rich_help_panel=_RECIPE,
             autocompletion=_recipe_names,
         ),
@@ -90,8 +91,8 @@ def train(
         str | None,
         typer.Option(
             metavar="FILE|NAME|none",
-            help="Weights to begin with; A,B is their mean, A,+B,-C is A and what led from C to B."
-            "  [default: as the recipe says]",
+            help="Weights to begin with; A,B is their mean, A,+B,-C is A plus the difference of B "
+            "and C; none: from scratch.  [default: as the recipe says]",
             rich_help_panel=_RECIPE,
         ),
     ] = None,
@@ -151,7 +152,7 @@ def train(
     ] = False,
     name: Annotated[
         str,
-        typer.Option(metavar="TEXT", help="What the result calls itself.", rich_help_panel=_OUT),
+        typer.Option(metavar="TEXT", help="Name of the model in the result.", rich_help_panel=_OUT),
     ] = "",
     licence: Annotated[
         str, typer.Option(metavar="TEXT", help="Licence of the result.", rich_help_panel=_OUT)

@@ -19,7 +19,8 @@ Examples:
   upres photo.jpg --scale 2 -o large.png
   upres *.png --long-side 3840 -o wide/      several, into a folder that exists
   upres photo.jpg --model bicubic            no network, for comparison
-  upres - -o - < in.png > out.png            through pipes
+  upres *.tif --format png -o out/           in another format
+  upres - -o - --format png < in.jpg > out.png   through pipes
 """
 
 
@@ -58,6 +59,7 @@ def upscale(
     strip_metadata: options.StripMetadata = False,
     convert_profile: options.ConvertProfile = None,
     report_fidelity: options.ReportFidelity = False,
+    format_: options.FormatName = None,
     resume: Annotated[
         bool,
         typer.Option(
@@ -89,7 +91,7 @@ def upscale(
         wrap=wrap,
         max_memory=max_memory,
     )
-    jobs = _jobs(files, output, chosen.label)
+    jobs = _jobs(files, output, chosen.label, format_)
     if json and any(job.target is None for job in jobs):
         raise UsageError("--json and a picture cannot share standard output", "name a file with -o")
     settings = Settings(
@@ -107,8 +109,8 @@ def upscale(
     run(jobs, chosen, settings, Output(json=json, quiet=quiet), single=len(jobs) == 1)
 
 
-def _jobs(files: list[str], output: str | None, label: str | None) -> list[Job]:
-    from upres.imaging.formats import format_of, written_to
+def _jobs(files: list[str], output: str | None, label: str | None, form: str | None) -> list[Job]:
+    from upres.imaging.formats import FORMATS, written_to
 
     names = [name for file in files for name in _expanded(file)]
     if STREAM in names and len(names) > 1:
@@ -129,18 +131,29 @@ def _jobs(files: list[str], output: str | None, label: str | None) -> list[Job]:
         if source is not None and not source.name:
             raise InputError(f"{name} is a folder", f"use 'upres batch {name}'")
         if output == STREAM or (source is None and output is None):
-            jobs.append(Job(source, None))
+            jobs.append(Job(source, None, form))
         elif output is not None and folder is None:
-            jobs.append(Job(source, Path(output), format_of(Path(output))))
+            jobs.append(Job(source, Path(output), _format_of(Path(output), form)))
         elif source is None:
             raise UsageError("a picture from standard input has no name", "name a file with -o")
         else:
             beside = written_to(source if folder is None else folder / source.name)
+            if form is not None:
+                beside = beside.with_suffix(FORMATS[form].suffixes[0])
             target = beside if label is None else beside.with_stem(f"{beside.stem}-{label}")
-            jobs.append(Job(source, target, named_by_size=label is None))
+            jobs.append(Job(source, target, form, named_by_size=label is None))
     # Systems that don't tell capitals from small letters would keep one of the two.
     refuse_collisions(jobs, lambda path: os.path.realpath(path).lower(), "upscale them apart")
     return jobs
+
+
+def _format_of(target: Path, form: str | None) -> str:
+    from upres.imaging.formats import format_of
+
+    named = format_of(target)
+    if form not in (None, named):
+        raise UsageError(f"{target} is {named} by its name, and not {form}", "leave --format out")
+    return named
 
 
 def _expanded(name: str) -> list[str]:

@@ -28,6 +28,7 @@ def read_deep(
     count: int = 1,
     tags: Mapping[int, Any] | None = None,
     extra: tuple[Extra, ...] = (),
+    stacked: bool = False,
 ) -> tuple[NDArray[Any], Kind, str | None]:
     """Decode a picture as it lies in the file; libvips divides colours that were multiplied by
     alpha.
@@ -37,6 +38,7 @@ def read_deep(
         count: how many pages from this one on, all alike and such as libvips reads; they come one
             below the other. Opening a file anew for each would take the square of their number.
         extra: what its channels beyond colours are, if bands are wanted; see ``Picture``.
+        stacked: the pages share one directory.
 
     Returns:
         H x W x C, uint8, uint16 or float32, how the file stores them, and a note if they were
@@ -46,8 +48,9 @@ def read_deep(
         InputError: pixels of another kind, or damaged.
     """
     left_out = left_out_channels(tags or {}, extra)
-    if tags is not None and not libvips_reads(tags):
-        return _finished(read_rare(source, name, page or 0, left_out), name, len(extra))
+    if tags is not None and (stacked or not libvips_reads(tags)):
+        made = read_rare(source, name, page or 0, left_out, stacked=count if stacked else 0)
+        return _finished(made, name, len(extra))
     pyvips = vips()
 
     options: dict[str, Any] = {"access": "sequential", "fail_on": "error"}

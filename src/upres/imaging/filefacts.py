@@ -31,6 +31,9 @@ _STATED_ANEW = {
 
 # From here on tags are registered to companies.
 _PRIVATE = 32768
+# Tags of TIFF 6.0 that say more than how pixels are stored: XPosition, YPosition, TransferFunction,
+# WhitePoint, PrimaryChromaticities, InkNames, TargetPrinter.
+_MEANT = {286, 287, 301, 318, 319, 333, 337}
 _INTEROP = 0xA005
 _IPTC, _PHOTOSHOP = Tag.IPTCNAA, 34377
 # Photoshop's block repeats IPTC, and holds its own view settings; the rest is written anew.
@@ -181,13 +184,13 @@ def left_out(tags: Mapping[int, Any], *, georeferenced: bool) -> str | None:
         georeferenced: those of GeoTIFF are taken.
     """
     carried = _CARRIED | GEOTIFF if georeferenced else _CARRIED
-    private = sorted(tag for tag in tags if tag >= _PRIVATE and tag not in carried)
-    if not private:
+    lost = sorted(tag for tag in tags if (tag >= _PRIVATE or tag in _MEANT) and tag not in carried)
+    if not lost:
         return None
     import tifffile
 
     names = tifffile.TIFF.TAGS
-    named = [f"{tag} ({names[tag]})" if tag in names else str(tag) for tag in private]
+    named = [f"{tag} ({names[tag]})" if tag in names else str(tag) for tag in lost]
     return f"TIFF tags {', '.join(named)} are not carried over"
 
 

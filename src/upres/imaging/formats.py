@@ -107,6 +107,11 @@ def format_of(path: Path) -> str:
             return name
     if is_read_only(path):
         raise OutputError(f"{path} would be HEIC, which is read and not written", "use .png")
+    if not suffix:
+        raise OutputError(
+            f"{path} is no folder, and no name that says a format",
+            "create the folder, or name a file such as out.png",
+        )
     names = ", ".join(known.suffixes[0] for known in FORMATS.values())
     raise OutputError(f"{path} ends in {suffix!r}, which is no known format", f"use one of {names}")
 

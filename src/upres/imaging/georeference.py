@@ -4,8 +4,10 @@ OGC GeoTIFF 1.1 (OGC 19-008r4), annex B for the tags, and requirement 9 for what
 coordinates mean.
 """
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 _SCALE, _TIEPOINTS, _TRANSFORMATION = 33550, 33922, 34264
@@ -74,6 +76,19 @@ class GeoReference:
                 rows += [a, b, c, d + (a * (1 - across) + b * (1 - down)) * shift]
             changed[_TRANSFORMATION] = tuple(rows)
         return changed
+
+
+# How files end that say more about a picture beside them: its place on the Earth (world files),
+# GDAL's statistics and smaller copies, metadata of photographers' programs.
+_WORLD = (".tfw", ".tifw", ".jgw", ".jpgw", ".pgw", ".pngw", ".wld")
+_APPENDED = (".aux.xml", ".ovr", ".xmp")
+
+
+def files_beside(path: Path) -> list[str]:
+    """Names of files beside a picture that belong to it, and are neither read nor written here."""
+    names = [path.with_suffix(suffix) for suffix in (*_WORLD, ".xmp")]
+    names += [path.with_name(path.name + suffix) for suffix in _APPENDED]
+    return [other.name for other in names if os.path.isfile(other)]  # noqa: PTH113 - never raises
 
 
 def no_data_of(tags: Mapping[int, Any]) -> float | None:

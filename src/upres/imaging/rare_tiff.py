@@ -38,11 +38,15 @@ def libvips_reads(tags: Mapping[int, Any]) -> bool:
     return usual and not apart and not faint
 
 
-def read_rare(source: Path | bytes, name: str, page: int, left_out: int) -> NDArray[Any]:
+def read_rare(
+    source: Path | bytes, name: str, page: int, left_out: int, *, stacked: int = 0
+) -> NDArray[Any]:
     """Decode a page; colours that were multiplied by alpha are divided by it.
 
     Args:
         left_out: how many of its last channels are not wanted.
+        stacked: how many images share the page's directory, if several do; they come one below the
+            other.
 
     Returns:
         H x W x C, in the type of the file, over all its range if the file has fewer bits.
@@ -62,7 +66,7 @@ def read_rare(source: Path | bytes, name: str, page: int, left_out: int) -> NDAr
                 "convert it to gray or RGB, compressed with deflate",
             )
         try:
-            pixels: NDArray[Any] = found.asarray()
+            pixels: NDArray[Any] = tiff.series[0].asarray() if stacked else found.asarray()
         except (ValueError, ImportError) as error:
             if isinstance(error, ValueError) and "imagecodecs" not in str(error):
                 raise
@@ -70,7 +74,9 @@ def read_rare(source: Path | bytes, name: str, page: int, left_out: int) -> NDAr
                 f"{name} is compressed in a way that tifffile alone does not read",
                 "pip install 'upres[codecs]', or compress it with deflate",
             ) from error
-    if found.axes[0] == "S":  # each channel by itself
+    if stacked:
+        pixels = pixels.reshape(stacked * found.imagelength, found.imagewidth, -1)
+    elif found.axes[0] == "S":  # each channel by itself
         pixels = np.moveaxis(pixels, 0, -1)
     pixels = pixels.reshape(*pixels.shape[:2], -1)
     pixels = np.ascontiguousarray(pixels[..., : pixels.shape[2] - left_out])

@@ -147,7 +147,7 @@ def _read_tiff(
         found = pages_of(source, name)
         wanted = found.first_alone() if only_first else found
         if pixels:
-            _limit(source, name, [page.size for page in wanted.pages], max_pixels)
+            _limit(source, name, wanted.sizes, max_pixels)
         return decode_tiff(image, source, name, wanted, pixels=pixels)
 
 

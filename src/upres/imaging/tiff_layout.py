@@ -9,6 +9,7 @@ from typing import Any, BinaryIO
 from PIL.ExifTags import Base as Tag
 
 from upres.imaging import containers, filefacts
+from upres.imaging.calibration import stacked
 from upres.imaging.metadata import orientation
 from upres.imaging.raw import refuse_raw_tags
 
@@ -64,16 +65,23 @@ class Pages:
             geographic programs add.
         below: what directories below others say, as microscopes' programs and cameras add them.
         others: how many more pages there are.
+        images: in the one page's directory, one behind the other, as ImageJ writes large stacks.
     """
 
     pages: list[Page]
     copies: list[Page]
     below: list[dict[int, int]]
     others: int = 0
+    images: int = 1
+
+    @property
+    def sizes(self) -> list[tuple[int, int]]:
+        """Width and height of all that is read, as it lies in the file."""
+        return [page.size for page in self.pages] * self.images
 
     def first_alone(self) -> "Pages":
         """The same without the other pages."""
-        return replace(self, pages=self.pages[:1], others=len(self.pages) - 1)
+        return replace(self, pages=self.pages[:1], others=len(self.sizes) - 1, images=1)
 
     @property
     def beside(self) -> list[str]:
@@ -105,13 +113,29 @@ def pages_of(source: Path | bytes, name: str) -> Pages:
     """
     with containers.reopened(source) as file:
         both = list(_directories(file, name))
+        nbytes = file.seek(0, 2)
     found, below = [page for page, _ in both], [one for _, some in both for one in some]
     if not found:
         raise ValueError("it has no pages")
     pages = [page for page in found if page.is_page]
     if not pages:
         return Pages(found[:1], found[1:], below)
-    return Pages(pages, [page for page in found if not page.is_page], below)
+    copies = [page for page in found if not page.is_page]
+    images = _images_in(pages[0], nbytes) if len(pages) == 1 else 1
+    return Pages(pages, copies, below, images=images)
+
+
+def _images_in(page: Page, nbytes: int) -> int:
+    """How many images lie one behind the other where one directory is: ImageJ says so, and the file
+    has the bytes."""
+    stated = stacked(page.tags)
+    begins = page.tags.get(Tag.StripOffsets, ())
+    plain = page.tags.get(Tag.Compression, 1) == 1 and page.bits in (8, 16, 32)
+    if stated <= 1 or not begins or not plain:
+        return 1
+    samples = int(page.tags.get(Tag.SamplesPerPixel, 1))
+    each = math.prod(page.size) * samples * page.bits // 8
+    return stated if begins[0] + stated * each <= nbytes else 1
 
 
 def first_page(source: Path | bytes, name: str) -> Page:

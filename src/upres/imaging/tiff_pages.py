@@ -62,9 +62,9 @@ def decode_tiff(
     notes: list[str] = []
     pages, first, tags = found.pages, found.pages[0], found.pages[0].tags
     if found.others:
-        notes.append(f"only the first of {len(pages) + found.others} pages is kept")
+        notes.append(f"only the first of {len(found.sizes) + found.others} pages is kept")
     notes += found.beside
-    if (unread := stacked(tags) - len(pages) - found.others) > 0:
+    if (unread := stacked(tags) - len(found.sizes) - found.others) > 0:
         notes.append(f"{unread} images that ImageJ put behind the first are not read")
     place = None
     # Of several pages only the first one's would be known, and no axis may have been turned.
@@ -88,7 +88,8 @@ def decode_tiff(
     kind, icc = reader.kind(first), reader.icc
     if pixels:
         frames: list[Frame] = []
-        for made, page_kind, page_icc in reader.read(pages):
+        read = reader.read(pages) if found.images == 1 else reader.read_stack(first, found.images)
+        for made, page_kind, page_icc in read:
             if not frames:
                 kind, icc = page_kind, page_icc
             frames.append(Frame(made))
@@ -99,7 +100,7 @@ def decode_tiff(
         elif not all(fitting):
             notes.append("the colour profile is left out of pages that it is not for")
     else:
-        frames = [Frame(_empty(first, extra))] * len(pages)
+        frames = [Frame(_empty(first, extra))] * len(found.sizes)
     bits = first.bits
     # Cameras put a small picture first, and tell everything there.
     told = [first, *(page for page in found.copies if page.index == 0)]
@@ -163,6 +164,24 @@ class _Reader:
                 run = _run(pages, at)
                 yield from self._deep(run)
                 at += len(run)
+
+    def read_stack(
+        self, page: Page, count: int
+    ) -> Iterator[tuple[NDArray[Any], Kind, bytes | None]]:
+        """So many images that share a directory."""
+        made, kind, note = read_deep(
+            self.source,
+            self.name,
+            page=page.index,
+            count=count,
+            tags=page.tags,
+            extra=self.extra,
+            stacked=True,
+        )
+        if note:
+            self.notes.append(note)
+        for pixels in np.split(made, count):
+            yield upright(pixels, page.turned), kind, self.icc
 
     def _deep(self, run: list[Page]) -> Iterator[tuple[NDArray[Any], Kind, bytes | None]]:
         """Pages that are alike, by decoders other than Pillow's."""

@@ -39,7 +39,8 @@ def read_header(path: Path) -> dict[str, Any]:
         raise WeightsError(f"{path} cannot be read ({error.strerror})") from error
     except (ValueError, RecursionError) as error:
         raise WeightsError(
-            f"{path} is not a safetensors file", "give a file that upres wrote, or a model's name"
+            f"{path} is not a safetensors file",
+            "give one that upres wrote; those of other programs are not read",
         ) from error
     if not isinstance(header, dict):
         raise WeightsError(f"{path} is not a safetensors file")
