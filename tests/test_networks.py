@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from upres.imaging.resize import imresize
 from upres.networks import ARCHITECTURES, EDSR, MDSR, SRCNN, VDSR, SRResNet
-from upres.networks.blocks import _shuffle_last, bicubic, bicubic_reach
+from upres.networks.blocks import BICUBIC_REACH, _shuffle_last, bicubic
 
 # From the papers' tables or, for SRCNN's and VDSR's biases, from their layer lists.
 PARAMETERS = [
@@ -103,7 +103,7 @@ def test_the_bicubic_block_takes_tiny_pictures(scale, height, width):
     torch.testing.assert_close(
         bicubic(x, scale)[0, 0].double(), torch.from_numpy(expected), atol=1e-6, rtol=0
     )
-    assert bicubic_reach() == 2
+    assert BICUBIC_REACH == 2
 
 
 def test_a_new_vdsr_begins_at_bicubic_and_all_of_its_layers_hear_the_loss():
@@ -123,8 +123,8 @@ def test_architectures_are_listed_by_name():
 
 
 def test_colour_spaces_and_input_kinds_are_stated():
-    assert (EDSR(2).colour, EDSR(2).channels, EDSR(2).enlarges_first) == ("rgb", 3, False)
-    assert (VDSR().colour, VDSR().channels, VDSR().enlarges_first) == ("y", 1, True)
+    assert (EDSR(2).colour, EDSR(2).channels) == ("rgb", 3)
+    assert (VDSR().colour, VDSR().channels) == ("y", 1)
     assert (SRCNN(2).colour, SRResNet(2).colour, MDSR().colour) == ("y", "rgb", "rgb")
 
 

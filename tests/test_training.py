@@ -36,7 +36,7 @@ from upres.inference.device import all_of_float32
 from upres.model import load
 from upres.networks import ARCHITECTURES, EDSR, MDSR, SRCNN, SRResNet
 from upres.training import learner as learning
-from upres.training import session, trainer
+from upres.training import resume, session, trainer
 from upres.training.clock import Clock
 from upres.training.distributed import join
 from upres.training.learner import Learner
@@ -772,7 +772,7 @@ def test_minutes_end_a_run_and_its_schedule(order, tmp_path):
 
 
 def test_the_rate_of_each_step_is_the_schedules(order, tmp_path, monkeypatch):
-    monkeypatch.setattr(session, "Run", partial(trainer.Run, report_seconds=-1.0))  # every step
+    monkeypatch.setattr(session, "Run", partial(session.Run, report_seconds=-1.0))  # every step
     view = View()
     run_order(order(), view, never)
     schedule = load_recipe(str(tmp_path / "tiny.toml")).schedule
@@ -783,7 +783,7 @@ def test_the_rate_of_each_step_is_the_schedules(order, tmp_path, monkeypatch):
 
 
 def test_with_minutes_the_rate_follows_the_time(order, monkeypatch):
-    monkeypatch.setattr(session, "Run", partial(trainer.Run, report_seconds=-1.0))
+    monkeypatch.setattr(session, "Run", partial(session.Run, report_seconds=-1.0))
     view = View()
     run_order(order(minutes=0.02, changes={"schedule.warmup": 0}), view, never)
     last = view.facts[-2:]
@@ -936,7 +936,7 @@ def test_weights_are_never_measured_after_a_bad_loss(order, tmp_path, monkeypatc
 
 def test_looking_often_keeps_the_saved_state_young(order, tmp_path, monkeypatch):
     monkeypatch.setattr(trainer, "_VALIDATION_SHARE", 0)
-    monkeypatch.setattr(session, "Run", partial(trainer.Run, save_every=0.0))
+    monkeypatch.setattr(session, "Run", partial(session.Run, save_every=0.0))
     run_order(order(validate_minutes=0.0, changes={"steps": 10}), View(), never)
     saved = [e["step"] for e in events(tmp_path / "run") if e["event"] == "checkpoint"]
     assert saved == list(range(11))
@@ -957,15 +957,15 @@ def test_a_full_disk_leaves_the_old_checkpoint(order, tmp_path, monkeypatch):
 
 
 def test_a_checkpoint_that_cannot_be_written_is_written_later(order, tmp_path, monkeypatch):
-    monkeypatch.setattr(session, "Run", partial(trainer.Run, save_every=0.0))
-    save, fails = trainer.save_checkpoint, iter([True, True])
+    monkeypatch.setattr(session, "Run", partial(session.Run, save_every=0.0))
+    save, fails = resume.save_checkpoint, iter([True, True])
 
     def full_at_first(folder, state):
         if next(fails, False):
             raise ResourceError("the disk is full", "free some")
         save(folder, state)
 
-    monkeypatch.setattr(trainer, "save_checkpoint", full_at_first)
+    monkeypatch.setattr(resume, "save_checkpoint", full_at_first)
     view = View()
     (result,) = run_order(order(), view, never)
     assert result.finished
@@ -981,7 +981,7 @@ def test_a_last_checkpoint_that_cannot_be_written_leaves_the_weights(order, tmp_
     def full(folder, state):
         raise ResourceError("the disk is full", "free some")
 
-    monkeypatch.setattr(trainer, "save_checkpoint", full)
+    monkeypatch.setattr(resume, "save_checkpoint", full)
     view = View()
     with pytest.raises(ResourceError, match="the disk is full"):
         run_order(order(), view, never)

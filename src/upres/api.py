@@ -122,11 +122,6 @@ class Upscaler:
         """Those that were loaded so far."""
         return tuple(self._models.values())
 
-    @property
-    def steps(self) -> tuple[Steps, ...]:
-        """What was made ready so far: one for each chain of models and kind of picture."""
-        return tuple(self._steps.values())
-
     def serves(self, scale: int) -> bool:
         """Whether it enlarges by this factor in one step; kernels do by any."""
         return self.model in KERNELS or [s for _, s in self._chain(scale)] == [scale]

@@ -24,7 +24,7 @@ from upres.files import atomic_write
 from upres.hashing import sha256_of
 from upres.imaging.color import STUDIO_OFFSET, STUDIO_RGB_TO_YCBCR
 from upres.networks import ARCHITECTURES, Network
-from upres.networks.blocks import bicubic, bicubic_reach
+from upres.networks.blocks import BICUBIC_REACH, bicubic
 from upres.places import home
 from upres.weights.facts import ModelFacts
 from upres.weights.header import facts_metadata, read_facts, read_shapes
@@ -235,7 +235,6 @@ class _LumaOnly(Network):
         super().__init__()
         self.network = network
         self.scales = network.scales
-        self.enlarges_first = network.enlarges_first
         to_ycc = torch.tensor(STUDIO_RGB_TO_YCBCR, dtype=torch.float32)
         offset = torch.tensor(STUDIO_OFFSET, dtype=torch.float32).view(1, 3, 1, 1)
         self.register_buffer("to_ycc", (to_ycc / 255.0).view(3, 3, 1, 1), persistent=False)
@@ -245,7 +244,7 @@ class _LumaOnly(Network):
         self.register_buffer("offset", offset / 255.0, persistent=False)
 
     def halo(self, scale: int) -> int:
-        return max(self.network.halo(scale), bicubic_reach())
+        return max(self.network.halo(scale), BICUBIC_REACH)
 
     def reconstruct_halo(self, scale: int) -> int:
         return self.halo(scale)

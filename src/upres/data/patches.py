@@ -52,6 +52,9 @@ class Batch:
         )
 
 
+_CANDIDATES = 3  # random places, of which a patch may be the most detailed
+
+
 class Sampler:
     """Draws patches uniformly over all positions, or more often where there is detail.
 
@@ -60,11 +63,11 @@ class Sampler:
         detail: their detail maps, one after the other.
         patch: side in low-resolution pixels.
         scales: one is drawn for each step.
-        focus: probability that a patch is the most detailed of ``candidates`` random places.
+        focus: probability that a patch is the most detailed of three random places.
         versions: degraded versions of each picture; 0 for none.
         clean: with versions, the probability of the undegraded one.
         augment: whether patches are flipped and rotated.
-        seed: of the law.
+        seed: of the random numbers.
 
     Attributes:
         used: the pictures that are as large as a patch at one of the scales.
@@ -81,14 +84,13 @@ class Sampler:
         patch: int,
         scales: Sequence[int],
         focus: float = 0.0,
-        candidates: int = 3,
         versions: int = 0,
         clean: float = 1.0,
         augment: bool = True,
         seed: int = 0,
     ) -> None:
         self.detail, self.patch, self.scales = detail, patch, tuple(scales)
-        self.focus, self.candidates, self.augment, self.seed = focus, candidates, augment, seed
+        self.focus, self.augment, self.seed = focus, augment, seed
         self.versions, self.clean = versions, clean
         self.tables = {scale: _Table(entries, scale, patch, versions) for scale in self.scales}
         used = {i for table in self.tables.values() for i in table.large}
@@ -105,7 +107,7 @@ class Sampler:
         random = np.random.Generator(np.random.Philox(key=[self.seed, step]))
         scale = self.scales[int(random.integers(len(self.scales)))]
         table = self.tables[scale]
-        several = self.candidates if self.focus > 0 else 1
+        several = _CANDIDATES if self.focus > 0 else 1
         picture, top, left = table.places(random, (size, several))
         best = np.zeros(size, np.int64)
         if self.focus > 0:

@@ -71,13 +71,9 @@ class Upsampler(nn.ModuleList):
         return x
 
 
-# (i + 0.5) / scale - 0.5 lies within half a sample of i // scale: five taps hold Keys' four.
-_BICUBIC_REACH = 2
-
-
-def bicubic_reach() -> int:
-    """Low-resolution pixels that ``bicubic`` depends on, in each direction."""
-    return _BICUBIC_REACH
+# Low-resolution pixels that ``bicubic`` depends on, in each direction: (i + 0.5) / scale - 0.5 lies
+# within half a sample of i // scale, and five taps hold Keys' four.
+BICUBIC_REACH = 2
 
 
 def bicubic(x: Tensor, scale: int) -> Tensor:
@@ -91,7 +87,7 @@ def bicubic(x: Tensor, scale: int) -> Tensor:
         N x C x scale*h x scale*w, in the dtype of ``x``.
     """
     phase = (torch.arange(scale, device=x.device, dtype=torch.float32) + 0.5) / scale - 0.5
-    taps = torch.arange(-_BICUBIC_REACH, _BICUBIC_REACH + 1, device=x.device)
+    taps = torch.arange(-BICUBIC_REACH, BICUBIC_REACH + 1, device=x.device)
     a = (phase[:, None] - taps).abs()
     near = (1.5 * a - 2.5) * a * a + 1.0
     far = ((-0.5 * a + 2.5) * a - 4.0) * a + 2.0
@@ -104,7 +100,7 @@ def bicubic(x: Tensor, scale: int) -> Tensor:
 
 def _enlarge(x: Tensor, weights: Tensor, axis: int) -> Tensor:
     length = x.shape[axis]
-    positions = torch.arange(-_BICUBIC_REACH, length + _BICUBIC_REACH, device=x.device)
+    positions = torch.arange(-BICUBIC_REACH, length + BICUBIC_REACH, device=x.device)
     mirrored = positions.remainder(2 * length)
     mirrored = torch.minimum(mirrored, 2 * length - 1 - mirrored)
     padded = x.index_select(axis, mirrored)

@@ -20,7 +20,6 @@ class Network(nn.Module, ABC):
     Attributes:
         scales: the factors it serves.
         colour: "rgb" (C = 3) or "y" (C = 1: BT.601 studio luma / 255).
-        enlarges_first: whether it works on a bicubic enlargement instead of on the input itself.
         shares_scales: whether one instance serves several scales; its class then takes ``scales``,
             a tuple, and otherwise ``scale``, a number.
         splits_layers: whether some of its layers serve one of those scales alone.
@@ -30,7 +29,6 @@ class Network(nn.Module, ABC):
     splits_layers = False
     scales: tuple[int, ...]
     colour: Literal["rgb", "y"] = "rgb"
-    enlarges_first = False
 
     @property
     def channels(self) -> int:

@@ -3,7 +3,7 @@
 from torch import Tensor
 from torch.nn import functional as F
 
-from upres.networks.blocks import bicubic, bicubic_reach, conv
+from upres.networks.blocks import BICUBIC_REACH, bicubic, conv
 from upres.networks.network import Network
 
 
@@ -17,7 +17,6 @@ class SRCNN(Network):
     """
 
     colour = "y"
-    enlarges_first = True
 
     def __init__(
         self,
@@ -37,7 +36,7 @@ class SRCNN(Network):
 
     def halo(self, scale: int) -> int:
         """The kernels' reach at output resolution, and what the enlargement reads."""
-        return -(-sum(size // 2 for size in self.sizes) // scale) + bicubic_reach()
+        return -(-sum(size // 2 for size in self.sizes) // scale) + BICUBIC_REACH
 
     def reconstruct_halo(self, scale: int) -> int:
         """All of the halo: there is no low-resolution stage."""

@@ -4,7 +4,7 @@ Networks")."""
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from upres.networks.blocks import bicubic, bicubic_reach, conv
+from upres.networks.blocks import BICUBIC_REACH, bicubic, conv
 from upres.networks.network import Network
 
 
@@ -20,7 +20,6 @@ class VDSR(Network):
 
     shares_scales = True
     colour = "y"
-    enlarges_first = True
 
     def __init__(
         self, scales: tuple[int, ...] = (2, 3, 4), *, layers: int = 20, channels: int = 64
@@ -40,7 +39,7 @@ class VDSR(Network):
 
     def halo(self, scale: int) -> int:
         """One output pixel a layer, and what the enlargement reads."""
-        return -(-(len(self.body) + 2) // scale) + bicubic_reach()
+        return -(-(len(self.body) + 2) // scale) + BICUBIC_REACH
 
     def reconstruct_halo(self, scale: int) -> int:
         """All of the halo: there is no low-resolution stage."""

@@ -62,14 +62,14 @@ class Record:
             self._rewrite(events)
 
     def steps(self, facts: Mapping[str, Any]) -> None:
-        """See ``trainer.Watch``."""
+        """See ``run.Watch``."""
         self._write("steps", facts)
         self.view.steps(facts)
         values = {key: facts[key] for key in ("loss", "rate", "patches_per_second")}
         self._plot(values, facts["step"])
 
     def event(self, name: str, facts: Mapping[str, Any]) -> None:
-        """See ``trainer.Watch``."""
+        """See ``run.Watch``."""
         if name == "resume":
             self.forget_after(facts["step"])
             self.view.note(f"goes on from step {facts['step']}; it began from {facts['start']}")
@@ -87,7 +87,7 @@ class Record:
             )
 
     def validate(self, step: int, model: Model, dtype: torch.dtype) -> None:
-        """See ``trainer.Watch``."""
+        """See ``run.Watch``."""
         self.measure(step, model, dtype)
 
     def measure(self, step: int, model: Model, dtype: torch.dtype) -> tuple[Quality, ...]:

@@ -25,9 +25,10 @@ from upres.training.order import RESULT, Order, Plan, check_folder, make_way, pl
 from upres.training.patches import PatchStore
 from upres.training.recipe import Recipe
 from upres.training.record import Record, View
+from upres.training.run import Outcome, Run
 from upres.training.start import UNSTATED, Start, begin
 from upres.training.stop import Stopping
-from upres.training.trainer import Outcome, Run, train
+from upres.training.trainer import train
 from upres.training.validation import Quality, make_pairs
 from upres.version import __version__
 
@@ -328,25 +329,25 @@ def _finish(
     outcome: Outcome, record: Record, story: dict[str, Any], licence: str
 ) -> tuple[Quality, ...]:
     """Measure in float32, write the result."""
-    quality = record.measure(outcome.position.step, outcome.kept, torch.float32)
+    run, quality = outcome.run, record.measure(outcome.position.step, outcome.kept, torch.float32)
     told = {
         **story,
-        "start": outcome.origin,
+        "start": run.origin,
         "steps": outcome.position.step,
         "hours": round(outcome.position.seconds / 3600, 3),
         "device": _device_name(outcome),
         "validation": [asdict(one) for one in quality],
     }
-    if outcome.data_before:
-        told["data_before"] = [dict(one) for one in outcome.data_before]
-    if outcome.sources:
-        told["sources"] = [dict(one) for one in outcome.sources]
-    data = (story["data"], *outcome.data_before[::-1])
-    seen = [*map(_pictures, data), *(one["trained_on"] for one in outcome.sources)]
+    if run.data_before:
+        told["data_before"] = [dict(one) for one in run.data_before]
+    if run.sources:
+        told["sources"] = [dict(one) for one in run.sources]
+    data = (story["data"], *run.data_before[::-1])
+    seen = [*map(_pictures, data), *(one["trained_on"] for one in run.sources)]
     facts = replace(
         outcome.kept.facts,
         trained_on=", before that ".join(dict.fromkeys(seen)),
-        licence=licence or _terms(data, outcome.sources),
+        licence=licence or _terms(data, run.sources),
     )
     Model(outcome.kept.network, facts).save(record.folder / RESULT, training=told)
     record.event("end", {"step": outcome.position.step, "finished": outcome.finished})

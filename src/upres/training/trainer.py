@@ -1,23 +1,17 @@
 """The training loop, on one page."""
 
 import math
-from collections.abc import Callable, Mapping
 from copy import deepcopy
-from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
-from typing import Any, Protocol
+from dataclasses import replace
+from typing import Any
 
 import torch
 
-from upres.data.patches import Sampler
-from upres.errors import OutputError, ResourceError, UpresError, UsageError, WeightsError
-from upres.model import Model
-from upres.training.checkpoint import load_checkpoint, save_checkpoint
+from upres.errors import ResourceError
 from upres.training.clock import Clock, ticking
-from upres.training.distributed import Processes
 from upres.training.learner import Learner
-from upres.training.patches import PatchStore
-from upres.training.recipe import Recipe, build_recipe
+from upres.training.resume import resumed, save, try_to_save
+from upres.training.run import Outcome, Position, Run
 from upres.training.schedule import rate_factor
 from upres.training.steps import steps_for
 
@@ -26,105 +20,6 @@ ROLLBACKS = 3
 _SLOWER = 0.5
 # Training lasts at least so many times as long as the measurement before it.
 _VALIDATION_SHARE = 9
-# What a resumed run may be asked for anew: how long it is, and words.
-_MAY_CHANGE = {"steps", "name", "description", "network.start"}
-
-
-class Watch(Protocol):
-    """Who looks on. Only the first process calls it."""
-
-    def steps(self, facts: Mapping[str, Any]) -> None:
-        """Some steps were made: step, loss, rate, progress, speed."""
-        ...
-
-    def event(self, name: str, facts: Mapping[str, Any]) -> None:
-        """Something else happened: a checkpoint, a rollback, a pause."""
-        ...
-
-    def validate(self, step: int, model: Model, dtype: torch.dtype) -> None:
-        """Time to measure the weights as they would be kept now."""
-        ...
-
-
-@dataclass
-class Run:
-    """What is trained, on what, for how long.
-
-    Attributes:
-        recipe: how.
-        model: untrained or warm; its network is trained in place.
-        sampler, store: where patches come from.
-        folder: where last.pt goes.
-        origin: what the weights begin with, in words.
-        sources: and each of those weights: its name, sha256, licence and trained_on.
-        data: the pictures: what the result tells of them, with their fingerprint as "sha256".
-        data_before: the same of those that it was trained on before it was resumed with others.
-        minutes: how long, or None to make ``recipe.steps`` steps.
-        resume: go on from the folder's checkpoint.
-        stop: asked before every step; a true answer saves and ends.
-        report_every, report_seconds: steps or seconds between reports, whichever comes first.
-        validate_every, save_every: seconds between measurements (which take a tenth of the time at
-            most) and between checkpoints.
-    """
-
-    recipe: Recipe
-    model: Model
-    sampler: Sampler
-    store: PatchStore
-    folder: Path
-    device: torch.device
-    processes: Processes
-    watch: Watch
-    origin: str = ""
-    sources: tuple[Mapping[str, Any], ...] = ()
-    data: Mapping[str, Any] = field(default_factory=dict)
-    data_before: tuple[Mapping[str, Any], ...] = ()
-    minutes: float | None = None
-    resume: bool = False
-    stop: Callable[[], bool] = lambda: False
-    report_every: int = 50
-    report_seconds: float = 20.0
-    validate_every: float = 300.0
-    save_every: float = 120.0
-
-
-@dataclass(frozen=True)
-class Position:
-    """How far a run is. Patches depend on nothing else, so it is their position as well.
-
-    Attributes:
-        step: steps made.
-        seconds: time spent on them, measurements included, pauses not.
-        slowed: what rollbacks multiplied the rate with.
-        rollbacks: how many there were since the last good report.
-    """
-
-    step: int = 0
-    seconds: float = 0.0
-    slowed: float = 1.0
-    rollbacks: int = 0
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """Attributes:
-    kept: the network with the weights that count.
-    origin: what the weights began with, in words, however often the run was resumed.
-    sources, data_before: see ``Run``.
-    position: where the run ended.
-    finished: whether that was the end, or ``stop``.
-    dtype: of the network's arithmetic in training.
-    unsaved: why the last state could not be saved, if it could not.
-    """
-
-    kept: Model
-    origin: str
-    sources: tuple[Mapping[str, Any], ...]
-    data_before: tuple[Mapping[str, Any], ...]
-    position: Position
-    finished: bool
-    dtype: torch.dtype
-    unsaved: UpresError | None = None
 
 
 def train(run: Run) -> Outcome:
@@ -144,7 +39,7 @@ def _train(run: Run, clock: Clock) -> Outcome:
     kept = replace(run.model, network=learner.kept)
     position = Position()
     if run.resume:
-        run, position = _resumed(run, learner)
+        run, position = resumed(run, learner)
     learner.forward = processes.wrap(learner.network, run.device)
     steps = steps_for(learner, run.store, alone=processes.count == 1)
     global_batch = recipe.data.batch * processes.count
@@ -181,7 +76,7 @@ def _train(run: Run, clock: Clock) -> Outcome:
         validates = processes.first and clock.now() - validated > wait
         # It may last, and a signal waits for its end.
         if validates or (processes.first and clock.now() - saved > run.save_every):
-            _try_to_save(run, *good)
+            try_to_save(run, *good)
             saved = clock.now()
         if validates:
             begun = clock.now()
@@ -202,19 +97,10 @@ def _train(run: Run, clock: Clock) -> Outcome:
         position = replace(position, step=position.step + 1)
         meter.count += 1
 
-    unsaved = _try_to_save(run, position, learner.state()) if processes.first else None
+    unsaved = try_to_save(run, position, learner.state()) if processes.first else None
     processes.wait()
     finished = bool(progress >= 1.0)
-    return Outcome(
-        kept=kept,
-        origin=run.origin,
-        sources=run.sources,
-        data_before=run.data_before,
-        position=position,
-        finished=finished,
-        dtype=learner.dtype,
-        unsaved=unsaved,
-    )
+    return Outcome(run, kept, position, finished, unsaved)
 
 
 class _Meter:
@@ -277,7 +163,7 @@ def _roll_back(
     )
     if position.rollbacks > ROLLBACKS:
         if run.processes.first:
-            _save(run, replace(then, slowed=position.slowed), state)
+            save(run, replace(then, slowed=position.slowed), state)
         raise ResourceError(
             f"the loss was not finite {ROLLBACKS + 1} times in a row around step {now.step}, with "
             f"ever lower rates; the state of step {then.step} is saved",
@@ -290,96 +176,3 @@ def _roll_back(
             {"step": now.step, "back_to": then.step, "rate_factor": position.slowed},
         )
     return position
-
-
-def _try_to_save(run: Run, position: Position, state: Mapping[str, Any]) -> UpresError | None:
-    """Save; why it could not be done, if it could not. It is done again before long."""
-    try:
-        _save(run, position, state)
-    except (ResourceError, OutputError) as error:
-        run.watch.event("unsaved", {"step": position.step, "why": error.problem})
-        return error
-    return None
-
-
-def _save(run: Run, position: Position, state: Mapping[str, Any]) -> None:
-    save_checkpoint(
-        run.folder,
-        {
-            "recipe": run.recipe.to_mapping(),
-            "begun": _begun(run),
-            "origin": run.origin,
-            "sources": [dict(one) for one in run.sources],
-            "position": asdict(position),
-            "data": [dict(one) for one in (*run.data_before, run.data)],
-            "random": torch.get_rng_state(),
-            **state,
-        },
-    )
-    run.watch.event("checkpoint", {"step": position.step})
-
-
-def _check_same(run: Run, state: Mapping[str, Any]) -> None:
-    """A run goes on as it began, or its result would tell a wrong story."""
-    # What recipes of an older upres did not say had the value that is the default now.
-    begun = _flat(build_recipe(state["recipe"]).to_mapping()) | state["begun"]
-    asked = _flat(run.recipe.to_mapping()) | _begun(run)
-    for key in asked:
-        if key not in _MAY_CHANGE and begun.get(key) != asked[key]:
-            raise WeightsError(
-                f"the run in {run.folder} does not fit this recipe: it was begun with {key} "
-                f"{begun.get(key)}, not {asked[key]}",
-                "resume with the recipe and options that it was begun with",
-            )
-
-
-def _begun(run: Run) -> dict[str, Any]:
-    """What decides a run besides its recipe."""
-    return {
-        "--scale": ",".join(map(str, run.model.facts.scales)),
-        "--seed": run.sampler.seed,
-        "--minutes instead of --steps": run.minutes is not None,
-        "--nproc-per-node": run.processes.count,
-    }
-
-
-def _flat(mapping: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Dotted keys."""
-    flat: dict[str, Any] = {}
-    for key, value in mapping.items():
-        if isinstance(value, Mapping) and key != "numbers":
-            flat |= _flat(value, f"{prefix}{key}.")
-        else:
-            flat[prefix + key] = value
-    return flat
-
-
-def _resumed(run: Run, learner: Learner) -> tuple[Run, Position]:
-    """The run as it was begun, and how far it is."""
-    state = load_checkpoint(run.folder)
-    try:
-        _check_same(run, state)
-        learner.load_state(state)
-        torch.set_rng_state(state["random"])
-        position = Position(**state["position"])
-        known = list(state["data"])
-        before = _identity(known[-1])
-    except (KeyError, IndexError, TypeError, ValueError, RuntimeError, UsageError) as error:
-        first = str(error).partition("\n")[0]
-        raise WeightsError(
-            f"the checkpoint in {run.folder} does not fit this recipe ({first})",
-            "resume with the recipe and options that it was begun with",
-        ) from error
-    others = tuple(one for one in known if _identity(one) != _identity(run.data))
-    if before != _identity(run.data):
-        run.watch.event("other_pictures", {"step": position.step})
-    sources = tuple(state["sources"])
-    run = replace(run, origin=state["origin"], sources=sources, data_before=others)
-    if run.processes.first:
-        run.watch.event("resume", {"step": position.step, "start": run.origin})
-    return run, position
-
-
-def _identity(data: Mapping[str, Any]) -> tuple[Any, Any]:
-    """Of the pictures, and of low-resolution files that came with them."""
-    return data["sha256"], data.get("low") or None

@@ -1,0 +1,121 @@
+"""Checkpoints of a run: saved, and gone on from as it was begun."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from typing import Any
+
+import torch
+
+from upres.errors import OutputError, ResourceError, UpresError, UsageError, WeightsError
+from upres.training.checkpoint import load_checkpoint, save_checkpoint
+from upres.training.learner import Learner
+from upres.training.recipe import build_recipe
+from upres.training.run import Position, Run
+
+# What a resumed run may be asked for anew: how long it is, and words.
+_MAY_CHANGE = {"steps", "name", "description", "network.start"}
+
+
+def try_to_save(run: Run, position: Position, state: Mapping[str, Any]) -> UpresError | None:
+    """Save; why it could not be done, if it could not. It is done again before long."""
+    try:
+        save(run, position, state)
+    except (ResourceError, OutputError) as error:
+        run.watch.event("unsaved", {"step": position.step, "why": error.problem})
+        return error
+    return None
+
+
+def save(run: Run, position: Position, state: Mapping[str, Any]) -> None:
+    """Write a checkpoint.
+
+    Args:
+        state: the learner's.
+
+    Raises:
+        ResourceError, OutputError: it cannot be written; the one before is still there.
+    """
+    save_checkpoint(
+        run.folder,
+        {
+            "recipe": run.recipe.to_mapping(),
+            "begun": _begun(run),
+            "origin": run.origin,
+            "sources": [dict(one) for one in run.sources],
+            "position": asdict(position),
+            "data": [dict(one) for one in (*run.data_before, run.data)],
+            "random": torch.get_rng_state(),
+            **state,
+        },
+    )
+    run.watch.event("checkpoint", {"step": position.step})
+
+
+def _check_same(run: Run, state: Mapping[str, Any]) -> None:
+    """A run goes on as it began, or its result would tell a wrong story."""
+    # What recipes of an older upres did not say had the value that is the default now.
+    begun = _flat(build_recipe(state["recipe"]).to_mapping()) | state["begun"]
+    asked = _flat(run.recipe.to_mapping()) | _begun(run)
+    for key in asked:
+        if key not in _MAY_CHANGE and begun.get(key) != asked[key]:
+            raise WeightsError(
+                f"the run in {run.folder} does not fit this recipe: it was begun with {key} "
+                f"{begun.get(key)}, not {asked[key]}",
+                "resume with the recipe and options that it was begun with",
+            )
+
+
+def _begun(run: Run) -> dict[str, Any]:
+    """What decides a run besides its recipe."""
+    return {
+        "--scale": ",".join(map(str, run.model.facts.scales)),
+        "--seed": run.sampler.seed,
+        "--minutes instead of --steps": run.minutes is not None,
+        "--nproc-per-node": run.processes.count,
+    }
+
+
+def _flat(mapping: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Dotted keys."""
+    flat: dict[str, Any] = {}
+    for key, value in mapping.items():
+        if isinstance(value, Mapping) and key != "numbers":
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
+def resumed(run: Run, learner: Learner) -> tuple[Run, Position]:
+    """The run as it was begun, and how far it is; ``learner`` gets its state.
+
+    Raises:
+        WeightsError: the checkpoint is missing, damaged, or of a run with other settings.
+    """
+    state = load_checkpoint(run.folder)
+    try:
+        _check_same(run, state)
+        learner.load_state(state)
+        torch.set_rng_state(state["random"])
+        position = Position(**state["position"])
+        known = list(state["data"])
+        before = _identity(known[-1])
+    except (KeyError, IndexError, TypeError, ValueError, RuntimeError, UsageError) as error:
+        first = str(error).partition("\n")[0]
+        raise WeightsError(
+            f"the checkpoint in {run.folder} does not fit this recipe ({first})",
+            "resume with the recipe and options that it was begun with",
+        ) from error
+    others = tuple(one for one in known if _identity(one) != _identity(run.data))
+    if before != _identity(run.data):
+        run.watch.event("other_pictures", {"step": position.step})
+    sources = tuple(state["sources"])
+    run = replace(run, origin=state["origin"], sources=sources, data_before=others)
+    if run.processes.first:
+        run.watch.event("resume", {"step": position.step, "start": run.origin})
+    return run, position
+
+
+def _identity(data: Mapping[str, Any]) -> tuple[Any, Any]:
+    """Of the pictures, and of low-resolution files that came with them."""
+    return data["sha256"], data.get("low") or None
