@@ -7,12 +7,22 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from threading import Thread
 from typing import IO, Any
 
 Stream = IO[Any] | int | None
+
+
+def until(condition: Callable[[], object], process: "Process", seconds: float = 100) -> None:
+    """Wait for something that a process at work does."""
+    end = time.monotonic() + seconds
+    while not condition():
+        time.sleep(0.01)
+        assert process.poll() is None, process.err
+        assert time.monotonic() < end, process.err
 
 
 class Forks:

@@ -20,6 +20,7 @@ import pytest
 from PIL import Image
 
 from tests.conftest import SOAK
+from tests.forks import until
 from upres.cli.journal import LOCK, NAME, Journal
 from upres.errors import InputError, OutputError, ResourceError
 from upres.hashing import machine
@@ -308,9 +309,7 @@ def test_a_file_that_crashes_the_decoder_fails_alone(upres, folder, tmp_path, pa
 def test_a_file_that_hangs_does_not_keep_from_interrupting(start, folder, tmp_path, patched):
     shutil.copy(folder / "a.png", folder / "hang.png")
     process = start("batch", "in", "-o", "out", *FAST, env=patched(HARMFUL))
-    while not (tmp_path / "hangs").exists():
-        time.sleep(0.05)
-        assert process.poll() is None
+    until((tmp_path / "hangs").exists, process)
     process.send_signal(signal.SIGINT)
     assert process.wait() == 130
 
@@ -455,13 +454,6 @@ def test_killed_at_any_moment_the_next_run_completes(upres, start, tmp_path):
     assert summary(done)["not_ours"] == 0
     assert contents(tmp_path / "out") == wanted
     assert not list((tmp_path / "out").rglob("*.part"))
-
-
-def until(condition, process):
-    """Wait for it while a process is at work."""
-    while not condition():
-        time.sleep(0.01)
-        assert process.poll() is None, process.err
 
 
 def test_two_runs_at_once_do_not_spoil_each_other(upres, folder, tmp_path):

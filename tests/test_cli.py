@@ -1,8 +1,10 @@
 """The real program, as people and scripts run it."""
 
+import contextlib
 import io
 import json
 import os
+import select
 import shutil
 import signal
 import subprocess
@@ -16,7 +18,9 @@ import pytest
 from PIL import Image, ImageCms, JpegImagePlugin
 
 from tests.conftest import SOAK
+from tests.forks import until
 from upres.cli.app import app
+from upres.version import __version__ as upres_version
 
 ROOT = Path(__file__).parent.parent
 
@@ -384,10 +388,12 @@ def test_standard_input_is_upscaled_alone(upres, small):
 def test_named_pipes_among_several_files(upres, tmp_path, small):
     os.mkfifo(tmp_path / "b.png")
     contents = small.read_bytes()
-    writer = threading.Thread(target=(tmp_path / "b.png").write_bytes, args=(contents,))
+    # A daemon: it waits for a reader, who may never come.
+    writer = threading.Thread(
+        target=(tmp_path / "b.png").write_bytes, args=(contents,), daemon=True
+    )
     writer.start()
     done = upres(small.name, "b.png", "-s", 2, "-m", "bicubic")
-    writer.join()
     assert done.returncode == 0, done.stderr
     assert opened(tmp_path / "b-x2.png").size == opened(tmp_path / "small-x2.png").size
 
@@ -570,6 +576,21 @@ def test_nohup_is_heeded(tmp_path, small):
     assert (tmp_path / "out.png").exists()
 
 
+def into(pipe, data, process):
+    """Write to a named pipe when the process has opened it."""
+    opened = []
+
+    def there():
+        with contextlib.suppress(OSError):
+            opened.append(os.open(pipe, os.O_WRONLY | os.O_NONBLOCK))
+        return opened
+
+    until(there, process)
+    os.set_blocking(opened[0], True)
+    with os.fdopen(opened[0], "wb") as file:
+        file.write(data)
+
+
 @pytest.mark.parametrize(
     ("kill", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
 )
@@ -578,8 +599,7 @@ def test_an_interrupt_leaves_nothing_half_written(start, tmp_path, photo, kill, 
     Image.fromarray(np.tile(photo, (4, 4, 1))).save(picture, "PNG")
     os.mkfifo(tmp_path / "big.png")
     process = start("big.png", "-o", "out.png", "--ensemble", "--precision", "fp32")
-    # Opening a pipe waits for its reader, so the program is at work when this is written.
-    (tmp_path / "big.png").write_bytes(picture.getvalue())
+    into(tmp_path / "big.png", picture.getvalue(), process)
     time.sleep(1)
     process.send_signal(kill)
     assert process.wait(60) == code
@@ -622,10 +642,14 @@ def test_a_full_standard_output_is_an_output_error(start, small, arguments):
 
 
 def test_an_interrupt_while_a_pipe_is_silent(start):
-    process = start("-", "-o", "x.png", stdin=subprocess.PIPE)
-    time.sleep(1)
+    reads, writes = os.pipe()
+    process = start("-", "-o", "x.png", stdin=reads)
+    os.write(writes, b"x")
+    until(lambda: not select.select([reads], [], [], 0)[0], process)  # it has read that
     process.send_signal(signal.SIGINT)
     assert process.wait(20) == 130
+    os.close(reads)
+    os.close(writes)
 
 
 def test_a_named_pipe_is_read_once(tmp_path, small, upres):
@@ -674,7 +698,7 @@ def test_help_is_fast_to_read_and_complete(upres):
     text = upres("upscale", "--help").stdout.decode()
     for heading in ("Size:", "Model:", "Execution:", "Output:", "Examples:"):
         assert heading in text
-    assert lines(upres("--version").stdout)[0].startswith("upres 0.")
+    assert lines(upres("--version").stdout) == [f"upres {upres_version}"]
 
 
 def test_every_command_and_option_has_help():

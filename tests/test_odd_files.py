@@ -670,18 +670,6 @@ def test_damaged_texts_of_a_png_are_carried_too():
     assert {item.state for item in compare(picture, read_facts(made))} == {"kept"}
 
 
-def test_exif_in_the_text_of_a_png():
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    block = exif.tobytes()
-    info = PngImagePlugin.PngInfo()
-    info.add_text("Raw profile type exif", f"\nexif\n{len(block):8}\n{block.hex()}\n")
-    data = saved(Image.fromarray((RAMP // 256).astype(np.uint8)), "PNG", pnginfo=info)
-    picture = read_picture(data)
-    assert picture.pixels.shape == (20, 10, 3)
-    assert picture.texts == ()
-
-
 def test_a_profile_hides_no_lossless_webp():
     image = Image.fromarray((RAMP // 256).astype(np.uint8))
     options = {"lossless": True, "icc_profile": SRGB}

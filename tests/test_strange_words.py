@@ -71,6 +71,7 @@ def test_exif_in_a_pngs_text(name):
     picture = read_picture(png(**{name: raw_profile("generic profile", block)}))
     assert (picture.turned, picture.pixels.shape[:2]) == (6, (30, 20))
     assert picture.exif == EXIF_HEAD + block.removeprefix(EXIF_HEAD)
+    assert picture.texts == ()
 
 
 def test_what_is_no_exif_is_not_taken_for_it():

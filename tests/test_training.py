@@ -28,6 +28,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from tests.conftest import SOAK
+from tests.forks import until
 from upres.data.folders import find_pictures
 from upres.errors import InputError, OutputError, ResourceError, UsageError, WeightsError
 from upres.imaging.metrics import Protocol, mod_crop, psnr
@@ -1007,15 +1008,11 @@ def test_what_can_be_known_before_a_set_is_downloaded_is_said_before(upres, tmp_
 def test_what_is_stopped_for_a_while_does_not_train_meanwhile(start, pictures, tiny, tmp_path):
     process = start(*command(pictures, tiny, "-o", "run", "--steps", "100000"))
     metrics = tmp_path / "run" / "metrics.jsonl"
-    while not (metrics.is_file() and '"event": "steps"' in metrics.read_text()):
-        assert process.poll() is None, process.err
-        time.sleep(0.02)
+    until(lambda: metrics.is_file() and '"event": "steps"' in metrics.read_text(), process)
     process.send_signal(signal.SIGSTOP)
     time.sleep(6)
     process.send_signal(signal.SIGCONT)
-    while '"event": "pause"' not in metrics.read_text():
-        assert process.poll() is None, process.err
-        time.sleep(0.02)
+    until(lambda: '"event": "pause"' in metrics.read_text(), process)
     process.send_signal(signal.SIGINT)
     assert process.wait(60) == 130
     told = events(tmp_path / "run")
@@ -1084,12 +1081,6 @@ def test_a_precision_that_is_refused_leaves_everything(order, tmp_path, monkeypa
     with pytest.raises(UsageError, match="bf16 is not computed natively here"):
         run_order(order(overwrite=True, changes={"precision": "bf16"}), View(), never)
     assert sorted(tmp_path.rglob("run/*")) == before
-
-
-def test_bf16_that_would_crawl_is_refused(order, monkeypatch):
-    monkeypatch.setattr(learning, "cpu_has_bfloat16", lambda: False)
-    with pytest.raises(UsageError, match="not computed natively"):
-        run_order(order(changes={"precision": "bf16"}), View(), never)
 
 
 @pytest.mark.parametrize("damage", ["bit", "half", "key", "data", "later"])
@@ -1349,14 +1340,6 @@ def test_a_checkpoint_from_before_there_was_a_field_is_taken(order, tmp_path):
     torch.save(state, path)
     run_order(order(resume=True), View(), never)
     assert torch.load(path, weights_only=True)["position"]["step"] > 2
-
-
-def test_a_damaged_checkpoint_is_refused(order, tmp_path):
-    run_order(order(), View(), after(2))
-    path = tmp_path / "run/last.pt"
-    path.write_bytes(path.read_bytes()[:1000])
-    with pytest.raises(WeightsError, match=r"last\.pt is damaged"):
-        run_order(order(resume=True), View(), never)
 
 
 def test_a_checkpoint_of_another_version_is_not_gone_on_with(order, tmp_path):
