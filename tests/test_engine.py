@@ -16,10 +16,11 @@ from upres.inference import device as device_module
 from upres.inference.device import Target, all_of_float32, choose, cpu_has_bfloat16
 from upres.inference.engine import ModelStage, _batches
 from upres.inference.executor import PlainExecutor, crop, run_whole
-from upres.inference.pipeline import Pipeline, Steps
+from upres.inference.pipeline import Pipeline
 from upres.inference.planning import plan_tiles
 from upres.inference.rows import ArrayRows, StageRows
 from upres.inference.sizes import Goal
+from upres.inference.steps import Steps
 from upres.inference.streamed import StreamedExecutor, fold
 from upres.inference.tiling import Cut
 from upres.memory import group_memory

@@ -20,9 +20,10 @@ from PIL import Image, ImageCms, ImageOps
 from upres.api import Upscaler
 from upres.errors import InputError
 from upres.imaging.avif import put_code_points
-from upres.imaging.encoder import Encoding, encode
+from upres.imaging.encoder import encode
 from upres.imaging.fidelity import compare
 from upres.imaging.georeference import GeoReference
+from upres.imaging.parameters import Encoding
 from upres.imaging.picture import Picture
 from upres.imaging.png import write_png
 from upres.imaging.profiles import srgb_profile, to_srgb

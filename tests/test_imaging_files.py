@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from PIL import Image, ImageCms, ImageOps, PngImagePlugin, TiffImagePlugin
 
 from upres.errors import InputError, OutputError, ResourceError, UpresError
-from upres.imaging.encoder import Encoding, encode
+from upres.imaging.encoder import encode
 from upres.imaging.formats import FORMATS, check_size, format_of
 from upres.imaging.metadata import orientation, updated_exif, updated_xmp
+from upres.imaging.parameters import Encoding
 from upres.imaging.picture import Frame, Picture
 from upres.imaging.reader import read_picture, read_size
 from upres.imaging.writer import check_target, write_file

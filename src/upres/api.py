@@ -16,9 +16,10 @@ from torch import Tensor
 
 from upres.errors import InputError, ResourceError, UsageError
 from upres.imaging.decoding import from_pil
-from upres.imaging.encoder import Encoding, encode
+from upres.imaging.encoder import encode
 from upres.imaging.formats import check_size, format_of, written_as, written_to
 from upres.imaging.holding import held_channels, holds_frames
+from upres.imaging.parameters import Encoding
 from upres.imaging.picture import Extra, Picture, in_8_bits
 from upres.imaging.reader import read_picture
 from upres.imaging.resize import Kernel
@@ -26,9 +27,10 @@ from upres.imaging.streaming import StreamedPixels
 from upres.imaging.writer import check_target, write_file
 from upres.inference.device import DeviceName, Precision, choose
 from upres.inference.engine import is_out_of_memory
-from upres.inference.pipeline import Alpha, Pipeline, Progress, Steps
+from upres.inference.pipeline import Pipeline, Progress
 from upres.inference.planning import check_max_memory
 from upres.inference.sizes import Goal, steps_to
+from upres.inference.steps import Alpha, Steps
 from upres.model import Model, load_published
 from upres.model import load as load_model
 from upres.weights.header import read_facts

@@ -121,7 +121,7 @@ def _over_white(pixels: "NDArray[Any]") -> "NDArray[np.uint8]":
     import numpy as np
 
     from upres.data.rgb import as_rgb
-    from upres.imaging.encoder import flattened
+    from upres.imaging.fit import flattened
 
     clear = pixels.shape[2] in (2, 4)
     made = np.empty((*pixels.shape[:2], 3), np.uint8)

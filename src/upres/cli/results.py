@@ -27,8 +27,9 @@ def write(
     Returns:
         Notes, and what became of everything in the file, if that is asked for.
     """
-    from upres.imaging.encoder import Encoding, encode
+    from upres.imaging.encoder import encode
     from upres.imaging.fidelity import compare
+    from upres.imaging.parameters import Encoding
     from upres.imaging.reader import read_facts
     from upres.imaging.verify import check_written
     from upres.imaging.writer import write_file
@@ -59,8 +60,9 @@ def stream(
         make: the rows of the result from one on.
         ready: see ``replacing``.
     """
-    from upres.imaging.encoder import Encoding, save_rows
+    from upres.imaging.encoder import save_rows
     from upres.imaging.fidelity import compare
+    from upres.imaging.parameters import Encoding
     from upres.imaging.reader import read_facts
     from upres.imaging.spool import Spool
     from upres.imaging.verify import check_written

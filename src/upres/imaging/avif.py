@@ -93,3 +93,11 @@ def _put_in(data: bytes, exif: bytes) -> bytes:
     assert len(block) <= len(written)
     # Zeros after the end of a block mean nothing.
     return data.replace(written, block.ljust(len(written), b"\0"))
+
+
+def mend(file: BinaryIO, about: Picture, exif: bytes | None) -> None:
+    """Put into a file what Pillow's writer does not write as it is told."""
+    if about.cicp:
+        put_code_points(file, about.cicp)
+    if exif:
+        put_exif(file, exif)

@@ -1,11 +1,9 @@
 """Stages in a row: networks, a last resize; colours, alpha and further channels side by side."""
 
 import math
-import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import KW_ONLY, dataclass, field
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
 from math import prod
-from typing import Literal
 
 import numpy as np
 import torch
@@ -14,9 +12,8 @@ from upres.errors import ResourceError, UsageError
 from upres.imaging.picture import Extra, collect, extras_of
 from upres.imaging.resize import Kernel
 from upres.imaging.streaming import StreamedPixels
-from upres.inference.device import Target, free_memory
-from upres.inference.engine import ModelStage, executor_for, is_out_of_memory, own_modes
-from upres.inference.executor import Executor, run_whole
+from upres.inference.device import free_memory
+from upres.inference.engine import ModelStage
 from upres.inference.ranges import Range, RestoredStage, filled
 from upres.inference.rows import (
     ArrayRows,
@@ -30,78 +27,17 @@ from upres.inference.rows import (
     StageRows,
     Widened,
 )
-from upres.inference.tiling import Cut
-from upres.networks import Network
+from upres.inference.steps import LEAST_PROBE, Steps
 
 # Below so many pixels in height or width, the border that networks pad with zeros is everywhere;
 # such pictures are run with their own border repeated so far.
 _TINY = 16
 _BORDER = 8
-_LEAST_PROBE, _PROBE = 32, 256  # sides of the tiles that time is estimated from
-_CUDA_PROBE = 1024
+# Sides of the tiles that time is estimated from.
+_PROBE, _CUDA_PROBE = 256, 1024
 
-# A network draws sharper edges of transparency, and may ring along them; a bicubic cannot.
-Alpha = Literal["bicubic", "network"]
 # Told how many of all tiles are done; a part of one counts.
 Progress = Callable[[float, int], None]
-
-
-@dataclass(frozen=True)
-class Steps:
-    """What is applied to every picture of a run.
-
-    Attributes:
-        networks: each with its scale, in order; none means the kernel does it all.
-        kernel: of the last resize, where one is needed.
-        name: of the models, for people.
-        alpha: what enlarges transparency.
-        wrap: whether the picture goes on at its other side, as textures do.
-        max_memory: bytes that the process may take, or None.
-    """
-
-    networks: Sequence[tuple[Network, int]]
-    kernel: Kernel
-    target: Target
-    _: KW_ONLY
-    tile: int | None = None
-    ensemble: bool = False
-    name: str = ""
-    alpha: Alpha = "bicubic"
-    wrap: bool = False
-    max_memory: int | None = None
-    _executors: dict[int, Executor] = field(default_factory=dict, init=False, repr=False)
-    _paces: dict[tuple[int, int], float] = field(default_factory=dict, init=False, repr=False)
-
-    def executor(self, index: int) -> Executor:
-        """The executor of one of the networks, made ready once for all pictures."""
-        if index not in self._executors:
-            network, scale = self.networks[index]
-            self._executors[index] = executor_for(network, scale, self.target, self.max_memory)
-        return self._executors[index]
-
-    def pace(self, index: int, side: int) -> float:
-        """Seconds that one of the networks takes for a pixel of a tile so large, measured once for
-        all pictures.
-
-        Raises:
-            RuntimeError, MemoryError: not even the smallest tile fits into memory.
-        """
-        if (index, side) not in self._paces:
-            try:
-                self._paces[index, side] = self._measured(self.executor(index), side)
-            except (RuntimeError, MemoryError) as error:
-                if not is_out_of_memory(error) or side <= _LEAST_PROBE:
-                    raise
-                return self.pace(index, side // 2)
-        return self._paces[index, side]
-
-    def _measured(self, executor: Executor, side: int) -> float:
-        x = torch.rand(1, 3, side, side, device=self.target.device)
-        with own_modes(self.target.device):
-            run_whole(executor, x, Cut()).sum().item()  # makes kernels ready
-            begun = time.perf_counter()
-            run_whole(executor, x, Cut()).sum().item()
-        return (time.perf_counter() - begun) / side**2
 
 
 @dataclass
@@ -325,7 +261,7 @@ class Pipeline:
             # On a GPU a small tile takes as long as starting its kernels does.
             most = _CUDA_PROBE if model.target.device.type == "cuda" else _PROBE
             tile = min(max(grid.height, grid.width), grid.core + 2 * grid.halo)
-            side = min(most, max(_LEAST_PROBE, 1 << (tile - 1).bit_length()))
+            side = min(most, max(LEAST_PROBE, 1 << (tile - 1).bit_length()))
             pixels = grid.overhead * grid.height * grid.width * (8 if model.ensemble else 1)
             total += pixels * self.steps.pace(i % len(self.steps.networks), side)
         return total

@@ -15,8 +15,9 @@ _STREAMED_CORE = 2048
 _CPU_CORE = 512
 _CUDA_CORE = 2048
 SMALLEST_CORE = 32
-# What tiles may take at most, and the share of the free memory that is never exceeded.
+# What tiles may take at most, and the shares of the free memory that are never exceeded.
 _CPU_BUDGET = 2**31
+_CPU_SHARE, _CUDA_SHARE = 0.25, 0.6
 # What a band of tiles, from the left side to the right, may take of the host's memory: its input,
 # its result, and the copy that is written.
 _BAND_BUDGET = 2**29
@@ -26,8 +27,6 @@ _PROCESS = 400 * 2**20
 # The least that --max-memory may be, and what tiles and a band of them may take of what is left.
 LEAST_MEMORY = 2**30
 _TILES_SHARE, _BAND_SHARE = 1 / 2, 1 / 3
-_CPU_SHARE = 0.25
-_CUDA_SHARE = 0.6
 _CUDA_BATCH = 8
 # Numbers alive at the peak. No tensor is more than two thirds of them, and so has fewer than 2^31
 # elements, beyond which convolutions on CUDA are slow or missing.
@@ -104,6 +103,8 @@ def plan_tiles(
     """
     halo = network.halo(scale)
     height, width = size
+    cuda = target.device.type == "cuda"
+    streamed = target.device.type == "cpu" and isinstance(network, ChainNetwork)
 
     def needs(grid: Grid) -> float:
         high, wide = _padded(grid)
@@ -115,8 +116,6 @@ def plan_tiles(
         values = network.peak_values(scale) * high * wide
         return min(_CUDA_BATCH, _CUDA_VALUES // values) if cuda else 1
 
-    cuda = target.device.type == "cuda"
-    streamed = target.device.type == "cpu" and isinstance(network, ChainNetwork)
     usual = _STREAMED_CORE if streamed else _CUDA_CORE if cuda else _CPU_CORE
     budget, why = tile_budget(target, max_memory)
     band = float(_BAND_BUDGET)

@@ -29,7 +29,7 @@ from upres.training.run import Outcome, Run
 from upres.training.start import UNSTATED, Start, begin
 from upres.training.stop import Stopping
 from upres.training.trainer import train
-from upres.training.validation import Quality, make_pairs
+from upres.training.validation import Pair, Quality, make_pairs
 from upres.version import __version__
 
 
@@ -144,7 +144,7 @@ def _runs(
     for plan in wanted:
         training_dtype(plan.recipe.precision, device)  # or it is refused, before anything is done
     pictures = gather([folder for _, folder in order.data], wanted[0].recipe.data.held_out)
-    around = _Around(order, pictures, view, stop, processes, device)
+    shared = _Shared(order, pictures, view, stop, processes, device)
     results: list[Result] = []
     for plan in wanted:
         if results and stop():  # while the last one was measured
@@ -155,7 +155,7 @@ def _runs(
             view.note(f"{plan.folder} goes on as it began: --init is not looked at")
         asked = replace(order, init="none") if resume else order
         start = begin(asked, plan, results[0].path if results else None)
-        result = _one(around, plan, start, resume=resume)
+        result = _one(shared, plan, start, resume=resume)
         processes.wait()  # the first one has written what the next run may begin with
         results.append(result)
         if not result.finished:
@@ -164,7 +164,7 @@ def _runs(
 
 
 @dataclass(frozen=True)
-class _Around:
+class _Shared:
     """What all runs of an order share."""
 
     order: Order
@@ -175,75 +175,40 @@ class _Around:
     device: torch.device
 
 
-def _one(around: _Around, plan: Plan, start: Start, *, resume: bool) -> Result:
-    order, recipe, first = around.order, plan.recipe, around.processes.first
-    model, data = start.model, recipe.data
-    versions = data.versions if data.degradation == "photo" else 0
-    prepared = _prepared(around, plan, versions)
-    sampler = Sampler(
-        prepared.entries,
-        prepared.detail(),
-        patch=data.patch,
-        scales=plan.scales,
-        focus=data.focus,
-        versions=versions,
-        clean=data.clean,
-        augment=data.augment,
-        seed=order.seed,
-    )
-    if (small := len(_contents(prepared.entries) - _contents(sampler.used))) > 0:
-        around.view.note(
-            f"{small} pictures are left out: they are smaller than a patch of "
-            f"{data.patch * min(plan.scales)} pixels"
-        )
-    store = PatchStore(
-        prepared,
-        scales=plan.scales,
-        versions=versions,
-        patch=data.patch,
-        colour=model.network.colour,
-        device=around.device,
-    )
-    if around.device.type == "cuda" and not store.resident:
-        around.view.note("the pictures do not fit into the accelerator's memory: cut on the CPU")
-    held_out = around.pictures.validation
-    pairs = (
-        make_pairs(held_out, plan.scales, degraded=versions > 0, note=around.view.note)
-        if first
-        else ()
-    )
+def _one(shared: _Shared, plan: Plan, start: Start, *, resume: bool) -> Result:
+    order, first = shared.order, shared.processes.first
+    versions = plan.recipe.data.versions if plan.recipe.data.degradation == "photo" else 0
+    prepared = _prepared(shared, plan, versions)
+    sampler = _sampler(shared, plan, prepared, versions)
+    store = _store(shared, plan, prepared, versions, start.model.network.colour)
+    pairs = _pairs(shared, plan, degraded=versions > 0) if first else ()
     scales = f"x{','.join(map(str, plan.scales))}"
     if order.resume and not resume:
-        around.view.note(f"{plan.folder} holds no run to resume: a new one begins")
+        shared.view.note(f"{plan.folder} holds no run to resume: a new one begins")
     if not resume:
-        around.view.note(f"{scales} starts from {start.origin}")
-    around.view.begins(f"{model.facts.name} {scales}", recipe, order.minutes)
-    if first and not pairs and data.held_out:
-        around.view.note(
-            "nothing is measured: no picture that was held out can be read and has "
-            f"{16 * max(plan.scales)} pixels or more on each side"
-        )
+        shared.view.note(f"{scales} starts from {start.origin}")
+    shared.view.begins(f"{start.model.facts.name} {scales}", plan.recipe, order.minutes)
     # From here on nothing is asked for any more: an old run may go.
     lock = make_way(plan.folder, order) if first else None
-    record = Record(plan.folder, pairs, around.view) if first else None
-    story = _story(around, plan, prepared, sampler.used)
+    record = Record(plan.folder, pairs, shared.view) if first else None
+    story = _story(shared, plan, prepared, sampler.used)
     run = Run(
-        recipe=recipe,
-        model=model,
+        recipe=plan.recipe,
+        model=start.model,
         sampler=sampler,
         store=store,
         folder=plan.folder,
-        device=around.device,
-        processes=around.processes,
+        device=shared.device,
+        processes=shared.processes,
         watch=record or _Nobody(),
         minutes=order.minutes,
         resume=resume,
         origin=start.origin,
         sources=start.sources,
         data=story["data"],
-        stop=around.stop,
+        stop=shared.stop,
         # A report copies the state, which would cost a fast device a tenth of its time.
-        report_every=50 if around.device.type == "cpu" else 500,
+        report_every=50 if shared.device.type == "cpu" else 500,
         validate_every=60 * min(order.validate_minutes, (order.minutes or math.inf) / 5),
     )
     if record is not None:
@@ -252,14 +217,14 @@ def _one(around: _Around, plan: Plan, start: Start, *, resume: bool) -> Result:
         begins = {} if resume else {"start": start.origin}
         record.event("start", {**story, **begins, "scales": plan.scales, "resumed": resume})
     try:
-        with around.stop.listening():
+        with shared.stop.listening():
             outcome = train(run)
             if not outcome.finished:
-                around.view.note("stopping: measuring what there is")
+                shared.view.note("stopping: measuring what there is")
             with nullcontext() if outcome.unsaved is None else suppress(UpresError):
                 quality = _finish(outcome, record, story, order.licence) if record else ()
                 if outcome.unsaved is not None:
-                    around.view.note(f"the weights are in {plan.folder / RESULT}")
+                    shared.view.note(f"the weights are in {plan.folder / RESULT}")
             if outcome.unsaved is not None:
                 raise outcome.unsaved
     finally:
@@ -270,24 +235,73 @@ def _one(around: _Around, plan: Plan, start: Start, *, resume: bool) -> Result:
     return Result(plan.folder / RESULT, quality, outcome.finished)
 
 
-def _prepared(around: _Around, plan: Plan, versions: int) -> Prepared:
+def _sampler(shared: _Shared, plan: Plan, prepared: Prepared, versions: int) -> Sampler:
+    data = plan.recipe.data
+    sampler = Sampler(
+        prepared.entries,
+        prepared.detail(),
+        patch=data.patch,
+        scales=plan.scales,
+        focus=data.focus,
+        versions=versions,
+        clean=data.clean,
+        augment=data.augment,
+        seed=shared.order.seed,
+    )
+    if (small := len(_contents(prepared.entries) - _contents(sampler.used))) > 0:
+        shared.view.note(
+            f"{small} pictures are left out: they are smaller than a patch of "
+            f"{data.patch * min(plan.scales)} pixels"
+        )
+    return sampler
+
+
+def _store(
+    shared: _Shared, plan: Plan, prepared: Prepared, versions: int, colour: Literal["rgb", "y"]
+) -> PatchStore:
+    store = PatchStore(
+        prepared,
+        scales=plan.scales,
+        versions=versions,
+        patch=plan.recipe.data.patch,
+        colour=colour,
+        device=shared.device,
+    )
+    if shared.device.type == "cuda" and not store.resident:
+        shared.view.note("the pictures do not fit into the accelerator's memory: cut on the CPU")
+    return store
+
+
+def _pairs(shared: _Shared, plan: Plan, *, degraded: bool) -> Sequence[Pair]:
+    """What the quality is measured on."""
+    view = shared.view
+    pairs = make_pairs(shared.pictures.validation, plan.scales, degraded=degraded, note=view.note)
+    if not pairs and plan.recipe.data.held_out:
+        view.note(
+            "nothing is measured: no picture that was held out can be read and has "
+            f"{16 * max(plan.scales)} pixels or more on each side"
+        )
+    return pairs
+
+
+def _prepared(shared: _Shared, plan: Plan, versions: int) -> Prepared:
     """The pictures, decoded by the first process; the others find everything there."""
     for turn in (True, False):
-        if around.processes.first == turn:
+        if shared.processes.first == turn:
             prepared = prepare(
-                around.pictures,
-                around.order.cache,
+                shared.pictures,
+                shared.order.cache,
                 sizes=plan.recipe.data.sizes,
                 scales=plan.scales,
                 versions=versions,
-                progress=around.view.preparing,
-                threads=around.order.threads,
+                progress=shared.view.preparing,
+                threads=shared.order.threads,
             )
-        around.processes.wait()
+        shared.processes.wait()
     for why in prepared.skipped:
-        around.view.note(f"skipped {why}")
+        shared.view.note(f"skipped {why}")
     if len(prepared.skipped) > 1:
-        around.view.note(f"{len(prepared.skipped)} pictures were skipped")
+        shared.view.note(f"{len(prepared.skipped)} pictures were skipped")
     return prepared
 
 
@@ -297,14 +311,14 @@ def _contents(entries: Sequence[Entry]) -> set[str]:
 
 
 def _story(
-    around: _Around, plan: Plan, prepared: Prepared, entries: Sequence[Entry]
+    shared: _Shared, plan: Plan, prepared: Prepared, entries: Sequence[Entry]
 ) -> dict[str, Any]:
     """What the result will tell of its making, as far as it is known before.
 
     Args:
         entries: that patches are cut from.
     """
-    order = around.order
+    order = shared.order
     largest: dict[str, int] = {}
     for entry in entries:
         largest[entry.sha256] = max(entry.pixels, largest.get(entry.sha256, 0))
@@ -318,10 +332,10 @@ def _story(
             "names": sorted({name for name, _ in order.data}),
             "pictures": len(largest),
             "megapixels": round(sum(largest.values()) / 1e6, 1),
-            "sha256": around.pictures.fingerprint,
+            "sha256": shared.pictures.fingerprint,
             **({"low": low} if low else {}),
         },
-        "processes": around.processes.count,
+        "processes": shared.processes.count,
     }
 
 
