@@ -12,8 +12,10 @@ import torch
 from PIL import Image
 
 import upres
+import upres.api
 from upres.inference import pipeline
 from upres.inference.device import cpu_has_bfloat16
+from upres.model import load_published
 from upres.weights.manifest import load_manifest
 from upres.weights.store import local_path
 
@@ -334,6 +336,24 @@ def test_files(tmp_path, pixels):
         other = upres.upscale_file(str(source), str(tmp_path / "b.webp"), scale=3, model="bicubic")
     with Image.open(other) as result:
         assert (result.format, result.size) == ("WEBP", (120, 90))
+
+
+def test_several_files_with_one_network(tmp_path, pixels, monkeypatch):
+    loaded = []
+    monkeypatch.setattr(
+        upres.api, "load_published", lambda *a: loaded.append(a) or load_published(*a)
+    )
+    (tmp_path / "out").mkdir()
+    upscaler = upres.Upscaler("edsr-light", upres.Goal(long_side=90))
+    for name in ("a.png", "b.png"):
+        Image.fromarray(pixels).save(tmp_path / name)
+        made = upscaler.upscale_file(tmp_path / name, tmp_path / "out")
+        assert made == tmp_path / "out" / f"{name[0]}-90x68.png"
+        with Image.open(made) as result:
+            assert result.size == (90, 68)
+    assert len(loaded) == 1
+    with pytest.raises(upres.UsageError, match="a quality of 0"):
+        upscaler.upscale_file(tmp_path / "a.png", quality=0)
 
 
 def test_errors_are_one_family_and_travel_between_processes():

@@ -379,6 +379,69 @@ class Upscaler:
         told = tuple(dict.fromkeys((*picture.notes, *notes)))
         return replace(picture, pixels=pixels, frames=frames, notes=told)
 
+    def upscale_file(
+        self,
+        source: str | Path,
+        output: str | Path | None = None,
+        *,
+        quality: int | None = None,
+        overwrite: bool = False,
+        max_pixels: int | None = None,
+    ) -> Path:
+        """Enlarge a file with what the format holds of its metadata, and return where the result
+        is.
+
+        The whole picture is held in memory. What is not kept as it was is a ``UserWarning``.
+
+        Args:
+            output: its suffix chooses the format; None writes ``photo-x4.png`` style beside the
+                source (``photo-1920x1080.png`` where the goal is a size), in the source's format,
+                of a HEIC in PNG; an existing folder takes that name.
+            quality: 1 to 100 for lossy formats; None means 95, or lossless for a WebP that was.
+            overwrite: replace an existing file.
+            max_pixels: see ``read_picture``.
+
+        Raises:
+            InputError, OutputError, WeightsError, UsageError, ResourceError: see ``upres.errors``.
+        """
+        target, notes = self._file(source, output, quality, max_pixels, overwrite=overwrite)
+        for note in notes:
+            warnings.warn(note, stacklevel=2)
+        return target
+
+    def _file(
+        self,
+        source: str | Path,
+        output: str | Path | None,
+        quality: int | None,
+        max_pixels: int | None,
+        *,
+        overwrite: bool,
+    ) -> tuple[Path, list[str]]:
+        """Where the result is, and what is not kept as it was."""
+        path = Path(source)
+        if quality is not None and not 1 <= quality <= 100:
+            raise UsageError(f"a quality of {quality}", "give 1 to 100")
+        folder = Path(output) if output and os.path.isdir(output) else None  # noqa: PTH112 - of any name
+        asked = format_of(Path(output)) if output and folder is None else None
+        frames = asked is None or holds_frames(asked)
+        picture = read_picture(path, max_pixels=max_pixels, frames=frames)
+        wide, high = self.goal.size(picture.width, picture.height)
+        if output and folder is None:
+            target = Path(output)
+        else:
+            factor = self.goal.fixed
+            size = f"{wide}x{high}" if factor is None else f"x{factor:g}"
+            usual = path.with_stem(f"{path.stem}-{size}")
+            target = written_to(usual if folder is None else folder / usual.name)
+        file_format = asked or written_as(picture.format, path, target)
+        check_target(target, overwrite=overwrite, source=path)
+        check_size(file_format, wide, high)
+        result = self.picture(held_channels(picture, file_format))
+        data, notes = encode(result, file_format, Encoding(quality))
+        write_file(target, data, overwrite=overwrite)
+        return target, [f"{path}: {note}" for note in dict.fromkeys([*result.notes, *notes])]
+
 
 def fingerprint(pixels: NDArray[Any]) -> bytes:
     """Equal for equal pixels."""
@@ -437,42 +500,16 @@ def upscale_file(
     max_pixels: int | None = None,
     fast: bool = False,
 ) -> Path:
-    """Enlarge a file with what the format holds of its metadata, and return where the result is.
+    """``Upscaler.upscale_file`` of one file; for several, an Upscaler loads its network once.
 
-    The whole picture is held in memory. What is not kept as it was is a ``UserWarning``.
-
-    Args:
-        output: its suffix chooses the format; None writes ``photo-x4.png`` style beside the source,
-            in the source's format; of a HEIC in PNG; an existing folder takes that name.
-        quality: 1 to 100 for lossy formats; None means 95, or lossless for a WebP that was.
-        overwrite: replace an existing file.
-        max_pixels: see ``read_picture``.
-
-    Raises:
-        InputError, OutputError, WeightsError, UsageError, ResourceError: see ``upres.errors``.
+    See there for the arguments and errors.
     """
-    path = Path(source)
-    _goal(scale)
-    if quality is not None and not 1 <= quality <= 100:
-        raise UsageError(f"a quality of {quality}", "give 1 to 100")
-    folder = Path(output) if output and os.path.isdir(output) else None  # noqa: PTH112 - of any name
-    asked = format_of(Path(output)) if output and folder is None else None
-    frames = asked is None or holds_frames(asked)
-    picture = read_picture(path, max_pixels=max_pixels, frames=frames)
-    if output and folder is None:
-        target = Path(output)
-    else:
-        usual = path.with_stem(f"{path.stem}-x{scale:g}")
-        target = written_to(usual if folder is None else folder / usual.name)
-    file_format = asked or written_as(picture.format, path, target)
-    check_target(target, overwrite=overwrite, source=path)
-    upscaler = load(model, scale=scale, device=device, precision=precision, fast=fast)
-    check_size(file_format, *upscaler.goal.size(picture.width, picture.height))
-    result = upscaler.picture(held_channels(picture, file_format))
-    data, notes = encode(result, file_format, Encoding(quality))
-    write_file(target, data, overwrite=overwrite)
-    for note in dict.fromkeys([*result.notes, *notes]):
-        warnings.warn(f"{path}: {note}", stacklevel=2)
+    upscaler = Upscaler(
+        cast(str, model), _goal(scale), device=device, precision=precision, fast=fast
+    )
+    target, notes = upscaler._file(source, output, quality, max_pixels, overwrite=overwrite)
+    for note in notes:
+        warnings.warn(note, stacklevel=2)
     return target
 
 
