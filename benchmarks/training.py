@@ -101,7 +101,7 @@ def ours(prepared: Prepared, numbers: dict, batch: int, patch: int, device: torc
         prepared.entries, prepared.detail(), patch=patch, scales=(2,), focus=recipe.data.focus
     )
     store = PatchStore(prepared, scales=(2,), versions=0, patch=patch, colour="rgb", device=device)
-    making = steps_for(learner, store, alone=True)
+    making = steps_for(learner, store, single_process=True)
     done = 0
 
     def run(steps: int) -> None:

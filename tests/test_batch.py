@@ -23,7 +23,7 @@ from tests.conftest import SOAK
 from tests.forks import until
 from upres.cli.journal import LOCK, NAME, Journal
 from upres.errors import InputError, OutputError, ResourceError
-from upres.hashing import machine
+from upres.hashing import host_id
 from upres.imaging import isolation
 from upres.imaging.isolation import Decoder
 from upres.version import __version__ as upres_version
@@ -594,7 +594,7 @@ def test_a_picture_that_changes_while_it_is_read_is_done_again(tmp_path):
 def test_what_another_process_is_writing_stays(tmp_path):
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
-    here, there = machine(), f"{int(machine(), 16) ^ 1:08x}"
+    here, there = host_id(), f"{int(host_id(), 16) ^ 1:08x}"
     makers = ((os.getpid(), here), (gone.pid, here), (gone.pid, there))
     mine, theirs, elsewhere = (tmp_path / f".upres-{pid}-{at}-ab.part" for pid, at in makers)
     for part in (mine, theirs, elsewhere):

@@ -27,12 +27,13 @@ from upres.imaging.streaming import StreamedPixels
 from upres.imaging.writer import check_target, write_file
 from upres.inference.device import DeviceName, Precision, choose
 from upres.inference.engine import is_out_of_memory
-from upres.inference.pipeline import Pipeline, Progress
+from upres.inference.pipeline import Pipeline
 from upres.inference.planning import check_max_memory
 from upres.inference.sizes import Goal, steps_to
 from upres.inference.steps import Alpha, Steps
 from upres.model import Model, load_published
 from upres.model import load as load_model
+from upres.progress import Progress, TileProgress
 from upres.weights.header import read_facts
 from upres.weights.known import known_models
 from upres.weights.manifest import KERNELS, WeightsEntry
@@ -43,8 +44,6 @@ if TYPE_CHECKING:
 
 # JPEG files of a lower quality get a model that undoes its traces, if "auto" may choose.
 PHOTO_BELOW = 90
-# The name of what is downloaded, bytes so far, bytes in all.
-DownloadProgress = Callable[[str, int, int], None]
 
 
 @dataclass
@@ -81,7 +80,7 @@ class Upscaler:
     alpha: Alpha = "bicubic"
     wrap: bool = False
     max_memory: int | None = None
-    on_download: DownloadProgress | None = None
+    on_download: Progress | None = None
     _models: dict[tuple[str, int], Model] = field(default_factory=dict, init=False, repr=False)
     _steps: dict[tuple[tuple[tuple[str, int], ...], bool], Steps] = field(
         default_factory=dict, init=False, repr=False
@@ -344,7 +343,7 @@ class Upscaler:
     def picture(
         self,
         picture: Picture,
-        progress: Progress | None = None,
+        progress: TileProgress | None = None,
         on_note: Callable[[str], None] | None = None,
     ) -> Picture:
         """Enlarge a picture, all its frames, and keep everything else about it.

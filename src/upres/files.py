@@ -45,11 +45,11 @@ def atomic_write(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def alone(lock: Path, waiting: Callable[[], object] = lambda: None) -> Iterator[None]:
+def locked(lock: Path, waiting: Callable[[], object] = lambda: None) -> Iterator[None]:
     """No other process is in this block with the same lock meanwhile.
 
     Args:
-        lock: a file for it alone; its folder is there.
+        lock: a file for nothing else; its folder is there.
         waiting: called if somebody else is, before waiting for them.
 
     Raises:

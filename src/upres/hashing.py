@@ -20,6 +20,6 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def machine() -> str:
-    """Of several that share a disk, this one, by its name: 8 hexadecimal digits."""
+def host_id() -> str:
+    """8 hex digits of the SHA-256 of the host's name: which of several machines on one disk."""
     return hashlib.sha256(platform.node().encode()).hexdigest()[:8]

@@ -15,10 +15,11 @@ from upres.api import Upscaler
 from upres.benchmark.page import TRUTH, Gallery
 from upres.benchmark.quality import Row, Settings, measure_set
 from upres.benchmark.report import Report
-from upres.data.evaluation import EVALUATION_SETS, Note, Progress, Truth, find_set
+from upres.data.evaluation import EVALUATION_SETS, Truth, find_set
 from upres.errors import UpresError, UsageError, VerificationError
 from upres.inference.device import DeviceName, Precision, choose
 from upres.inference.sizes import Goal
+from upres.progress import Note, Progress
 from upres.weights.known import known_models
 from upres.weights.manifest import KERNELS
 
@@ -258,16 +259,24 @@ def verify(order: Order, *, note: Note, progress: Progress) -> tuple[list[Check]
             note(f"{label} x{scale}: {error}")
             checks += [Check(name, label, scale, psnr, None) for name, psnr in figures]
             continue
-        for name, psnr in figures:
-            measured, why = None, ""
-            try:
-                report, _ = run_order(replace(one, models=(name,)), note=note, progress=progress)
-                row = report.row(name, (dataset, scale))
-                measured = None if row is None else row.psnr
-            except UpresError as error:
-                why = str(error)
-            checks.append(Check(name, label, scale, psnr, measured, why))
+        names = tuple(name for name, _ in figures)
+        found = _measured(replace(one, models=names), note, progress)
+        checks += [Check(name, label, scale, psnr, *found[name]) for name, psnr in figures]
     return checks, never
+
+
+def _measured(order: Order, note: Note, progress: Progress) -> dict[str, tuple[float | None, str]]:
+    """PSNR of each model on the order's one set at its one scale, or why there is none."""
+    try:
+        report, _ = run_order(order, note=note, progress=progress)
+    except UpresError as error:
+        if len(order.models) == 1:
+            return {order.models[0]: (None, str(error))}
+        # One by one, since one of them may be damaged.
+        each = (_measured(replace(order, models=(name,)), note, progress) for name in order.models)
+        return {name: result for found in each for name, result in found.items()}
+    rows = {name: report.row(name, (order.sets[0], order.scales[0])) for name in order.models}
+    return {name: (row.psnr if row else None, "") for name, row in rows.items()}
 
 
 def demand(checks: Sequence[Check]) -> None:

@@ -62,20 +62,20 @@ class UpresGroup(_PlainHelp, TyperGroup):
     """Commands under one word.
 
     Attributes:
-        alone: what the word means without any further one.
+        default_command: what the word means without any further one.
     """
 
-    alone = "--help"
+    default_command = "--help"
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """See typer."""
-        if not ctx.resilient_parsing and (not args or self._is_for_alone(ctx, args[0])):
-            args = [self.alone, *args]
+        if not ctx.resilient_parsing and (not args or self._is_for_default(ctx, args[0])):
+            args = [self.default_command, *args]
         return super().parse_args(ctx, args)
 
-    def _is_for_alone(self, ctx: Any, word: str) -> bool:
+    def _is_for_default(self, ctx: Any, word: str) -> bool:
         """Whether it is an option that the command meant takes, and not the group."""
-        meant = self.get_command(ctx, self.alone) is not None
+        meant = self.get_command(ctx, self.default_command) is not None
         return meant and word.startswith("-") and word not in self._own_options(ctx)
 
     def _own_options(self, ctx: Any) -> set[str]:
@@ -162,7 +162,7 @@ class RootGroup(UpresGroup):
         sys.exit(code if isinstance(code, int) else 0)
 
     def invoke(self, ctx: Any) -> Any:
-        """typer ends silently on Ctrl-C; ``main`` says so instead."""
+        """typer ends silently on Ctrl-C."""
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:

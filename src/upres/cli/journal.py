@@ -18,7 +18,7 @@ from typing import Any, Literal, TextIO
 
 from upres.errors import OutputError, os_errors
 from upres.files import PARTS
-from upres.hashing import machine, sha256_of
+from upres.hashing import host_id, sha256_of
 
 NAME = ".upres-journal.jsonl"
 LOCK = ".upres-lock"
@@ -295,7 +295,7 @@ def _is(path: Path, sha256: str) -> bool:
 def _abandoned(part: Path) -> bool:
     """Whether the process that writes a file, which its name tells, is gone from this machine."""
     process, where = [*part.name.split("-"), ""][1:3]
-    if not process.isdecimal() or where != machine() or os.name != "posix":
+    if not process.isdecimal() or where != host_id() or os.name != "posix":
         return False
     try:
         os.kill(int(process), 0)

@@ -22,7 +22,7 @@ _HELP = "List, inspect, download, verify, add and publish weights; alone, it lis
 
 
 class _ModelsGroup(UpresGroup):
-    alone = "list"
+    default_command = "list"
 
 
 app = typer.Typer(cls=_ModelsGroup, help=_HELP, rich_markup_mode=None)

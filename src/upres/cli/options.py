@@ -1,4 +1,7 @@
-"""Options that several commands share."""
+"""Options that several commands share.
+
+Numbers have parsers of our own, whose messages name the value and the range in one line.
+"""
 
 import re
 from collections.abc import Callable

@@ -1,17 +1,16 @@
 """Sets of pictures that upres knows by name: where they are published, and on what terms."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from upres.data.download import ELSEWHERE, Progress, download, unpack
+from upres.data.download import ELSEWHERE, download, unpack
 from upres.data.folders import PictureFolder, find_pictures
 from upres.errors import InputError, os_errors
-from upres.files import alone
-
-Note = Callable[[str], None]
+from upres.files import locked
+from upres.progress import Note, Progress
 
 
 @dataclass(frozen=True)
@@ -158,7 +157,7 @@ def one_fetches(folder: Path, note: Note) -> Iterator[None]:
         with os_errors(folder.parent, ELSEWHERE):
             folder.parent.mkdir(parents=True, exist_ok=True)
             waiting = partial(note, f"waiting for another run that fetches {folder.name}")
-            held.enter_context(alone(folder.with_name(f".{folder.name}.lock"), waiting))
+            held.enter_context(locked(folder.with_name(f".{folder.name}.lock"), waiting))
         yield
 
 

@@ -13,9 +13,7 @@ from pathlib import Path
 
 from upres.errors import OutputError, ResourceError, WeightsError, is_disk_full, os_errors
 from upres.hashing import sha256_of
-
-# What is going on, how much of it is done, and how much there is.
-Progress = Callable[[str, int, int], None]
+from upres.progress import Progress
 
 _BLOCK = 1 << 20
 _TIMEOUT = 60.0

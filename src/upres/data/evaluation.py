@@ -6,7 +6,7 @@ import shutil
 import tarfile
 import zlib
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,9 +17,7 @@ from upres.data.hub import HubFile, fetch_file
 from upres.errors import InputError, WeightsError, os_errors
 from upres.hashing import sha256_of
 from upres.imaging.formats import READABLE
-
-Note = Callable[[str], None]
-Progress = Callable[[str, int, int], None]
+from upres.progress import Note, Progress
 
 
 @dataclass(frozen=True)

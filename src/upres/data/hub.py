@@ -5,7 +5,8 @@ from pathlib import Path
 
 from upres.errors import WeightsError
 from upres.hashing import sha256_of
-from upres.weights.hub import Progress, download
+from upres.progress import BytesProgress
+from upres.weights.hub import download
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class HubFile:
         return f"{self.repository}/{self.path}"
 
 
-def fetch_file(file: HubFile, progress: Progress | None = None) -> Path:
+def fetch_file(file: HubFile, progress: BytesProgress | None = None) -> Path:
     """The verified file, downloaded if need be.
 
     Raises:

@@ -27,7 +27,7 @@ from upres.data.gather import Pictures, nothing_readable
 from upres.data.prepared import Entry, Prepared, degraded_name, low_starts
 from upres.data.rgb import fitting, read_full_range, read_rgb
 from upres.errors import InputError, ResourceError, os_errors
-from upres.files import alone, atomic_write, remove_parts
+from upres.files import atomic_write, locked, remove_parts
 from upres.hashing import seed_of, sha256_of
 from upres.imaging import heic
 from upres.imaging.degrade import light_photo
@@ -35,14 +35,12 @@ from upres.imaging.formats import is_read_only
 from upres.imaging.reader import read_size
 from upres.imaging.resize import imresize
 from upres.memory import free_main_memory
+from upres.progress import Progress
 
 FORMAT = 2
 _BYTES = 80  # of memory for a pixel while a picture is shrunk, or decoded
 _Item = TypeVar("_Item")
 _Made = TypeVar("_Made")
-
-# Called with what is being done, how much of it is done, and how much there is.
-Progress = Callable[[str, int, int], None]
 
 
 def prepare(
@@ -354,6 +352,6 @@ def _ours(folder: Path, progress: Progress) -> Iterator[None]:
         yield
         return
     waiting = partial(progress, "waiting for another run that prepares these pictures", 1, 1)
-    with alone(folder / ".lock", waiting):
+    with locked(folder / ".lock", waiting):
         remove_parts(folder)
         yield

@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 from PIL import Image, TiffImagePlugin
 from PIL.ExifTags import Base as Tag
 
-from upres.imaging.png import packed
+from upres.imaging.png import SIGNATURE, packed
 
 _LARGEST_TEXT = 2**26  # bytes of a chunk; Pillow's own limit on texts is the same
 _PIXELS = (b"IHDR", b"IDAT", b"IEND", b"fcTL", b"fdAT")
@@ -61,7 +61,7 @@ def png_without_pixels(chunks: list[tuple[bytes, bytes]]) -> Image.Image:
     """
     header = struct.pack(">IIBBBBB", 1, 1, 8, 0, 0, 0, 0)
     words = (b"tEXt", b"zTXt", b"iTXt", b"eXIf")
-    parts = [b"\x89PNG\r\n\x1a\n", packed(b"IHDR", header)]
+    parts = [SIGNATURE, packed(b"IHDR", header)]
     parts += [packed(*chunk) for chunk in chunks if chunk[0] in words]
     parts += [packed(b"IDAT", zlib.compress(b"\0\0")), packed(b"IEND", b"")]
     return Image.open(io.BytesIO(b"".join(parts)), formats=["PNG"])

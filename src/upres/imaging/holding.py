@@ -1,4 +1,4 @@
-"""What of a picture a file format cannot hold beside its pixels."""
+"""What of a picture a file format cannot hold: metadata, channels, frames."""
 
 from dataclasses import replace
 

@@ -16,6 +16,7 @@ from upres.imaging.metadata import EXIF_HEAD, comment_text
 from upres.imaging.picture import Picture
 
 _COLOUR_TYPES = {1: 0, 2: 4, 3: 2, 4: 6}
+SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _LEVEL = 6
 _PIECE = 2**20  # bytes of a chunk of pixels
 _SHOWN = 2**16  # bytes of a text
@@ -37,7 +38,7 @@ def write_png(
         strips: rows x width x channels, uint8 or uint16, from the top down.
         exif, xmp: as they shall stand in the file.
     """
-    file.write(b"\x89PNG\r\n\x1a\n")
+    file.write(SIGNATURE)
     begun = False
     pressed = zlib_ng.compressobj(_LEVEL)
     held = bytearray()

@@ -17,7 +17,7 @@ from upres.imaging.picture import divided, stretched
 # TIFF 6.0: PhotometricInterpretation; Compression: none, LZW, JPEG, deflate (twice), PackBits.
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB = 0, 1, 2
 _UNSIGNED, _FLOAT = 1, 3  # SampleFormat
-_GRAYS = (_WHITE_IS_ZERO, _BLACK_IS_ZERO)
+GRAYS = (_WHITE_IS_ZERO, _BLACK_IS_ZERO)
 _COMPRESSIONS = (1, 5, 7, 8, 32946, 32773)
 
 
@@ -29,7 +29,7 @@ def libvips_reads(tags: Mapping[int, Any]) -> bool:
     divides by alpha what it was multiplied with only in plain colours of usual types.
     """
     bits = tiff_bits(tags)
-    gray = tags.get(Tag.PhotometricInterpretation) in _GRAYS
+    gray = tags.get(Tag.PhotometricInterpretation) in GRAYS
     apart = is_planar(tags) and (gray or Tag.TileWidth in tags)
     form = tags.get(Tag.SampleFormat, (_UNSIGNED,))[0]
     known = form == _UNSIGNED if bits < 32 else form == _FLOAT and not gray
@@ -59,7 +59,7 @@ def read_rare(
     with reopened(source) as file, tifffile.TiffFile(file) as tiff:
         found: Any = tiff.pages[page]
         photometric, bits = int(found.photometric), int(found.bitspersample)
-        if photometric not in (*_GRAYS, _RGB):
+        if photometric not in (*GRAYS, _RGB):
             raise InputError(
                 f"{name} has {bits} bits, compressed or laid out in a rare way, and colours that "
                 "are not read so",
@@ -87,7 +87,7 @@ def read_rare(
         pixels = stretched(pixels, bits, pixels.dtype)
     kinds = tuple(found.extrasamples)
     if is_multiplied({Tag.ExtraSamples: kinds}):
-        colours = 1 if photometric in _GRAYS else 3
+        colours = 1 if photometric in GRAYS else 3
         pixels = divided(pixels, colours, colours + kinds.index(tifffile.EXTRASAMPLE.ASSOCALPHA))
     if photometric == _WHITE_IS_ZERO and pixels.dtype.kind == "u":
         pixels[..., 0] = np.iinfo(pixels.dtype).max - pixels[..., 0]

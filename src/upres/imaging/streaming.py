@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from upres.errors import InputError, ResourceError
 from upres.imaging.containers import png_chunks
 from upres.imaging.picture import Picture
+from upres.imaging.png import SIGNATURE
 from upres.imaging.profiles import fits
 from upres.imaging.rare_tiff import libvips_reads
 from upres.imaging.reader import read_facts
@@ -21,7 +22,6 @@ from upres.memory import free_main_memory
 
 # Formats that are decoded from the top down.
 _FORMATS = ("PNG", "TIFF", "JPEG")
-_PNG = b"\x89PNG\r\n\x1a\n"
 
 _BLOCK = 256  # rows
 _ABOVE = 2560  # rows; bands have 2048 and their halos at most
@@ -120,7 +120,7 @@ def _is_read_by_rows(path: Path) -> bool:
     try:
         with path.open("rb") as file:
             head = file.read(8)
-        if head == _PNG:
+        if head == SIGNATURE:
             return all(kind != b"acTL" for kind, _ in png_chunks(path))
     except OSError:
         return False  # the usual reader says what is wrong

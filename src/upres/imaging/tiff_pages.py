@@ -19,11 +19,10 @@ from upres.imaging.limits import load
 from upres.imaging.modes import COLOURLESS, array_of, kind_of, made_plain
 from upres.imaging.picture import Extra, Frame, Kind, Picture, stretched
 from upres.imaging.profiles import fits, srgb_profile
-from upres.imaging.rare_tiff import libvips_reads
+from upres.imaging.rare_tiff import GRAYS, libvips_reads
 from upres.imaging.tiff_layout import Page, Pages
 from upres.imaging.turning import upright
 
-_GRAY = (0, 1)  # PhotometricInterpretation
 # Modes that Pillow reads in 8 bits where nobody reads all of them.
 _REDUCED = ("RGB", "RGBA", "CMYK", "LAB")
 # What pages that are read together have in common.
@@ -149,7 +148,7 @@ class _Reader:
         """How the file stores a page that is not decoded."""
         if (image := self._seen(page)) is not None:
             return kind_of(image)
-        return "gray" if page.tags.get(Tag.PhotometricInterpretation) in _GRAY else "RGB"
+        return "gray" if page.tags.get(Tag.PhotometricInterpretation) in GRAYS else "RGB"
 
     def read(self, pages: list[Page]) -> Iterator[tuple[NDArray[Any], Kind, bytes | None]]:
         """Pages' pixels, upright, how they were stored, and their profiles."""
@@ -283,7 +282,7 @@ def _extra(pages: list[Page]) -> tuple[Extra, ...]:
 
 def _empty(page: Page, extra: tuple[Extra, ...]) -> NDArray[Any]:
     """No pixels, of the type and with the channels that the page's will have."""
-    gray = page.tags.get(Tag.PhotometricInterpretation) in _GRAY
+    gray = page.tags.get(Tag.PhotometricInterpretation) in GRAYS
     alpha = extra or ("alpha",) * filefacts.is_transparent(page.tags)
     floats = page.bits >= 32 or containers.is_signed(page.tags)
     dtype = np.float32 if floats else np.uint16 if page.bits > 8 else np.uint8

@@ -9,7 +9,7 @@ from typing import BinaryIO
 
 from upres.errors import OutputError, ResourceError, os_errors
 from upres.files import part_in
-from upres.hashing import machine
+from upres.hashing import host_id
 from upres.imaging.formats import FORMATS
 
 
@@ -103,7 +103,7 @@ def replacing(
 def _beside(path: Path) -> Iterator[tuple[BinaryIO, Path]]:
     """A new file in the same folder, with the permissions of any new file, removed in the end."""
     # Who finds it later can tell by process and machine whether somebody still needs it.
-    part = part_in(path.parent, f"{os.getpid()}-{machine()}-")
+    part = part_in(path.parent, f"{os.getpid()}-{host_id()}-")
     try:
         with os_errors(path), part.open("x+b") as file:
             yield file, part

@@ -109,7 +109,7 @@ class ModelStage:
         """Blocks of rows: uint8 or uint16 with ``levels``, else float32 clamped to 0..1.
 
         Args:
-            start: a row of the first block.
+            start: any row of the block that comes first.
         """
         start = self.start_of(start) // self.scale
         for top, bottom in self.plan.grid.rows:

@@ -28,6 +28,7 @@ from upres.inference.rows import (
     Widened,
 )
 from upres.inference.steps import LEAST_PROBE, Steps
+from upres.progress import TileProgress
 
 # Below so many pixels in height or width, the border that networks pad with zeros is everywhere;
 # such pictures are run with their own border repeated so far.
@@ -35,9 +36,6 @@ _TINY = 16
 _BORDER = 8
 # Sides of the tiles that time is estimated from.
 _PROBE, _CUDA_PROBE = 256, 1024
-
-# Told how many of all tiles are done; a part of one counts.
-Progress = Callable[[float, int], None]
 
 
 @dataclass
@@ -276,7 +274,7 @@ class Pipeline:
 
     def strips(
         self,
-        progress: Progress | None = None,
+        progress: TileProgress | None = None,
         on_note: Callable[[str], None] | None = None,
         start: int = 0,
     ) -> Iterator[Pixels]:
@@ -286,7 +284,6 @@ class Pipeline:
             on_note: told what people should know; without it, that is a ``RuntimeWarning``.
             start: the first row that is wanted.
         """
-        # It must not know the pipeline: executors know it, and outlive pictures.
         total = self.tiles
         done = total * start / self.size[0]
 
@@ -316,7 +313,7 @@ class Pipeline:
             top = bottom
 
     def run(
-        self, progress: Progress | None = None, on_note: Callable[[str], None] | None = None
+        self, progress: TileProgress | None = None, on_note: Callable[[str], None] | None = None
     ) -> Pixels:
         """The whole result, H x W x C in the type of the source; see ``strips``.
 

@@ -51,7 +51,7 @@ class Stage(Protocol):
         """Blocks of rows, rows x width x channels, from the top down.
 
         Args:
-            start: a row of the first block.
+            start: any row of the block that comes first.
         """
         ...
 

@@ -124,7 +124,7 @@ class Record:
         self._to_board(add)
 
     def _to_board(self, use: Callable[[Any], None]) -> None:
-        """Its thread of its own tells of a full disk when and as it likes."""
+        """It writes in a thread, whose errors (a full disk) any later call raises."""
         try:
             if self.board is not None:
                 use(self.board)

@@ -38,9 +38,9 @@ class Steps(Protocol):
         ...
 
 
-def steps_for(learner: Learner, store: PatchStore, *, alone: bool) -> Steps:
+def steps_for(learner: Learner, store: PatchStore, *, single_process: bool) -> Steps:
     """The fastest way that this device, this number of processes and UPRES_CUDA_GRAPHS allow."""
-    if alone and store.resident and os.environ.get(GRAPHS) != "0":
+    if single_process and store.resident and os.environ.get(GRAPHS) != "0":
         return RecordedSteps(learner, store)
     return PlainSteps(learner, store)
 

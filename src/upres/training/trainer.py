@@ -41,7 +41,7 @@ def _train(run: Run, clock: Clock) -> Outcome:
     if run.resume:
         run, position = resumed(run, learner)
     learner.forward = processes.wrap(learner.network, run.device)
-    steps = steps_for(learner, run.store, alone=processes.count == 1)
+    steps = steps_for(learner, run.store, single_process=processes.count == 1)
     global_batch = recipe.data.batch * processes.count
     share = slice(recipe.data.batch * processes.rank, recipe.data.batch * (processes.rank + 1))
     good = (position, deepcopy(learner.state()))

@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from upres.errors import OutputError, UsageError, WeightsError, os_errors
-from upres.files import alone, part_in
+from upres.files import locked, part_in
 from upres.places import home
 from upres.weights.facts import FactsError, ModelFacts
 from upres.weights.header import read_facts
@@ -92,7 +92,7 @@ def add(source: Path, name: str = "", *, overwrite: bool = False) -> WeightsEntr
             parts[1].write_text(json.dumps(words, indent=1), encoding="utf-8")
             weights = folder() / f"{facts.file_name}.safetensors"
             description = weights.with_suffix(".json")
-            with alone(_lock()):
+            with locked(_lock()):
                 _refuse_taken(facts, description, overwrite=overwrite)
                 parts[0].replace(weights)
                 parts[1].replace(description)
@@ -145,7 +145,7 @@ def remove(name: str) -> tuple[WeightsEntry, ...]:
         found = tuple(e for e in added() if name in (e.facts.name, e.name))
         if not found:
             raise WeightsError(f"no model called {name!r} was added", "'upres models' lists them")
-        with alone(_lock()):
+        with locked(_lock()):
             for entry in found:
                 (folder() / f"{entry.name}.json").unlink()
                 (folder() / f"{entry.name}.safetensors").unlink(missing_ok=True)

@@ -1,14 +1,11 @@
 """Files on the Hugging Face Hub, at pinned commits, through the Hub's own cache."""
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
 from upres.errors import ResourceError, WeightsError, is_disk_full
-
-# Bytes that arrived so far, and bytes in all (0 where the server does not say).
-Progress = Callable[[int, int], None]
+from upres.progress import BytesProgress
 
 
 def download(
@@ -16,7 +13,7 @@ def download(
     file: str,
     revision: str,
     *,
-    progress: Progress | None,
+    progress: BytesProgress | None,
     again: bool,
     offline_remedy: str,
     remedy: str,
@@ -89,7 +86,7 @@ def hub() -> Any:
     return huggingface_hub
 
 
-def _progress_class(progress: Progress | None) -> type[Any]:
+def _progress_class(progress: BytesProgress | None) -> type[Any]:
     """A bar in the shape that huggingface_hub expects, which only passes numbers on."""
     from tqdm.auto import tqdm  # type: ignore[import-untyped]
 

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from upres import hashing
 from upres.errors import WeightsError
-from upres.weights.hub import Progress, download, hub
+from upres.progress import BytesProgress
+from upres.weights.hub import download, hub
 from upres.weights.manifest import WeightsEntry
 
 
@@ -59,7 +60,7 @@ def _remedy(entry: WeightsEntry) -> str:
     return "install upres again" if entry.hub is None else f"'upres models pull {entry.name}'"
 
 
-def fetch(entry: WeightsEntry, progress: Progress | None = None) -> Path:
+def fetch(entry: WeightsEntry, progress: BytesProgress | None = None) -> Path:
     """The verified file, downloaded if need be.
 
     Raises:
