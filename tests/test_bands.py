@@ -459,7 +459,7 @@ def test_what_lies_absurdly_far_from_the_rest_is_missing(light, photo, fill):
     holed = values.copy()
     holed[:6, :6] = fill
     pipeline = light.pipeline_of(read_picture(file_of(holed)))
-    assert any("taken for missing ones" in note for note in pipeline.notes)
+    assert any("treated as missing" in note for note in pipeline.notes)
     assert not light.pipeline_of(read_picture(file_of(values))).notes
     made, want = pipeline.run(), upscaled(light, values)
     assert (made[:12, :12] == np.float32(fill)).all()

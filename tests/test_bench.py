@@ -525,7 +525,7 @@ def test_bench_keeps_going_when_asked(upres, small_set):
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        ((), 2, "bench takes a set"),
+        ((), 2, "bench needs a set"),
         (("set5", "-m", "nope"), 5, "no model is called 'nope'"),
         (("set5", "-s", "5"), 2, "--scale takes 2, 3, 4"),
         (("set5",), 5, "Set5_HR.tar.gz is not in the cache"),

@@ -108,7 +108,7 @@ def test_sizes_and_default_names(upres, small, tmp_path, options, size, name):
         (["-s", "9"], ["--scale 9"]),
         (["-s", "nan"], ["--scale nan"]),
         (["--width", "20"], ["--width 20", "48 x 40"]),
-        (["--width", "-5"], ["--width", "'-5' is no whole number of at least 1"]),
+        (["--width", "-5"], ["--width", "'-5' is not a whole number of at least 1"]),
         (["--width", "99", "-s", "2"], ["--scale and --width exclude each other"]),
         (["--tile", "many"], ["--tile"]),
         (["--device", "abacus"], ["--device"]),
@@ -287,10 +287,10 @@ def test_errors_of_several_pictures_name_them(upres, tmp_path):
         (["batch", ".", "-o", "-"], 2, "do not go to standard output"),
         (["upscale", ""], 3, "the name of a picture is empty"),
         ([""], 2, "no such file or command: ''"),
-        (["x.png", "--threads", "200000"], 2, "'200000' is no whole number from 1 to 1024"),
-        (["x.png", "-q", "0"], 2, "'0' is no whole number from 1 to 100"),
-        (["x.png", "--width", "3.5"], 2, "'3.5' is no whole number of at least 1"),
-        (["x.png", "-s", "two"], 2, "'two' is no number such as 2 or 2.5"),
+        (["x.png", "--threads", "200000"], 2, "'200000' is not a whole number from 1 to 1024"),
+        (["x.png", "-q", "0"], 2, "'0' is not a whole number from 1 to 100"),
+        (["x.png", "--width", "3.5"], 2, "'3.5' is not a whole number of at least 1"),
+        (["x.png", "-s", "two"], 2, "'two' is not a number such as 2 or 2.5"),
         (["models", "show", "bicubic"], 5, "bicubic is computed, it has no weights"),
         (["bench", "set5", "--data-dir", "nowhere"], 3, "nowhere is not a folder"),
         (["train", "-d", ".", "-o", "."], 4, ". is the folder of the pictures"),
@@ -341,7 +341,7 @@ def test_an_interrupt_during_imports_is_one_line(tmp_path):
         env=os.environ | {"PYTHONPATH": str(tmp_path)}, capture_output=True, check=False,
     )  # fmt: skip
     assert done.returncode == 130
-    assert lines(done.stderr) == ["upres: interrupted; nothing half-written was left"]
+    assert lines(done.stderr) == ["upres: interrupted; no unfinished result was left"]
 
 
 def test_options_of_what_a_group_means_alone(upres):
@@ -361,7 +361,9 @@ def test_the_format_can_be_chosen_where_no_name_says_it(upres, small, tmp_path):
     assert upres(small.name, *plain, "-o", "same.jpeg").returncode == 0
     refused = upres(small.name, *plain, "-o", "other.png")
     assert_fails(refused, 2, "other.png is PNG by its name, and not JPEG; leave --format out")
-    assert_fails(upres(small.name, "--format", "psd"), 2, "'psd' is no format; known are jpeg")
+    assert_fails(
+        upres(small.name, "--format", "psd"), 2, "'psd' is not a known format; known are jpeg"
+    )
 
 
 def test_pixels_are_counted_in_thousands_too(upres, small):
@@ -369,7 +371,7 @@ def test_pixels_are_counted_in_thousands_too(upres, small):
     assert_fails(upres(*plain, "1.9k"), 3, "48 x 40 pixels, over the limit of 1,900")
     assert upres(*plain, "1.92k").returncode == 0
     assert upres(*plain, "3G").returncode == 0
-    assert_fails(upres(*plain, "3 GB"), 2, "is no number of pixels such as 3G or 500M")
+    assert_fails(upres(*plain, "3 GB"), 2, "is not a number of pixels such as 3G or 500M")
 
 
 def test_files_beside_a_picture_are_named(upres, small, tmp_path):
@@ -381,7 +383,9 @@ def test_files_beside_a_picture_are_named(upres, small, tmp_path):
 
 def test_standard_input_is_upscaled_alone(upres, small):
     done = upres(small.name, "-", "-s", 2, data=small.read_bytes())
-    assert_fails(done, 2, "standard input among several pictures; upscale it alone")
+    assert_fails(
+        done, 2, "- (standard input) cannot be combined with other pictures; upscale it alone"
+    )
     assert done.stdout == b""
 
 
@@ -425,7 +429,7 @@ def test_json_is_one_object_a_line(upres, tmp_path, small):
     assert done_event["output_size"] == [96, 80]
     assert done_event["model"] == "edsr-baseline"
     assert done_event["seconds"] > 0
-    for more, model in ((["-s", 2, "--fast"], "edsr-light"), (["-s", 3], "edsr-light")):
+    for more, model in ((["-s", 2, "--fast"], "edsr-light"), (["-s", 3], "edsr-baseline")):
         done = upres("small.png", *more, "--json", "--overwrite")
         assert json.loads(done.stdout)["model"] == model
 
@@ -524,7 +528,7 @@ def test_a_full_disk_keeps_the_old_file(tmp_path, small):
     ("memory", "options", "why"),
     [
         (10**5, ("-m", "bicubic"), "the result needs 0.0 GiB of memory, 0.0 GiB are free; write"),
-        (10**6, ("--tile", 0), "a tile needs 0.0 GiB of memory, 0.0 GiB are free; leave --tile"),
+        (10**6, ("--tile", 0), "a tile needs 0.0 GiB of memory, 0.0 GiB are free; omit --tile"),
     ],
 )
 def test_what_is_larger_than_memory_is_refused_first(
@@ -605,7 +609,7 @@ def test_an_interrupt_leaves_nothing_half_written(start, tmp_path, photo, kill, 
     assert process.wait(60) == code
     assert process.out == b""
     word = "interrupted" if code == 130 else "terminated"
-    assert lines(process.err)[-1] == f"upres: {word}; nothing half-written was left"
+    assert lines(process.err)[-1] == f"upres: {word}; no unfinished result was left"
     assert [p.name for p in tmp_path.iterdir()] == ["big.png"]
 
 

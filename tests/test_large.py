@@ -415,7 +415,7 @@ def test_an_interrupted_run_goes_on_and_ends_in_the_same_bytes(upres, start, tmp
         assert not (tmp_path / f"out.{form}").exists()
     done = upres(*options, f"out.{form}", "--resume")
     assert done.returncode == 0, done.stderr
-    assert b"in.tif: goes on at " in done.stderr
+    assert b"in.tif: continues at " in done.stderr
     assert (tmp_path / f"out.{form}").read_bytes() == (tmp_path / f"whole.{form}").read_bytes()
     assert not kept.exists()
 
@@ -448,7 +448,7 @@ def test_a_batch_goes_on_within_a_large_picture(upres, start, tmp_path):
     (tmp_path / "a.tif").replace(tmp_path / "in" / "a.tif")
     done = upres(*options, "out")
     assert done.returncode == 0, done.stderr
-    assert b"a.tif: goes on at " in done.stderr
+    assert b"a.tif: continues at " in done.stderr
     whole, made = (tmp_path / folder / "a.tif" for folder in ("whole", "out"))
     assert whole.read_bytes() == made.read_bytes()
     assert not kept.exists()
@@ -498,7 +498,7 @@ def test_a_dry_run_says_how_long_it_will_take(upres, tmp_path):
     Image.new("RGB", (700, 500)).save(tmp_path / "in.png")
     done = upres("in.png", "-s", 2, "--dry-run", "-m", "edsr-light")
     assert done.returncode == 0, done.stderr
-    assert b" MiB for them, about " in done.stderr
+    assert b" MiB of memory for tiles, about " in done.stderr
 
 
 def test_a_kernels_time_is_estimated_too(upres, tmp_path):
@@ -508,7 +508,7 @@ def test_a_kernels_time_is_estimated_too(upres, tmp_path):
     assert json.loads(done.stdout)["estimated_seconds"] > 0
 
 
-@pytest.mark.parametrize(("size", "words"), [("much", "no size"), ("700M", "give at least 1G")])
+@pytest.mark.parametrize(("size", "words"), [("much", "not a size"), ("700M", "give at least 1G")])
 def test_impossible_limits_are_refused(upres, tmp_path, size, words):
     Image.new("RGB", (32, 32)).save(tmp_path / "in.png")
     done = upres("in.png", "--max-memory", size)

@@ -139,7 +139,7 @@ def test_folders_that_cannot_be_looked_into_are_said(pictures, monkeypatch):
     monkeypatch.setattr(folders.os, "scandir", closed)
     found = find_pictures(pictures)
     assert len(found.train) == 3
-    assert found.notes == (f"{pictures / 'below'} cannot be looked into (Permission denied)",)
+    assert found.notes == (f"{pictures / 'below'} cannot be read (Permission denied)",)
 
 
 def test_pictures_of_one_name_in_two_folders_keep_their_own_partners(tmp_path, photo):

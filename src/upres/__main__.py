@@ -11,7 +11,7 @@ def main() -> None:
 
         run()
     except KeyboardInterrupt:
-        sys.stderr.write("upres: interrupted; nothing half-written was left\n")
+        sys.stderr.write("upres: interrupted; no unfinished result was left\n")
         sys.exit(130)
     finally:
         # Looking for cycles among all that torch has made takes the interpreter's end 0.7 s.

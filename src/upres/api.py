@@ -18,7 +18,7 @@ from upres.errors import InputError, ResourceError, UsageError
 from upres.imaging.decoding import from_pil
 from upres.imaging.encoder import encode
 from upres.imaging.formats import check_size, format_of, written_as, written_to
-from upres.imaging.holding import held_channels, holds_frames
+from upres.imaging.holding import check_frames, held_channels, holds_frames
 from upres.imaging.parameters import Encoding
 from upres.imaging.picture import Extra, Picture, in_8_bits
 from upres.imaging.reader import read_picture
@@ -425,7 +425,7 @@ class Upscaler:
         asked = format_of(Path(output)) if output and folder is None else None
         frames = asked is None or holds_frames(asked)
         picture = read_picture(path, max_pixels=max_pixels, frames=frames)
-        wide, high = self.goal.size(picture.width, picture.height)
+        wide, high = self.goal.sizes(picture.sizes)[0]
         if output and folder is None:
             target = Path(output)
         else:
@@ -436,6 +436,7 @@ class Upscaler:
         file_format = asked or written_as(picture.format, path, target)
         check_target(target, overwrite=overwrite, source=path)
         check_size(file_format, wide, high)
+        check_frames(picture, file_format)
         result = self.picture(held_channels(picture, file_format))
         data, notes = encode(result, file_format, Encoding(quality))
         write_file(target, data, overwrite=overwrite)

@@ -127,7 +127,7 @@ class Worker:
     def close(self) -> None:
         """End the process."""
         self._pipe.close()
-        self._process.join(10)
+        self._process.join(0.2)  # which it takes to hear of that, unless it computes
         self._process.kill()
         self._process.join()
 
@@ -147,7 +147,7 @@ def _serve(pipe: Connection, contender: str, setting: Setting) -> None:
     while True:
         try:
             request = pipe.recv()
-        except (EOFError, KeyboardInterrupt):
+        except EOFError:
             return
         try:
             if request == "run":
@@ -160,7 +160,7 @@ def _serve(pipe: Connection, contender: str, setting: Setting) -> None:
                 _forget_peak()
                 _timed(run, device)
                 pipe.send(prepared)
-        except KeyboardInterrupt:
+        except (BrokenPipeError, ConnectionResetError):
             return
         except UpresError as error:
             pipe.send(error)

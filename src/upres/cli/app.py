@@ -15,20 +15,23 @@ from upres.cli import batch, bench, compare, doctor, models, train, upscale
 from upres.cli.groups import RootGroup, UpresCommand
 from upres.cli.output import Output, complain
 
-_HELP = "Upscale photographs: no seams, pictures of any size, nothing lost from the file."
+_HELP = "Upscale photographs: no seams, pictures of any size, metadata kept."
 
 _EPILOG = """
 Examples:
-  upres photo.jpg                    four times as wide, photo-x4.jpg beside it
+  upres photo.jpg                    four times as wide and high: photo-x4.jpg
   upres photo.jpg -s 2 -o out.png    'upscale' is implied
   upres batch scans/                 a folder, into scans-x4/
   upres upscale --help               all options
 
 Environment: UPRES_HOME and UPRES_DATA say where weights and sets are kept; HF_HOME,
-HF_ENDPOINT and HF_HUB_OFFLINE are huggingface_hub's. Pictures never leave the machine.
+HF_ENDPOINT and HF_HUB_OFFLINE are huggingface_hub's. All: docs/quickstart.md.
+Pictures never leave the machine.
 
-Exit codes: 0 done, 1 our bug, 2 usage, 3 input, 4 output, 5 weights or download,
-6 memory or disk, 7 part of a batch failed, 8 verification failed, 129, 130, 143 interrupted.
+Exit codes: 0 done, 1 our bug, 2 usage, 3 input, 4 output, 5 weights, checkpoint or
+download,
+6 memory or disk, 7 part of a batch failed, 8 verification failed, 129/130/143
+stopped by a signal, 141 the reader of stdout has gone.
 """
 
 app = typer.Typer(
@@ -57,7 +60,7 @@ def root(
         ),
     ] = False,
 ) -> None:
-    """Upscale photographs: no seams, pictures of any size, nothing lost from the file."""
+    """Upscale photographs: no seams, pictures of any size, metadata kept."""
     del version
 
 
@@ -83,7 +86,7 @@ app.command(cls=UpresCommand, short_help="Show versions, devices and folders in 
 def _terminated(signum: int, frame: Any) -> NoReturn:
     del frame
     with suppress(OSError):  # a closed terminal takes no words
-        complain("terminated; nothing half-written was left")
+        complain("terminated; no unfinished result was left")
     sys.exit(128 + signum)
 
 

@@ -20,9 +20,9 @@ from upres.errors import (
     BatchError,
     InputError,
     OutputError,
-    ResourceError,
     UpresError,
     UsageError,
+    passes,
 )
 
 EXAMPLES = """
@@ -90,7 +90,7 @@ def batch(
         bool,
         typer.Option(
             "--retry-failed",
-            help="Try again what failed before and has not changed.",
+            help="Try again the pictures that failed before, even if nothing changed.",
             rich_help_panel="Folder",
         ),
     ] = False,
@@ -98,7 +98,7 @@ def batch(
         bool,
         typer.Option(
             "--ignore-existing",
-            help="Leave results that are there, also of changed pictures or other options.",
+            help="Keep existing results, even if the picture or the options changed.",
             rich_help_panel="Folder",
         ),
     ] = False,
@@ -106,7 +106,15 @@ def batch(
         bool,
         typer.Option("--fail-fast", help="Stop at the first failure.", rich_help_panel="Folder"),
     ] = False,
-    overwrite: options.Overwrite = False,
+    overwrite: Annotated[
+        bool,
+        typer.Option(
+            "--overwrite",
+            help="Process everything again and replace all results, even files that upres did not "
+            "make.",
+            rich_help_panel="Output",
+        ),
+    ] = False,
     dry_run: options.DryRun = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
@@ -141,7 +149,7 @@ def batch(
         folder, target, _Chosen(tuple(include or ()), tuple(exclude or ())), unread.append
     )
     for error in unread:
-        speak.error(InputError(f"{error.filename} cannot be looked into ({error.strerror})"))
+        speak.error(InputError(f"{error.filename} cannot be read ({error.strerror})"))
     jobs = [_job(source, folder, target, format_) for source in sources]
     # Systems that don't tell capitals from small letters would keep one of the two.
     refuse_collisions(
@@ -181,17 +189,18 @@ def batch(
     ) as journal:
         plan = {job: journal.todo(job.key, *_places(job)) for job in jobs}
         wanted = [
-            replace(job, replaces=todo == "redo")
+            replace(job, replaces=todo in ("redo", "failed"))
             for job, todo in plan.items()
             if overwrite
             or todo == "do"
             or (todo == "redo" and not ignore_existing)
             or (todo == "failed" and retry_failed)
         ]
-        if again := sum(job.replaces for job in wanted):
+        again = 0 if overwrite or ignore_existing else list(plan.values()).count("redo")
+        if again:
             speak.note(
-                f"note: {again} results of earlier runs are made again, since picture, options, "
-                "weights or version changed; --ignore-existing leaves them"
+                f"note: results of earlier runs that are made again: {again}, since the picture, "
+                "options, weights or version changed; --ignore-existing keeps them"
             )
         tally = _Tally(journal, overwrite=overwrite)
         failure: UpresError | None = None
@@ -215,7 +224,8 @@ def batch(
     for job, todo in left.items():
         if todo == "foreign":
             speak.note(
-                f"note: {job.target} was not made by upres from {job.source}, and is left alone"
+                f"note: {job.target} exists but was not made by upres from {job.source}; left "
+                "alone (--overwrite replaces it)"
             )
     parts = [
         f"{count} {_WORDS[what]}" for what, count in counts.items() if count and what in _WORDS
@@ -236,7 +246,7 @@ def batch(
         )
     if unread:
         raise BatchError(
-            f"{len(unread)} folders could not be looked into", "check their permissions"
+            f"folders that could not be read: {len(unread)}", "check their permissions"
         )
 
 
@@ -248,7 +258,7 @@ _WORDS = {
     "failed_before": "failed before",
     "not_ours": "left alone since upres did not make them",
     "others": "other files",
-    "unread_folders": "folders that cannot be looked into",
+    "unread_folders": "folders that cannot be read",
 }
 
 
@@ -276,8 +286,7 @@ class _Tally:
     def ended(self, job: Job, error: UpresError | None) -> None:
         """See ``Watch``."""
         self.done, self.failed = self.done + (error is None), self.failed + (error is not None)
-        # Memory and disk may have room the next time, which then tries again.
-        if not isinstance(error, ResourceError):
+        if error is None or not passes(error):  # else the next run tries again
             self.journal.end(job.key, *_places(job), None if error is None else str(error))
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 EXAMPLES = """
 Examples:
-  upres bench set14                              the usual model beside bicubic
+  upres bench set14                              the default model beside bicubic
   upres bench set5,set14 --all --report all.html
   upres bench mine/ --model a.safetensors,edsr-light --scale 2
   upres bench HR/:LR/ --scale 4                  low-resolution pictures of one's own
@@ -28,7 +28,7 @@ Examples:
 Sets are looked for in --data-dir, then in UPRES_DATA, and downloaded if they are nowhere.
 """
 
-_WHAT, _HOW, _OUT = "Data", "Model", "Output"
+_MODE, _WHAT, _HOW, _OUT = "Mode", "Data", "Model", "Output"
 # What would do nothing, were it allowed: options by their names here and on the command line.
 _OF_SPEED = {"sizes": "--sizes", "rounds": "--rounds"}
 _OF_QUALITY = {
@@ -56,7 +56,7 @@ def bench(
     ] = None,
     data_dir: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Where copies of sets lie.", rich_help_panel=_WHAT),
+        typer.Option(metavar="DIR", help="Folder with copies of test sets.", rich_help_panel=_WHAT),
     ] = None,
     scale: Annotated[
         str,
@@ -87,7 +87,11 @@ def bench(
     jpeg: Annotated[
         int | None,
         typer.Option(
-            min=1, max=100, metavar="Q", help="Inputs go through JPEG.", rich_help_panel=_WHAT
+            min=1,
+            max=100,
+            metavar="Q",
+            help="Save inputs as JPEG of this quality first.",
+            rich_help_panel=_WHAT,
         ),
     ] = None,
     noise: Annotated[
@@ -95,7 +99,7 @@ def bench(
         typer.Option(
             min=0,
             metavar="S",
-            help="Inputs get noise of this sigma, in levels of 255.",
+            help="Add noise of this sigma to inputs, in levels of 255.",
             rich_help_panel=_WHAT,
         ),
     ] = 0.0,
@@ -104,7 +108,7 @@ def bench(
         typer.Option(
             min=0,
             metavar="S",
-            help="Inputs are blurred by this sigma, in pixels.",
+            help="Blur inputs by this sigma first, in pixels.",
             rich_help_panel=_WHAT,
         ),
     ] = 0.0,
@@ -121,7 +125,7 @@ def bench(
     everything: Annotated[
         bool,
         typer.Option(
-            "--all", help="All bundled and added ones, and Lanczos.", rich_help_panel=_HOW
+            "--all", help="All bundled and added models, and Lanczos.", rich_help_panel=_HOW
         ),
     ] = False,
     ensemble: options.Ensemble = False,
@@ -138,32 +142,47 @@ def bench(
     ] = None,
     by_picture: Annotated[
         bool,
-        typer.Option("--pictures", help="A line for each picture, too.", rich_help_panel=_OUT),
+        typer.Option(
+            "--pictures", help="Also print a line for each picture.", rich_help_panel=_OUT
+        ),
     ] = False,
     list_: Annotated[
-        bool, typer.Option("--list", help="Say which sets are known, and stop.")
+        bool,
+        typer.Option("--list", help="Say which sets are known, and stop.", rich_help_panel=_MODE),
     ] = False,
     speed: Annotated[
-        bool, typer.Option("--speed", help="Measure speed instead, on pictures of --sizes.")
+        bool,
+        typer.Option(
+            "--speed",
+            help="Measure speed instead, on pictures of --sizes.",
+            rich_help_panel=_MODE,
+        ),
     ] = False,
     sizes: Annotated[
         str,
         typer.Option(
-            metavar="A,B", help="For --speed: megapixels of input.", rich_help_panel=_WHAT
+            metavar="A,B", help="For --speed: megapixels of input.", rich_help_panel=_MODE
         ),
     ] = "0.25,1,4",
     rounds: Annotated[
         int,
-        typer.Option(min=1, metavar="N", help="Timing rounds, for --speed.", rich_help_panel=_WHAT),
+        typer.Option(min=1, metavar="N", help="Timing rounds, for --speed.", rich_help_panel=_MODE),
     ] = 3,
     verify: Annotated[
         bool,
         typer.Option(
-            "--verify", help="Compare with the figures in weights.toml; see also SET, --data-dir."
+            "--verify",
+            help="Compare with the figures in weights.toml; see also SET, --data-dir.",
+            rich_help_panel=_MODE,
         ),
     ] = False,
     keep_going: Annotated[
-        bool, typer.Option("--keep-going", help="Measure the rest when something fails.")
+        bool,
+        typer.Option(
+            "--keep-going",
+            help="Measure the rest when something fails.",
+            rich_help_panel="Execution",
+        ),
     ] = False,
     overwrite: options.Overwrite = False,
     json: options.Json = False,
@@ -177,7 +196,7 @@ def bench(
         _list(output)
         return
     if not sets and not verify and not speed:
-        raise UsageError("bench takes a set", "for example 'upres bench set14'; --list names them")
+        raise UsageError("bench needs a set", "for example 'upres bench set14'; --list names them")
     _check_meaning(context, "--speed" if speed else "--verify" if verify else "a set")
     for path in report or ():
         _check_report(path, overwrite=overwrite)
@@ -291,7 +310,9 @@ def _measure(
     if unwritten:
         raise unwritten[0]
     if found.failures:
-        raise BatchError(f"{len(found.failures)} parts could not be measured", "see above for each")
+        raise BatchError(
+            f"parts that could not be measured: {len(found.failures)}", "each is named above"
+        )
 
 
 def _show(found: "Report", output: Output, *, by_picture: bool) -> None:

@@ -21,7 +21,7 @@ from upres.errors import UpresError
 DEFAULT = "upscale"
 _TYPE = re.compile(r"(?<=[A-Z]) <[\w\[\]]+>$")
 _ORDER = (
-    *("Arguments", "Data", "Folder", "Recipe", "Size", "Model"),
+    *("Arguments", "Mode", "Data", "Folder", "Recipe", "Size", "Model"),
     *("Execution", "Output", "Options"),
 )
 
@@ -157,7 +157,7 @@ class RootGroup(UpresGroup):
         except ReaderGone:
             sys.exit(141)
         except (KeyboardInterrupt, typer.Abort):
-            complain("interrupted; nothing half-written was left")
+            complain("interrupted; no unfinished result was left")
             sys.exit(130)
         sys.exit(code if isinstance(code, int) else 0)
 
@@ -166,5 +166,5 @@ class RootGroup(UpresGroup):
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
-            complain("interrupted; nothing half-written was left")
+            complain("interrupted; no unfinished result was left")
             raise typer.Exit(130) from None

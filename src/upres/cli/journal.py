@@ -102,7 +102,8 @@ class Journal:
             self._lock.acquire(blocking=False)
         except filelock.Timeout:
             raise OutputError(
-                f"another upres works on {folder}", "wait for it, or choose another folder with -o"
+                f"another upres is already working in {folder}",
+                "wait for it, or choose another folder with -o",
             ) from None
         except OSError as error:
             raise OutputError(f"{folder} cannot be written ({error.strerror})") from error

@@ -56,11 +56,11 @@ def list_(json: options.Json = False) -> None:
         ]
         for entry in manifest.entries
     ]
-    rows += [[name, "any", "kernel", "", "", "", "built in"] for name in KERNELS]
+    rows += [[name, "any", "interpolation", "", "", "", "built in"] for name in KERNELS]
     output.table(["model", "scale", "architecture", "Set5", "Set14", "licence", "where"], rows)
     output.note(
-        f"without --model: the first of {', '.join(manifest.default)} that serves the scale, and "
-        f"for JPEGs of a quality below 90 {', '.join(manifest.photo)}. PSNR in dB, Y channel."
+        f"Without --model: the first of {', '.join(manifest.default)} that has the scale; "
+        f"{', '.join(manifest.photo)} for JPEGs of a quality below 90. PSNR in dB, Y channel."
     )
     for path in damaged():
         output.note(f"note: {path} is damaged; 'upres models remove {path.stem}' removes it")
@@ -86,7 +86,7 @@ def pull(
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Download weights and verify them, for use without a network."""
+    """Download weights and verify them, for offline use."""
     if (name is None) == (not everything):
         raise UsageError("pull takes a model's name or --all", "'upres models' lists them")
     output = Output(json=json, quiet=quiet)
@@ -163,7 +163,7 @@ def remove(name: Name, json: options.Json = False) -> None:
         Output(json=json).value(entry.name, model=entry.name, state="removed")
 
 
-@app.command(cls=UpresCommand)
+@app.command(cls=UpresCommand, short_help="Upload weights to the Hugging Face Hub.")
 def publish(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A .safetensors file of upres.")],
     repository: Annotated[

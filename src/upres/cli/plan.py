@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from upres.cli.jobs import STREAM, Job, Settings
 from upres.cli.reading import check_target_of
 from upres.cli.reports import Report
-from upres.errors import OutputError, ResourceError, UsageError
+from upres.errors import OutputError, ResourceError
 
 if TYPE_CHECKING:
     from upres.api import Upscaler
@@ -62,7 +62,7 @@ def plan(
     from upres.imaging.spool import spool_path
     from upres.imaging.writer import check_disk
 
-    sizes = _sizes(source, upscaler)
+    sizes = upscaler.goal.sizes(source.sizes)
     wide, high = sizes[0]
     file_format = job.file_format or written_as(source.format, job.source, job.target)
     picture = held_channels(source, file_format)
@@ -110,22 +110,6 @@ def plan(
     return Plan(job, source, file_format, target, shape, streams, report), picture, pipeline
 
 
-def _sizes(source: "Picture", upscaler: "Upscaler") -> list[tuple[int, int]]:
-    """Width and height of the result, or of all its frames.
-
-    Raises:
-        UsageError: one of them would not become larger, or too large.
-    """
-    sizes = [frame.pixels.shape[1::-1] for frame in source.frames]
-    made = {(source.width, source.height): upscaler.goal.size(source.width, source.height)}
-    for i, size in enumerate(sizes):
-        try:
-            made[size] = made.get(size) or upscaler.goal.size(*size)
-        except UsageError as error:
-            raise UsageError(f"page {i + 1}: {error.problem}", error.next_step) from error
-    return [made[size] for size in sizes or made]
-
-
 def _named_otherwise(target: Path, file_format: str) -> bool:
     """Whether its suffix is another format's; one that is none says nothing."""
     from upres.imaging.formats import format_of
@@ -155,7 +139,7 @@ def _check_memory(job: Job, pipeline: "Pipeline", result: int, *, by_rows: bool)
         raise ResourceError(
             f"{job.name}: a tile needs {tiles / 2**30:.1f} GiB of memory, "
             f"{free / 2**30:.1f} GiB are free",
-            "leave --tile away, or give a smaller one",
+            "omit --tile, or give a smaller one",
         )
     if needed > free:
         raise ResourceError(

@@ -53,9 +53,11 @@ class Report:
 def say_planned(report: Report, output: Output) -> None:
     """What a dry run says."""
     _say_notes(report, output)
-    memory = f"{report.tile_memory_bytes / 2**20:.0f} MiB for them"
-    long = f"about {report.estimated_seconds:.1f} s"
-    output.note(report.line(f"{report.tiles} tiles, {memory}, {long} (dry run)"))
+    long = f"about {report.estimated_seconds:.1f} s (dry run)"
+    tiles = f"{report.tiles} tile{'s' * (report.tiles != 1)}"
+    if report.tiles:  # kernels have none
+        long = f"{tiles}, {report.tile_memory_bytes / 2**20:.0f} MiB of memory for tiles, {long}"
+    output.note(report.line(long))
     output.event(event="planned", **report.facts())
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from upres.cli.jobs import Job, Settings
 from upres.cli.output import Output
 from upres.cli.plan import Plan
-from upres.errors import InputError
+from upres.errors import InputError, passes
 from upres.hashing import sha256_of
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def stream(
     height, width, channels = plan.shape
     spool = Spool(target, key, width, channels, source.pixels.dtype, resume=settings.resume)
     if spool.rows:
-        output.note(f"{job.name}: goes on at {100 * spool.rows // height} %")
+        output.note(f"{job.name}: continues at {100 * spool.rows // height} %")
 
     def rows() -> "Iterator[Any]":
         yield from spool.kept()
@@ -84,7 +84,7 @@ def stream(
             spool.add(strip)
             yield strip
 
-    done, how = False, "the same command" if settings.resume else "--resume"
+    done, how = False, "" if settings.resume else " with --resume"
     overwrite = settings.overwrite or job.replaces
     try:
         with replacing(target, overwrite=overwrite, ready=ready) as (file, part):
@@ -92,15 +92,15 @@ def stream(
             file.flush()
             check_written(part, file_format, width, height)
         done = True
-    except Exception:
-        if job.key:  # a folder's failures are not tried again unasked
-            how += " with --retry-failed"
+    except Exception as error:
+        if job.key and not passes(error):  # a folder's failures are not tried again unasked
+            how = " with --retry-failed"
         raise
     finally:
         spool.close(done=done)
         if not done:
             kept = f"{100 * spool.rows // height} % of {target} is kept in {spool.path.name}"
-            output.note(f"note: {kept}; {how} goes on")
+            output.note(f"note: {kept}; to continue, repeat the command{how}")
     return notes, compare(source, read_facts(target)) if settings.report_fidelity else None
 
 

@@ -115,7 +115,7 @@ def run(
                 raise failure
             output.error(_named(job, failure))
             if is_disk_full(failure.__cause__):  # it would be the same for every picture
-                raise ResourceError("the disk is full", "free some, and repeat the command")
+                raise ResourceError("the disk is full", "free some space, and repeat the command")
             if settings.fail_fast:
                 raise BatchError(f"{job.name} failed", "the rest was not tried")
     if failed:

@@ -20,7 +20,7 @@ Examples:
   upres train --data DIV2K --init none         the same from scratch, on DIV2K alone
   upres train --data pictures/ --recipe edsr-light --minutes 5
   upres train --data pictures/ --recipe edsr-paper --scale 2,3,4
-  upres train --data pictures/ --recipe edsr-light --minutes 5 --resume   goes on with that
+  upres train --data pictures/ --recipe edsr-light --minutes 5 --resume   continues it
   upres train --data pictures/ --set optimiser.rate=2e-4 --set data.focus=0.5
 
 Recipes, and what each field means: docs/training.md.
@@ -136,7 +136,8 @@ def train(
             "--output",
             "-o",
             metavar="DIR",
-            help="Folder of the run.  [default: runs/RECIPE-xSCALE]",
+            help="Folder of the run.  [default: runs/RECIPE; with --scale runs/RECIPE-x2 and so "
+            "on]",
             rich_help_panel=_OUT,
         ),
     ] = None,
@@ -164,7 +165,8 @@ def train(
         float,
         typer.Option(
             metavar="MINUTES",
-            help="How often the quality is measured; at least five times a run.",
+            help="Minutes between measurements of the quality; with --minutes, at most a fifth "
+            "of the run.",
             rich_help_panel=_OUT,
         ),
     ] = 5.0,
@@ -189,7 +191,9 @@ def train(
         raise UsageError(f"--seed {seed} has more than 63 bits", "give a smaller one")
     for option, text in (("--name", name), ("--licence", licence), ("--author", author)):
         if not text.isprintable():
-            raise UsageError(f"{option} {text!r} is more than a line of text", "leave that out")
+            raise UsageError(
+                f"{option} {text!r} contains a line break or control character", "remove it"
+            )
     if not validate_every > 0:
         raise UsageError(
             f"--validate-every must be over 0, not {validate_every:g}", "for example 5"
@@ -238,7 +242,7 @@ def train(
     _report(out, results)
     ended = len(results) == runs and all(one.finished for one in results)
     if stop() and not ended:  # it may have been asked to while the last weights were measured
-        out.note("stopped and saved; the same command with --resume goes on")
+        out.note("stopped and saved; to continue, repeat the command with --resume")
     if stop.error is not None:
         raise stop.error
     if stop.signal is not None:

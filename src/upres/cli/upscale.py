@@ -114,7 +114,9 @@ def _jobs(files: list[str], output: str | None, label: str | None, form: str | N
 
     names = [name for file in files for name in _expanded(file)]
     if STREAM in names and len(names) > 1:
-        raise UsageError("standard input among several pictures", "upscale it alone")
+        raise UsageError(
+            "- (standard input) cannot be combined with other pictures", "upscale it alone"
+        )
     # os.path, since pathlib's is_dir() raises on names that are too long.
     folder = Path(output) if output and os.path.isdir(output) else None  # noqa: PTH112
     if output and output.endswith(("/", os.sep)) and folder is None:
@@ -127,7 +129,9 @@ def _jobs(files: list[str], output: str | None, label: str | None, form: str | N
     for name in names:
         source = None if name == STREAM else Path(name)
         if not name:
-            raise InputError("the name of a picture is empty", "check what it comes from")
+            raise InputError(
+                "the name of a picture is empty", "check the variable or script that supplies it"
+            )
         if source is not None and not source.name:
             raise InputError(f"{name} is a folder", f"use 'upres batch {name}'")
         if output == STREAM or (source is None and output is None):
@@ -142,9 +146,13 @@ def _jobs(files: list[str], output: str | None, label: str | None, form: str | N
                 beside = beside.with_suffix(FORMATS[form].suffixes[0])
             target = beside if label is None else beside.with_stem(f"{beside.stem}-{label}")
             jobs.append(Job(source, target, form, named_by_size=label is None))
-    # Systems that don't tell capitals from small letters would keep one of the two.
-    refuse_collisions(jobs, lambda path: os.path.realpath(path).lower(), "upscale them apart")
+    refuse_collisions(jobs, _place, "upscale them separately")
     return jobs
+
+
+def _place(target: Path) -> str:
+    """Equal where some system has one file: many don't tell capitals from small letters."""
+    return os.path.join(os.path.realpath(target.parent), target.name.lower())  # noqa: PTH118
 
 
 def _format_of(target: Path, form: str | None) -> str:

@@ -113,9 +113,7 @@ def training_pictures(
             name = "".join(c if c.isprintable() else " " for c in path.resolve().name).strip()
             return name or "pictures", found
     except OSError as error:  # no permission, or a name that no file can have
-        raise InputError(
-            f"{text} cannot be looked into ({error.strerror})", "check the path"
-        ) from error
+        raise InputError(f"{text} cannot be read ({error.strerror})", "check the path") from error
     if known is None:
         names = ", ".join(TRAINING_SETS)
         raise InputError(

@@ -64,7 +64,7 @@ def find_pictures(folder: Path) -> PictureFolder:
 
     Raises:
         InputError: no folder, or nothing in it.
-        OSError: it cannot be looked into.
+        OSError: it cannot be read.
     """
     if not folder.is_dir():
         reason = "is not a folder" if folder.exists() else "does not exist"
@@ -90,7 +90,7 @@ class _Found:
 
     def look_into(self, here: Path) -> None:
         """Raises:
-        OSError: the root cannot be looked into; other folders are noted.
+        OSError: the root cannot be read; other folders are noted.
         """
         folders, pictures = self._listed(here)
         highs = [name for name in folders if _HIGH.fullmatch(name)]
@@ -150,7 +150,7 @@ class _Found:
         except OSError as error:
             if folder == self.root:
                 raise
-            self.notes.append(f"{folder} cannot be looked into ({error.strerror})")
+            self.notes.append(f"{folder} cannot be read ({error.strerror})")
             return [], []
 
     def _file(self, path: Path, low: tuple[tuple[int, Path], ...] = ()) -> PictureFile:

@@ -207,6 +207,11 @@ class Picture:
         return self.extra.count("band")
 
     @property
+    def sizes(self) -> list[tuple[int, int]]:
+        """Width and height of each frame or page, or of the one picture."""
+        return [f.pixels.shape[1::-1] for f in self.frames] or [(self.width, self.height)]
+
+    @property
     def animated(self) -> bool:
         """Whether the frames follow one another in time."""
         return any(frame.duration is not None for frame in self.frames)

@@ -1,6 +1,7 @@
 """TIFF files that neither Pillow nor libvips reads right, by tifffile: 64 bits, odd depths,
 channels that lie apart, rarer compressions."""
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,15 @@ def libvips_reads(tags: Mapping[int, Any]) -> bool:
     return usual and not apart and not faint
 
 
+def _stack(tiff: Any, page: Any, count: int) -> NDArray[Any]:
+    """Images that lie one behind the other where one directory is, one below the other."""
+    shape = (count * page.imagelength, page.imagewidth, page.samplesperpixel)
+    stored = np.dtype(page.dtype).newbyteorder(tiff.byteorder)
+    tiff.filehandle.seek(page.dataoffsets[0])
+    data = tiff.filehandle.read(math.prod(shape) * stored.itemsize)
+    return np.frombuffer(data, stored).reshape(shape).astype(page.dtype)
+
+
 def read_rare(
     source: Path | bytes, name: str, page: int, left_out: int, *, stacked: int = 0
 ) -> NDArray[Any]:
@@ -66,7 +76,7 @@ def read_rare(
                 "convert it to gray or RGB, compressed with deflate",
             )
         try:
-            pixels: NDArray[Any] = tiff.series[0].asarray() if stacked else found.asarray()
+            pixels: NDArray[Any] = _stack(tiff, found, stacked) if stacked else found.asarray()
         except (ValueError, ImportError) as error:
             if isinstance(error, ValueError) and "imagecodecs" not in str(error):
                 raise
@@ -74,9 +84,7 @@ def read_rare(
                 f"{name} is compressed in a way that tifffile alone does not read",
                 "pip install 'upres[codecs]', or compress it with deflate",
             ) from error
-    if stacked:
-        pixels = pixels.reshape(stacked * found.imagelength, found.imagewidth, -1)
-    elif found.axes[0] == "S":  # each channel by itself
+    if not stacked and found.axes[0] == "S":  # each channel by itself
         pixels = np.moveaxis(pixels, 0, -1)
     pixels = pixels.reshape(*pixels.shape[:2], -1)
     pixels = np.ascontiguousarray(pixels[..., : pixels.shape[2] - left_out])

@@ -147,7 +147,8 @@ def _read_tiff(
         found = pages_of(source, name)
         wanted = found.first_alone() if only_first else found
         if pixels:
-            _limit(source, name, wanted.sizes, max_pixels)
+            sizes = [page.size for page in wanted.pages]
+            _limit(source, name, sizes, max_pixels, times=wanted.images)
         return decode_tiff(image, source, name, wanted, pixels=pixels)
 
 

@@ -139,6 +139,15 @@ class Reader:
         return self._source.read(self._index, top, bottom)
 
 
+def _held(image: Any, nbytes: int) -> int:
+    """Bytes that a decoder holds where rows do not come one after the other: an interlaced PNG as a
+    whole, of a progressive JPEG all coefficients, of two bytes."""
+    if not image.get_typeof("jpeg-chroma-subsample"):
+        return nbytes
+    halved = image.bands == 3 and image.get("jpeg-chroma-subsample") == "4:2:0"
+    return nbytes if halved else 2 * nbytes
+
+
 def open_streamed(path: Path, *, at_least: int, most: int | None = None) -> Picture | None:
     """A picture whose pixels are read as they are needed; None where it is small, or of a kind that
     has to be read whole: turned, animated, of several pages, floats, palettes, CMYK, Lab.
@@ -182,8 +191,7 @@ def open_streamed(path: Path, *, at_least: int, most: int | None = None) -> Pict
         return None
     if facts.icc and not fits(facts.icc, facts.channels):
         return None
-    # Progressive JPEGs (coefficients of two bytes) and interlaced PNGs come as a whole.
-    held = 2 * pixels.nbytes if image.get_typeof("interlaced") else 0
+    held = _held(image, pixels.nbytes) if image.get_typeof("interlaced") else 0
     most = free_main_memory() if most is None else most
     if held > most:
         what, remedy = "progressive", "save it as baseline JPEG (jpegtran does so without loss)"

@@ -75,13 +75,13 @@ class Pages:
     images: int = 1
 
     @property
-    def sizes(self) -> list[tuple[int, int]]:
-        """Width and height of all that is read, as it lies in the file."""
-        return [page.size for page in self.pages] * self.images
+    def count(self) -> int:
+        """Of pictures that are read."""
+        return len(self.pages) * self.images
 
     def first_alone(self) -> "Pages":
         """The same without the other pages."""
-        return replace(self, pages=self.pages[:1], others=len(self.sizes) - 1, images=1)
+        return replace(self, pages=self.pages[:1], others=self.count - 1, images=1)
 
     @property
     def beside(self) -> list[str]:
@@ -125,17 +125,20 @@ def pages_of(source: Path | bytes, name: str) -> Pages:
     return Pages(pages, copies, below, images=images)
 
 
+_MOST_IMAGES = 2**16
+
+
 def _images_in(page: Page, nbytes: int) -> int:
     """How many images lie one behind the other where one directory is: ImageJ says so, and the file
     has the bytes."""
-    stated = stacked(page.tags)
-    begins = page.tags.get(Tag.StripOffsets, ())
-    plain = page.tags.get(Tag.Compression, 1) == 1 and page.bits in (8, 16, 32)
-    if stated <= 1 or not begins or not plain:
+    stated, tags = stacked(page.tags), page.tags
+    begins = tags.get(Tag.StripOffsets, ())
+    plain = tags.get(Tag.Compression, 1) == 1 and page.bits in (8, 16, 32)
+    plain &= tags.get(Tag.PhotometricInterpretation) in (0, 1, 2) and not containers.is_planar(tags)
+    if not 1 < stated <= _MOST_IMAGES or not begins or not plain:
         return 1
-    samples = int(page.tags.get(Tag.SamplesPerPixel, 1))
-    each = math.prod(page.size) * samples * page.bits // 8
-    return stated if begins[0] + stated * each <= nbytes else 1
+    each = math.prod(page.size) * int(tags.get(Tag.SamplesPerPixel, 1)) * page.bits // 8
+    return stated if each > 0 and begins[0] + stated * each <= nbytes else 1
 
 
 def first_page(source: Path | bytes, name: str) -> Page:

@@ -15,7 +15,7 @@ from upres.imaging import containers, filefacts
 from upres.imaging.calibration import read_calibration, stacked
 from upres.imaging.deep import BY_FORMULA, CONVERTED, read_deep
 from upres.imaging.georeference import no_data_of, read_georeference
-from upres.imaging.limits import load
+from upres.imaging.limits import limit_lifted
 from upres.imaging.modes import COLOURLESS, array_of, kind_of, made_plain
 from upres.imaging.picture import Extra, Frame, Kind, Picture, stretched
 from upres.imaging.profiles import fits, srgb_profile
@@ -61,9 +61,9 @@ def decode_tiff(
     notes: list[str] = []
     pages, first, tags = found.pages, found.pages[0], found.pages[0].tags
     if found.others:
-        notes.append(f"only the first of {len(found.sizes) + found.others} pages is kept")
+        notes.append(f"only the first of {found.count + found.others} pages is kept")
     notes += found.beside
-    if (unread := stacked(tags) - len(found.sizes) - found.others) > 0:
+    if (unread := stacked(tags) - found.count - found.others) > 0:
         notes.append(f"{unread} images that ImageJ put behind the first are not read")
     place = None
     # Of several pages only the first one's would be known, and no axis may have been turned.
@@ -99,7 +99,7 @@ def decode_tiff(
         elif not all(fitting):
             notes.append("the colour profile is left out of pages that it is not for")
     else:
-        frames = [Frame(_empty(first, extra))] * len(found.sizes)
+        frames = [Frame(_empty(first, extra))] * found.count
     bits = first.bits
     # Cameras put a small picture first, and tell everything there.
     told = [first, *(page for page in found.copies if page.index == 0)]
@@ -236,7 +236,8 @@ class _Reader:
         kind = kind_of(image)
         # Pillow turns a page itself when it loads it, and takes the tag away.
         asked = Tag.Orientation in image.getexif()
-        load(image)
+        with limit_lifted():
+            image.load()
         own = page.tags.get(Tag.InterColorProfile) or self.icc
         if image.mode == "LAB" and containers.is_planar(page.tags):
             # Where channels lie apart Pillow does not know that two of them have a sign.

@@ -139,7 +139,7 @@ class Pipeline:
         if bounds.floats or (dtype == np.uint16 and self.steps.networks):
             found = bounds.of(self._blocks(first, end, alpha))
             if found.absurd < bounds.absurd and self.ranged:
-                what = f"values of {found.absurd:.0e} and more are taken for missing ones"
+                what = f"values of {found.absurd:.0e} and more are treated as missing"
                 self.remarks = (*self.remarks, what)
             # Arrays of floats may lie a little beyond 0..1, and are cut there.
             beyond = found.mapped and (found.low < 0 or found.low + found.span > 1)

@@ -126,7 +126,7 @@ def plan_tiles(
         if max_memory is not None and not cuda and needs(grid) > max_memory - _PROCESS:
             raise UsageError(
                 f"--tile {tile} takes {needs(grid) / 2**30:.1f} GiB, more than --max-memory leaves",
-                "leave --tile away, or give a smaller one",
+                "omit --tile, or give a smaller one",
             )
         return TilePlan(grid, *_batched(needs(grid), budget, most(grid)), "")
     while usual > SMALLEST_CORE and not most(Grid(height, width, usual, halo)):

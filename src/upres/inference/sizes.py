@@ -1,6 +1,6 @@
 """How large the result is, and by which steps it is reached. Pure arithmetic: no torch."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import combinations_with_replacement
 from math import prod, sqrt
@@ -61,6 +61,22 @@ class Goal:
         elif self.height or self.long_side:
             high = self.height or self.long_side or high
         return wide, high
+
+    def sizes(self, pages: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+        """Width and height of the results for all pages or frames.
+
+        Raises:
+            UsageError: one of them would not become larger, or too large.
+        """
+        made: dict[tuple[int, int], tuple[int, int]] = {}
+        for i, page in enumerate(pages):
+            try:
+                made[page] = made.get(page) or self.size(*page)
+            except UsageError as error:
+                if i == 0:
+                    raise
+                raise UsageError(f"page {i + 1}: {error.problem}", error.next_step) from error
+        return [made[page] for page in pages]
 
     def _factor(self, width: int, height: int) -> float:
         if self.width is not None:

@@ -61,12 +61,13 @@ def read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
         shape, offsets = (told.get(k) if isinstance(told, dict) else None for k in _PLACE)
         if not (_are_counts(shape) and _are_counts(offsets) and len(offsets) == 2):
             continue
-        if 0 < math.prod(shape) <= offsets[1] - offsets[0]:  # a byte an element, at least
+        size = offsets[1] - offsets[0]  # a byte an element, at least
+        if len(shape) <= _MOST_AXES and max(shape, default=1) <= size >= math.prod(shape) > 0:
             shapes[name] = tuple(shape)
     return shapes
 
 
-_PLACE = ("shape", "data_offsets")
+_PLACE, _MOST_AXES = ("shape", "data_offsets"), 8
 
 
 def _are_counts(raw: Any) -> TypeGuard[list[int]]:
