@@ -214,6 +214,17 @@ def test_pictures_are_verified_where_the_archive_cannot_be(archive, fetch, photo
         assert {p.name for p in (tmp_path / "home").iterdir()} <= {".Tiny.lock"}
 
 
+def test_what_lies_outside_of_an_archive_is_left_out(fetch, photo, tmp_path):
+    names = ("a.png", "../../evil.png", "sub/../../../evil.png")
+    some = dict.fromkeys(names, photo[:40, :40])
+    data = packed({**some, "b.png": photo[:44, :40]})
+    with hosting(data) as hub:
+        said = fetch(hub, data)
+    assert "a.png" in said
+    assert "b.png" in said
+    assert not list(tmp_path.rglob("evil.png"))
+
+
 def test_half_an_archive_and_no_network(archive, fetch, tmp_path):
     with hosting(archive[: len(archive) // 2]) as hub:
         said = fetch(hub, b"", sha256=None)

@@ -8,7 +8,7 @@ import zlib
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from upres.data.catalog import DIV2K, fetch_set, one_fetches
 from upres.data.download import ELSEWHERE
@@ -280,7 +280,15 @@ def _is_picture(path: Path) -> bool:
 def _extract(known: EvaluationSet, archive: Path, folder: Path) -> None:
     try:
         with tarfile.open(archive) as packed:
-            packed.extractall(folder, filter="data")
+            # Pythons before 3.11.4 have no filter that keeps to the folder; links are left out.
+            for member in packed:
+                name = PurePosixPath(member.name)
+                content = packed.extractfile(member) if member.isreg() else None
+                if content is None or name.is_absolute() or ".." in name.parts:
+                    continue
+                (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                with content, (folder / name).open("wb") as file:
+                    shutil.copyfileobj(content, file)
     except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise WeightsError(
             f"{known.source} is no archive that can be unpacked ({error})",
