@@ -22,7 +22,7 @@ from upres.errors import (
     OutputError,
     UpresError,
     UsageError,
-    passes,
+    is_transient,
 )
 
 EXAMPLES = """
@@ -286,7 +286,7 @@ class _Tally:
     def ended(self, job: Job, error: UpresError | None) -> None:
         """See ``Watch``."""
         self.done, self.failed = self.done + (error is None), self.failed + (error is not None)
-        if error is None or not passes(error):  # else the next run tries again
+        if error is None or not is_transient(error):  # else the next run tries again
             self.journal.end(job.key, *_places(job), None if error is None else str(error))
 
 

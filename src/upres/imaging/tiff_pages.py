@@ -177,10 +177,7 @@ class _Reader:
             extra=self.extra,
             stacked=True,
         )
-        if note:
-            self.notes.append(note)
-        for pixels in np.split(made, count):
-            yield upright(pixels, page.turned), kind, self.icc
+        yield from self._apart(made, [page] * count, kind, note)
 
     def _deep(self, run: list[Page]) -> Iterator[tuple[NDArray[Any], Kind, bytes | None]]:
         """Pages that are alike, by decoders other than Pillow's."""
@@ -204,12 +201,18 @@ class _Reader:
                 raise
             yield self._by_pillow(image, first)
             return
+        yield from self._apart(made, run, kind, note)
+
+    def _apart(
+        self, made: NDArray[Any], pages: list[Page], kind: Kind, note: str | None
+    ) -> Iterator[tuple[NDArray[Any], Kind, bytes | None]]:
+        """Each of the pages that were read together, one below the other."""
         if note:
             self.notes.append(note)
         icc = srgb_profile() if kind in CONVERTED else self.icc
         if note == BY_FORMULA:
             icc = None
-        for page, pixels in zip(run, np.split(made, len(run)), strict=True):
+        for page, pixels in zip(pages, np.split(made, len(pages)), strict=True):
             yield upright(pixels, page.turned), kind, icc
 
     def _seen(self, page: Page) -> Image.Image | None:
