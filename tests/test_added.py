@@ -238,11 +238,11 @@ def test_names_that_would_command_a_terminal_are_refused():
 
 def test_the_card_names_a_licence_that_the_hub_does_not_know(weights):
     for licence in ("for academic research only", "GPL-3.0-or-later", "CC0", "#1"):
-        card = model_card(weights(licence=licence))
+        card = model_card([weights(licence=licence)])
         assert f'license: other\nlicense_name: "{licence}"\n' in card
-        assert f"- Licence: {licence}\n" in card
+        assert f"Licence: {licence}.\n" in card
     for licence in ("Apache-2.0", "MIT", "GPL-3.0"):
-        assert f"license: {licence.lower()}\n" in model_card(weights(licence=licence))
+        assert f"license: {licence.lower()}\n" in model_card([weights(licence=licence)])
 
 
 @pytest.mark.parametrize(
@@ -292,21 +292,21 @@ class FakeHub:
 
 def test_publishing_uploads_the_file_and_its_card(weights):
     path, hub = weights(), FakeHub()
-    url = publish(path, "me/mine", private=True, api=hub, add=lambda name, data: (name, data))
+    url = publish([path], "me/mine", private=True, api=hub, add=lambda name, data: (name, data))
     assert url == "https://hub/me/mine/commit/1"
     assert hub.repositories == {"me/mine": True}
     ((repository, operations, message),) = hub.commits
     assert (repository, message) == ("me/mine", "upres: mine")
     files = dict(operations)
     assert files.pop("mine-x2.safetensors") == str(path)
-    assert files == {"README.md": model_card(path).encode()}
+    assert files == {"README.md": model_card([path]).encode()}
 
 
 def test_real_operations_take_what_is_uploaded(weights):
     from huggingface_hub import CommitOperationAdd
 
     path, hub = weights(), FakeHub()
-    publish(path, "me/mine", private=False, api=hub, add=CommitOperationAdd)
+    publish([path], "me/mine", private=False, api=hub, add=CommitOperationAdd)
     operations = hub.commits[0][1]
     assert [o.path_in_repo for o in operations] == ["mine-x2.safetensors", "README.md"]
     assert operations[0].upload_info.size == path.stat().st_size
@@ -314,12 +314,13 @@ def test_real_operations_take_what_is_uploaded(weights):
 
 def test_the_card_says_what_is_known(weights):
     path = weights(measured=[vars(Measurement("set5", 2, 36.5, 0.95))])
-    card = model_card(path)
+    card = model_card([path])
     from huggingface_hub import ModelCard
 
     assert ModelCard(card).data.license == "cc0-1.0"
     for words in (
-        "edsr (blocks 1, channels 4) for x2, RGB",
+        "edsr for super-resolution at x2.",
+        "edsr (blocks 1, channels 4), RGB",
         "upres photo.jpg --scale 2 --model mine-x2.safetensors",
         "1,234 in 0.5 hours on 2 CPU threads",
         "33.10 dB / 0.9000, bicubic 30.20 / 0.8000",
@@ -329,16 +330,55 @@ def test_the_card_says_what_is_known(weights):
         assert words in card
 
 
+def test_all_scales_of_a_model_are_one_commit_with_one_card(weights):
+    paths, hub = [weights(scale=3, file="three"), weights()], FakeHub()
+    publish(paths, "me/mine", private=False, api=hub, add=lambda name, data: (name, data))
+    ((_, operations, _),) = hub.commits
+    files = dict(operations)
+    card = files.pop("README.md").decode()
+    assert files == {"mine-x3.safetensors": str(paths[0]), "mine-x2.safetensors": str(paths[1])}
+    lines = card.splitlines()
+    assert "edsr for super-resolution at x2, x3. Licence: CC0-1.0." in lines
+    assert [line for line in lines if line.startswith(("upres ", "## "))] == [
+        "upres photo.jpg --scale 2 --model mine-x2.safetensors",
+        "upres photo.jpg --scale 3 --model mine-x3.safetensors",
+        "## mine-x2.safetensors",
+        "## mine-x3.safetensors",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("other", "words"),
+    [
+        ({"scale": 3, "licence": "MIT"}, "not of one model: licence CC0-1.0, and MIT"),
+        ({"scale": 3, "name": "yours"}, "not of one model: name mine, and yours"),
+        ({"scale": 2}, "two of the files serve x2"),
+    ],
+)
+def test_files_that_are_not_one_model_are_not_published_together(weights, other, words):
+    hub = FakeHub()
+    with pytest.raises(WeightsError, match=words):
+        publish(
+            [weights(), weights(file="other", **other)],
+            "me/mine",
+            private=False,
+            api=hub,
+            add=tuple,
+        )
+    assert not hub.repositories
+
+
 def test_the_card_can_be_seen_first(upres, weights):
-    done = upres("models", "publish", weights(), "me/mine", "--dry-run")
-    assert done.returncode == 0
-    assert b"# mine" in done.stdout
+    files = weights(), weights(scale=4, file="four")
+    done = upres("models", "publish", *files, "me/mine", "--dry-run")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.decode().rstrip("\n") == model_card(files).rstrip("\n")
 
 
 def test_a_refusal_is_one_line(weights):
     hub = FakeHub(OSError("401 Client Error.\n- and why"))
     with pytest.raises(WeightsError, match=r"published \(401 Client Error\. - and why\)"):
-        publish(weights(), "me/mine", private=False, api=hub, add=tuple)
+        publish([weights()], "me/mine", private=False, api=hub, add=lambda *both: both)
 
 
 # Which model "auto" means

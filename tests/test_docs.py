@@ -1,5 +1,7 @@
 """What the pages say is so."""
 
+import csv
+import hashlib
 import json
 import re
 from pathlib import Path
@@ -9,7 +11,9 @@ import pytest
 from PIL import Image
 
 from upres.networks import ARCHITECTURES
+from upres.weights.header import read_training
 from upres.weights.manifest import load_manifest
+from upres.weights.store import local_path
 
 ROOT = Path(__file__).parent.parent
 
@@ -69,6 +73,19 @@ def test_tables_have_the_figures_of_weights_toml(name):
         k for k in measured if k[1] in (("set5", "set14"), ("set14-jpeg75",))[k[0] == "photo"]
     }
     assert needed <= set(told)
+
+
+def test_bundled_weights_were_trained_on_the_pictures_that_are_listed():
+    with (ROOT / "docs/training-pictures.csv").open(encoding="utf-8", newline="") as file:
+        listed = list(csv.DictReader(file))
+    trained = sorted(row["sha256"] for row in listed if row["held_out"] == "no")
+    fingerprint = hashlib.sha256("".join(trained).encode()).hexdigest()
+    files = [local_path(entry) for entry in load_manifest().entries if entry.hub is None]
+    stories = [story for file in files if (story := read_training(file))]
+    assert len(stories) >= 5
+    assert {story["data"]["sha256"] for story in stories} == {fingerprint}
+    assert {story["data"]["pictures"] for story in stories} == {len(trained)}
+    assert all(row["source"] and row["licence"] for row in listed)
 
 
 def test_halos_are_what_models_md_says():

@@ -165,7 +165,10 @@ def remove(name: Name, json: options.Json = False) -> None:
 
 @app.command(cls=UpresCommand, short_help="Upload weights to the Hugging Face Hub.")
 def publish(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A .safetensors file of upres.")],
+    files: Annotated[
+        list[Path],
+        typer.Argument(metavar="FILE", help=".safetensors files of one model, one for each scale."),
+    ],
     repository: Annotated[
         str, typer.Argument(metavar="OWNER/NAME", help="Repository on the Hugging Face Hub.")
     ],
@@ -176,19 +179,24 @@ def publish(
         bool, typer.Option("--dry-run", help="Print the model card, and stop.")
     ] = False,
 ) -> None:
-    """Upload weights to the Hugging Face Hub, with a model card made from their facts."""
+    """Upload a model's files to the Hugging Face Hub, with a card made from their facts.
+
+    Give all of its scales at once: the card tells of the files that it comes with, and replaces
+    the one that is there.
+    """
     from upres.weights.hub import hub
     from upres.weights.publish import model_card
     from upres.weights.publish import publish as upload
 
     output = Output()
     if dry_run:
-        output.value(model_card(file))
+        output.value(model_card(files))
         return
-    read_facts(file)
+    for file in files:
+        read_facts(file)
     library = hub()
     api, add = library.HfApi(), library.CommitOperationAdd
-    output.value(upload(file, repository, private=private, api=api, add=add))
+    output.value(upload(files, repository, private=private, api=api, add=add))
 
 
 def _facts(entry: WeightsEntry) -> dict[str, Any]:

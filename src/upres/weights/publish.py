@@ -1,6 +1,7 @@
 """Uploading weights to the Hugging Face Hub, with a model card made from their facts."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -21,13 +22,17 @@ tags:
 
 # {name}
 
-{architecture} ({numbers}) for {scales}, {colour}.
+{architecture} for super-resolution at {scales}. Licence: {licence}.
 
 ```
-upres photo.jpg --scale {scale} --model {file}
+{commands}
 ```
+"""
 
-- Licence: {licence}
+_FILE = """
+## {file}
+
+- {architecture} ({numbers}), {colour}
 - Trained by: {trained_by}
 - Trained on: {trained_on}
 - SHA-256: `{sha256}`
@@ -62,23 +67,54 @@ class Api(Protocol):
         ...
 
 
-def model_card(path: Path) -> str:
-    """README.md for the Hub, from what the file says about itself.
+def model_card(paths: Sequence[Path]) -> str:
+    """README.md for the Hub, from what the files of one model say about themselves.
 
     Raises:
-        WeightsError: not a weights file of ours.
+        WeightsError: not weights files of ours, or not of one model.
     """
-    facts, training = read_facts(path), read_training(path)
-    return _CARD.format(
-        licence=facts.licence,
-        licence_id=_licence_id(facts.licence),
-        architecture=facts.architecture,
-        name=facts.name,
-        numbers=", ".join(f"{key} {value}" for key, value in facts.numbers) or "usual numbers",
-        scales=", ".join(f"x{s}" for s in facts.scales),
-        scale=facts.scales[0],
-        colour="RGB" if facts.colour == "rgb" else "luma only",
+    known = _one_model(paths)
+    first = known[0][1]
+    scales = sorted((scale, facts) for _, facts in known for scale in facts.scales)
+    card = _CARD.format(
+        licence=first.licence,
+        licence_id=_licence_id(first.licence),
+        architecture=first.architecture,
+        name=first.name,
+        scales=", ".join(f"x{scale}" for scale, _ in scales),
+        commands="\n".join(
+            f"upres photo.jpg --scale {scale} --model {_published_as(facts)}"
+            for scale, facts in scales
+        ),
+    )
+    return card + "".join(_about(path, facts) for path, facts in known)
+
+
+def _one_model(paths: Sequence[Path]) -> list[tuple[Path, ModelFacts]]:
+    """Each file with its facts, by scale."""
+    known = [(path, read_facts(path)) for path in paths]
+    (first, facts), *others = known
+    for path, other in others:
+        for what in ("name", "architecture", "licence"):
+            one, two = getattr(facts, what), getattr(other, what)
+            if one != two:
+                raise WeightsError(
+                    f"{first.name} and {path.name} are not of one model: {what} {one}, and {two}",
+                    "publish each model in a repository of its own",
+                )
+    served = [scale for _, facts in known for scale in facts.scales]
+    if twice := next((scale for scale in served if served.count(scale) > 1), None):
+        raise WeightsError(f"two of the files serve x{twice}", "give one file for each scale")
+    return sorted(known, key=lambda one: one[1].scales)
+
+
+def _about(path: Path, facts: ModelFacts) -> str:
+    training = read_training(path)
+    return _FILE.format(
         file=_published_as(facts),
+        architecture=facts.architecture,
+        numbers=", ".join(f"{key} {value}" for key, value in facts.numbers) or "usual numbers",
+        colour="RGB" if facts.colour == "rgb" else "luma only",
         trained_by=facts.trained_by,
         trained_on=facts.trained_on,
         sha256=checked_sha256(path),
@@ -124,10 +160,11 @@ def _measured(facts: ModelFacts) -> str:
     return "\n".join([*head, *rows]) + "\n"
 
 
-def publish(path: Path, repository: str, *, private: bool, api: Api, add: Any) -> str:
-    """Upload a weights file and its card in one commit.
+def publish(paths: Sequence[Path], repository: str, *, private: bool, api: Api, add: Any) -> str:
+    """Upload the files of one model and their card in one commit.
 
     Args:
+        paths: at most one for each scale.
         repository: "owner/name"; made if it is not there.
         api: ``huggingface_hub.HfApi()``.
         add: ``huggingface_hub.CommitOperationAdd``.
@@ -136,15 +173,16 @@ def publish(path: Path, repository: str, *, private: bool, api: Api, add: Any) -
         The address of the commit.
 
     Raises:
-        WeightsError: not a weights file of ours, or the Hub refuses.
+        WeightsError: not weights files of ours, not of one model, or the Hub refuses.
     """
-    card, facts = model_card(path), read_facts(path)
+    card, known = model_card(paths), _one_model(paths)
+    files = [add(_published_as(facts), str(path)) for path, facts in known]
     try:
         api.create_repo(repository, private=private, exist_ok=True)
         commit = api.create_commit(
             repository,
-            [add(_published_as(facts), str(path)), add("README.md", card.encode())],
-            commit_message=f"upres: {facts.name}",
+            [*files, add("README.md", card.encode())],
+            commit_message=f"upres: {known[0][1].name}",
         )
     except (OSError, ValueError, RuntimeError, hub().errors.HTTPError) as error:
         why = " ".join(str(error).split()) or type(error).__name__
