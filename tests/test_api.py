@@ -30,6 +30,13 @@ def pixels(photo):
     return photo[100:130, 100:140]
 
 
+def test_two_upscalers_of_the_same_settings_are_equal_whatever_they_did(pixels):
+    worked = upres.load("bicubic", scale=2)
+    worked.upscale(pixels)
+    assert worked == upres.load("bicubic", scale=2)
+    assert worked != upres.load("bicubic", scale=3)
+
+
 def test_the_public_names_are_sorted_and_there():
     names = [n for n in upres.__all__ if n != "__version__"]
     assert names == sorted(names, key=lambda n: (n.islower(), n))
@@ -158,14 +165,14 @@ def test_channels_last_tensors_are_refused_by_their_own_shape(doubled):
 
 
 def test_a_result_larger_than_memory_is_refused(doubled, pixels, monkeypatch):
-    monkeypatch.setattr(pipeline, "free_memory", lambda _: 1000)
+    monkeypatch.setattr(pipeline, "free_main_memory", lambda: 1000)
     with pytest.raises(upres.ResourceError, match="the result needs"):
         doubled.upscale(pixels)
 
 
 def test_tiles_larger_than_memory_are_refused(pixels, monkeypatch):
     model = upres.load("edsr-light", scale=2, tile=0, device="cpu")
-    monkeypatch.setattr(pipeline, "free_memory", lambda _: 10**6)
+    monkeypatch.setattr(pipeline, "free_main_memory", lambda: 10**6)
     with pytest.raises(upres.ResourceError, match=r"the tile needs .*let tiles be chosen"):
         model.upscale(pixels)
 

@@ -177,6 +177,22 @@ def full(path, *more, **options):
         raise OSError(errno.ENOSPC, "No space left on device")
 writer.write_file = full
 """
+NOT_DECODED = """
+from upres.imaging import reader
+free = reader.free_main_memory
+def once():
+    reader.free_main_memory = free
+    return 0
+reader.free_main_memory = once
+"""
+NO_ROOM_FOR_THE_RESULT = """
+from upres.cli import plan
+free = plan.free_main_memory
+def once():
+    plan.free_main_memory = free
+    return 0
+plan.free_main_memory = once
+"""
 OUT_OF_MEMORY = """
 from upres.imaging import encoder
 encode = encoder.encode
@@ -199,11 +215,21 @@ def test_a_full_disk_ends_it_and_is_no_failure_of_the_pictures(upres, folder, tm
     assert counts(upres(*run), "done", "failed_before") == (3, 0)
 
 
-def test_what_failed_for_want_of_memory_is_tried_again(upres, folder, tmp_path, patched):
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        (OUT_OF_MEMORY, b"in/a.png: memory is full"),
+        (NOT_DECODED, b"in/a.png takes 0.0 GiB of memory decoded, 0.0 GiB are free"),
+        (NO_ROOM_FOR_THE_RESULT, b"in/a.png: the result needs 0.0 GiB of memory, 0.0 GiB are free"),
+    ],
+)
+def test_what_failed_for_want_of_memory_is_tried_again(
+    upres, folder, tmp_path, patched, code, words
+):
     run = ("batch", "in", "-o", "out", *FAST, "--json")
-    done = upres(*run, env=patched(OUT_OF_MEMORY))
+    done = upres(*run, env=patched(code))
     assert done.returncode == 7
-    assert b"in/a.png: memory is full" in done.stderr
+    assert words in done.stderr
     assert counts(done, "done", "failed") == (2, 1)
     assert set(contents(tmp_path / "out")) == {"b/c.jpg", "b/d.png"}
     assert counts(upres(*run), "done", "unchanged") == (1, 2)
@@ -645,7 +671,7 @@ def test_files_that_crash_hang_or_take_everything_fail_alone(harmful):
         for name, error, words in (
             ("crash.png", InputError, "made its decoder crash"),
             ("good.png", InputError, "good.png is fine"),
-            ("greedy.png", ResourceError, "more memory than one picture"),
+            ("greedy.png", InputError, "more memory than one picture"),
             ("hang.png", InputError, "not decoded within 1 s"),
             ("good.png", InputError, "good.png is fine"),
         ):
@@ -684,6 +710,19 @@ def test_a_file_that_hangs_is_given_up_when_asked(harmful):
         with pytest.raises(InputError, match="made its decoder crash"):
             decoder.read(Path("hang.png"), max_pixels=10, frames=True)
         assert time.monotonic() - begun < 50
+
+
+def test_large_files_are_not_opened_outside_the_decoder_either(upres, folder, patched):
+    """``--max-memory`` makes small ones count as large."""
+    head = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic"
+    (folder / "e.heic").write_bytes(head + bytes(100_000))
+    env = patched(
+        "import os\nfrom upres.imaging import reader\nreader.open_heic = lambda *_: os._exit(3)\n"
+    )
+    done = upres("batch", "in", "-o", "out", *FAST, "--max-memory", "1G", "--json", env=env)
+    assert done.returncode == 7, done.stderr
+    assert b"e.heic made its decoder crash (exit code 3)" in done.stderr
+    assert counts(done, "done", "failed") == (3, 1)
 
 
 def test_half_an_answer_is_a_crash(tmp_path):

@@ -55,6 +55,35 @@ def test_an_animation_that_claims_more_frames_than_memory_has_room_for():
         read_facts(data)
 
 
+def test_a_file_of_nothing_but_directories(monkeypatch):
+    data = tiff(RAMP[:5, :4, 0])
+    pages = io.BytesIO()
+    with tifffile.TiffWriter(pages) as file:
+        for _ in range(5):
+            file.write(RAMP[:5, :4, 0])
+    monkeypatch.setattr("upres.imaging.containers._MOST_DIRECTORIES", 4)
+    assert read_picture(data).pixels.shape[:2] == (5, 4)
+    with pytest.raises(InputError, match="names more than 4 pages"):
+        read_picture(pages.getvalue())
+
+
+def test_what_would_not_fit_into_memory_is_not_decoded(monkeypatch):
+    kinds = (
+        saved(Image.new("RGB", (40, 30)), "WEBP"),
+        tiff(RAMP),
+        saved(Image.new("L", (9, 9)), "PNG"),
+    )
+    for data in kinds:
+        monkeypatch.setattr("upres.imaging.reader.free_main_memory", lambda: 100)
+        with pytest.raises(
+            ResourceError, match=r"takes 0\.0 GiB of memory decoded, 0\.0 GiB are free"
+        ):
+            read_picture(data)
+        assert read_facts(data).kind
+        monkeypatch.undo()
+        assert read_picture(data).pixels.size
+
+
 @pytest.mark.skipif(
     not hasattr(Tags(), "_tag_data_limit"), reason="this Pillow has no limit of its own"
 )

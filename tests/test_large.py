@@ -517,6 +517,17 @@ def test_impossible_limits_are_refused(upres, tmp_path, size, words):
     assert done.stderr.decode().count("\n") == 1
 
 
+def test_a_result_that_has_to_fit_into_memory_keeps_to_the_limit_too(upres, tmp_path):
+    Image.new("RGB", (1500, 1500)).save(tmp_path / "in.png")
+    options = ("in.png", "-s", 7, "-m", "bicubic", "--max-memory", "1G", "--dry-run", "-o")
+    done = upres(*options, "out.jpg")
+    assert done.returncode == 6
+    assert b"the result as a whole needs 1.5 GiB of memory, more than --max-memory 1 GiB" in (
+        done.stderr
+    )
+    assert upres(*options, "out.png").returncode == 0
+
+
 def test_a_large_picture_through_the_command(upres, tmp_path):
     made = written(tmp_path / "in.png", 4, np.uint8, "PNG", (2400, 1800))
     options = ("-s", 1.1, "-m", "bicubic", "--max-memory", "1G", "-o", "out.tif")

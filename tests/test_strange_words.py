@@ -19,7 +19,7 @@ from upres.imaging.metadata import EXIF_HEAD, updated_exif, updated_xmp
 from upres.imaging.picture import Frame, Picture
 from upres.imaging.png import packed
 from upres.imaging.profiles import srgb_profile
-from upres.imaging.reader import read_facts, read_picture
+from upres.imaging.reader import read_facts, read_picture, read_size
 
 RECORDS = b"\x1c\x02\x69\x00\x08Headline"
 GRAY = np.arange(20 * 30, dtype=np.uint16).reshape(20, 30, 1) * 100
@@ -93,6 +93,7 @@ def test_what_stands_behind_the_pixels_of_a_png_is_read(depth):
         assert (picture.turned, picture.xmp) == (6, b"<x:xmpmeta/>")
         assert picture.exif is not None
         assert not picture.notes
+    assert read_size(data.removesuffix(end) + exif + end) == (GRAY.shape[0], GRAY.shape[1])
     odd = read_picture(data.removesuffix(end) + packed(b"\x1b[2J", b"") + end)
     assert odd.notes == (r"PNG chunks \x1b[2J are not carried over",)
 
@@ -228,7 +229,9 @@ def test_the_transparent_value_of_gray_pngs_is_seen_from_python_too():
     deep, few = (b"\0\x05" * 16, b"\x70\0" * 16), (b"\x55" * 8, b"\xaa" * 8)
     for bits, (clear, other) in ((16, deep), (4, few)):
         image = chunked(bits, [clear] * 8 + [other] * 8)
+        told = dict(image.info)
         pixels = from_pil(image).pixels
+        assert image.info == told
         assert pixels.shape == (16, 16, 2)
         assert pixels[0, 0, 1] == 0
         assert pixels[15, 0, 1] > 0

@@ -367,6 +367,31 @@ def test_damaged_pictures_are_skipped_and_named(pictures, tmp_path):
     assert ready(pictures, tmp_path).skipped == prepared.skipped  # also the second time
 
 
+def test_what_the_disk_failed_to_read_is_tried_again_the_next_time(pictures, tmp_path, monkeypatch):
+    read, failing = prepare_module.read_full_range, [OSError(errno.EIO, "Input/output error")]
+
+    def once(path):
+        if failing and path.name == "0.png":
+            raise InputError(f"{path} cannot be read") from failing.pop()
+        return read(path)
+
+    monkeypatch.setattr(prepare_module, "read_full_range", once)
+    (why,) = ready(pictures, tmp_path).skipped
+    assert why.startswith("0.png (")
+    assert not ready(pictures, tmp_path).skipped
+
+
+def test_pictures_that_are_not_what_their_header_says_are_skipped(pictures, tmp_path, monkeypatch):
+    look = prepare_module.read_size
+    turned = {"1.png"}
+    monkeypatch.setattr(
+        prepare_module, "read_size", lambda path: (7, 9) if path.name in turned else look(path)
+    )
+    assert ready(pictures, tmp_path).skipped == (
+        "1.png (1.png has another size than its header says)",
+    )
+
+
 def test_only_damaged_pictures_is_an_error(tmp_path):
     (tmp_path / "d").mkdir()
     (tmp_path / "d/no.png").write_bytes(b"not a picture")

@@ -81,9 +81,11 @@ class Upscaler:
     wrap: bool = False
     max_memory: int | None = None
     on_download: Progress | None = None
-    _models: dict[tuple[str, int], Model] = field(default_factory=dict, init=False, repr=False)
+    _models: dict[tuple[str, int], Model] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
     _steps: dict[tuple[tuple[tuple[str, int], ...], bool], Steps] = field(
-        default_factory=dict, init=False, repr=False
+        default_factory=dict, init=False, repr=False, compare=False
     )
 
     def __post_init__(self) -> None:
@@ -108,11 +110,12 @@ class Upscaler:
         self.tile = None if self.tile is None else int(self.tile)  # numpy's would spread
         check_max_memory(self.max_memory)
         self._path: Path | None = None
+        self._known = known_models()  # those of now, for all pictures
         if self.model.endswith(".safetensors"):
             self._path = Path(self.model)
-            read_facts(self._path)
+            self._own_scales = set(read_facts(self._path).scales)
         elif self.model not in ("auto", *KERNELS):
-            known_models().family(self.model)
+            self._known.family(self.model)
 
     def __getstate__(self) -> dict[str, Any]:
         """Without what was made ready for this process and its device."""
@@ -192,8 +195,7 @@ class Upscaler:
             return ()
         name = self.model
         if name == "auto":
-            manifest = known_models()
-            listed = manifest.fast if self.fast else manifest.default
+            listed = self._known.fast if self.fast else self._known.default
             # The first that does it in one step, or else in the smallest and fewest ones.
             chains = {n: steps_to(factor, self._available(n)) for n in listed}
             one = (math.ceil(factor),)
@@ -209,7 +211,7 @@ class Upscaler:
         if self.model != "auto":
             return chain, ()
         (usual, scale), *later = chain
-        for name in known_models().photo:
+        for name in self._known.photo:
             if scale in self._available(name):
                 remark = (
                     f"JPEG of quality {quality}: model {name} (--model {usual} for clean input)"
@@ -242,15 +244,15 @@ class Upscaler:
 
     def _available(self, name: str) -> set[int]:
         if self._path is not None:
-            return set(read_facts(self._path).scales)
-        return {s for entry in known_models().family(name) for s in entry.facts.scales}
+            return self._own_scales
+        return {s for entry in self._known.family(name) for s in entry.facts.scales}
 
     def _model(self, name: str, scale: int) -> Model:
         if (name, scale) not in self._models:
             if self._path is not None:
                 self._models[name, scale] = load_model(self._path)
             else:
-                entry = next(e for e in known_models().family(name) if scale in e.facts.scales)
+                entry = next(e for e in self._known.family(name) if scale in e.facts.scales)
                 self._models[name, scale] = self._fetched(entry)
         return self._models[name, scale]
 

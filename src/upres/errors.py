@@ -34,12 +34,6 @@ def is_disk_full(error: BaseException | None) -> bool:
     return getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
 
 
-def is_transient(error: BaseException) -> bool:
-    """Whether it comes of memory or a disk that is full now, and may not be another time."""
-    cause = error.__cause__
-    return is_disk_full(cause) or isinstance(cause, MemoryError | RuntimeError)
-
-
 class UpresError(Exception):
     """Base of all errors that upres raises on purpose.
 

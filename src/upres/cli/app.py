@@ -85,7 +85,8 @@ app.command(cls=UpresCommand, short_help="Show versions, devices and folders in 
 
 def _terminated(signum: int, frame: Any) -> NoReturn:
     del frame
-    with suppress(OSError):  # a closed terminal takes no words
+    # A closed terminal takes no words, and none that writes at this moment.
+    with suppress(OSError, RuntimeError):
         complain("terminated; no unfinished result was left")
     sys.exit(128 + signum)
 

@@ -20,9 +20,9 @@ from upres.errors import (
     BatchError,
     InputError,
     OutputError,
+    ResourceError,
     UpresError,
     UsageError,
-    is_transient,
 )
 
 EXAMPLES = """
@@ -286,7 +286,7 @@ class _Tally:
     def ended(self, job: Job, error: UpresError | None) -> None:
         """See ``Watch``."""
         self.done, self.failed = self.done + (error is None), self.failed + (error is not None)
-        if error is None or not is_transient(error):  # else the next run tries again
+        if not isinstance(error, ResourceError):  # else the next run tries again
             self.journal.end(job.key, *_places(job), None if error is None else str(error))
 
 

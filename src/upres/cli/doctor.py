@@ -8,6 +8,7 @@ from typing import Any
 from upres.cli import options
 from upres.cli.output import Output
 from upres.errors import UsageError, WeightsError
+from upres.memory import free_main_memory
 
 
 def doctor(json: options.Json = False) -> None:
@@ -16,7 +17,7 @@ def doctor(json: options.Json = False) -> None:
 
     import upres
     from upres.imaging import heic, jpeg2000
-    from upres.inference.device import choose, cpu_has_bfloat16, free_memory
+    from upres.inference.device import choose, cpu_has_bfloat16
     from upres.inference.onednn import available
 
     packages = (
@@ -34,7 +35,7 @@ def doctor(json: options.Json = False) -> None:
         "cuda": _cuda(),
         "mps": "available" if torch.backends.mps.is_available() else "not available",
         "will use": f"{target.device.type} {target.precision} ({target.reason})",
-        "free memory": f"{free_memory(torch.device('cpu')) / 2**30:.1f} GiB",
+        "free memory": f"{free_main_memory() / 2**30:.1f} GiB",
         "libvips": _vips(),
         "HEIC": "read" if heic.available() else "not read: pip install 'upres[heic]'",
         "rarer codecs": "read" if jpeg2000.available() else "not read: pip install 'upres[codecs]'",

@@ -107,12 +107,12 @@ class Journal:
             ) from None
         except OSError as error:
             raise OutputError(f"{folder} cannot be written ({error.strerror})") from error
-        # Whoever was killed cannot have removed its own.
-        for part in folder.rglob(PARTS):
-            if _abandoned(part):
-                with suppress(OSError):
-                    part.unlink(missing_ok=True)
         try:
+            # Whoever was killed cannot have removed its own.
+            for part in folder.rglob(PARTS):
+                if _abandoned(part):
+                    with suppress(OSError):
+                        part.unlink(missing_ok=True)
             self._read()
             with os_errors(folder / NAME):
                 self._file = (folder / NAME).open("a+", encoding="utf-8")

@@ -9,6 +9,7 @@ from upres.cli.jobs import STREAM, Job, Settings
 from upres.cli.reading import check_target_of
 from upres.cli.reports import Report
 from upres.errors import OutputError, ResourceError
+from upres.memory import free_main_memory
 
 if TYPE_CHECKING:
     from upres.api import Upscaler
@@ -88,7 +89,7 @@ def plan(
         written = values * (depth if FORMATS[file_format].deep else 1)
         room = check_disk(target, file_format, written, spool_path(target) if streams else None)
         notes += [room] if room else []
-    _check_memory(job, pipeline, 0 if streams else values * depth, by_rows=by_rows)
+    _check_memory(job, pipeline, 0 if streams else values * depth, settings, by_rows=by_rows)
     estimated = None
     if settings.dry_run or values * depth >= _SLOW:
         estimated = round(values / math.prod(shape) * pipeline.estimate(), 1)
@@ -120,21 +121,24 @@ def _named_otherwise(target: Path, file_format: str) -> bool:
         return False
 
 
-def _check_memory(job: Job, pipeline: "Pipeline", result: int, *, by_rows: bool) -> None:
+_BY_ROWS = "write .tif or .png, which need not be in memory, or choose a smaller result"
+
+
+def _check_memory(
+    job: Job, pipeline: "Pipeline", result: int, settings: Settings, *, by_rows: bool
+) -> None:
     """Linux hands out memory that it does not have and then kills; so count first.
 
     Args:
         result: bytes of the result that are in memory at once.
         by_rows: it could be written row by row instead.
     """
-    import torch
-
-    from upres.inference.device import free_memory
+    from upres.inference.planning import PROCESS
 
     on_cpu = pipeline.steps.target.device.type == "cpu"
     # The result, Pillow's copy of it (four bytes a pixel), and the file.
     made, tiles = int(result * 3.5), pipeline.memory if on_cpu else 0
-    needed, free = made + tiles, free_memory(torch.device("cpu"))
+    needed, free = made + tiles, free_main_memory()
     if needed > free and tiles > made:
         raise ResourceError(
             f"{job.name}: a tile needs {tiles / 2**30:.1f} GiB of memory, "
@@ -147,5 +151,13 @@ def _check_memory(job: Job, pipeline: "Pipeline", result: int, *, by_rows: bool)
             f"{free / 2**30:.1f} GiB are free",
             "give --max-memory 1G, so that it is written row by row"
             if by_rows and result
-            else "write .tif or .png, which need not be in memory, or choose a smaller result",
+            else _BY_ROWS,
+        )
+    most = settings.max_memory
+    needed += PROCESS
+    if most is not None and result and needed > most:
+        raise ResourceError(
+            f"{job.name}: the result as a whole needs {needed / 2**30:.1f} GiB of memory, "
+            f"more than --max-memory {most / 2**30:.2g} GiB",
+            _BY_ROWS,
         )

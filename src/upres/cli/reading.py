@@ -83,14 +83,14 @@ def _streamed(job: Job, settings: Settings) -> "Picture | None":
     if not isinstance(path, Path) or settings.convert_profile is not None:
         return None
     try:
-        # Nothing compresses a hundredfold that people would want to enlarge.
-        if not path.is_file() or path.stat().st_size < settings.streams_from / 100:
+        # Nothing but flat colour compresses a thousandfold.
+        if not path.is_file() or path.stat().st_size < settings.streams_from / 1000:
             return None
     except (OSError, ValueError):
         return None  # the reader says what is wrong
-    from upres.imaging.reader import read_size
     from upres.imaging.streaming import open_streamed
 
-    read_size(path, max_pixels=settings.max_pixels)
     most = settings.max_memory and min(settings.max_memory, free_main_memory())
-    return open_streamed(path, at_least=settings.streams_from, most=most)
+    return open_streamed(
+        path, at_least=settings.streams_from, most=most, max_pixels=settings.max_pixels
+    )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from upres.cli.jobs import Job, Settings
 from upres.cli.output import Output
 from upres.cli.plan import Plan
-from upres.errors import InputError, is_transient
+from upres.errors import InputError, ResourceError
 from upres.hashing import sha256_of
 
 if TYPE_CHECKING:
@@ -93,7 +93,9 @@ def stream(
             check_written(part, file_format, width, height)
         done = True
     except Exception as error:
-        if job.key and not is_transient(error):  # a folder's failures are not tried again unasked
+        if job.key and not isinstance(
+            error, ResourceError
+        ):  # a folder's failures are not tried again unasked
             how = " with --retry-failed"
         raise
     finally:

@@ -76,15 +76,18 @@ def prepare(
         if prepared is None:
             for rest in (index, *folder.glob("low-*.u8")):
                 rest.unlink(missing_ok=True)
-            prepared = _decode(pictures, folder, sorted(sizes, reverse=True), progress, threads)
-            text = json.dumps(
-                {
-                    "entries": [asdict(entry) for entry in prepared.entries],
-                    "skipped": prepared.skipped,
-                }
+            prepared, passing = _decode(
+                pictures, folder, sorted(sizes, reverse=True), progress, threads
             )
-            with atomic_write(index) as part:
-                part.write_text(text, encoding="utf-8")
+            if not passing:
+                text = json.dumps(
+                    {
+                        "entries": [asdict(entry) for entry in prepared.entries],
+                        "skipped": prepared.skipped,
+                    }
+                )
+                with atomic_write(index) as part:
+                    part.write_text(text, encoding="utf-8")
         partners = {}
         skipped = list(prepared.skipped)
         for scale in scales:
@@ -116,9 +119,10 @@ def _found(folder: Path, pictures: Pictures) -> Prepared | None:
 
 def _decode(
     pictures: Pictures, folder: Path, sizes: Sequence[float], progress: Progress, threads: int
-) -> Prepared:
-    """Write high.u8 and detail.f32."""
+) -> tuple[Prepared, bool]:
+    """Write high.u8 and detail.f32; and whether what was skipped may be readable another time."""
     skipped = list(pictures.skipped)
+    passing = False
     plan: list[tuple[PictureFile, list[Entry]]] = []
     start = detail_start = 0
     for digest, file in pictures.train.items():
@@ -126,6 +130,7 @@ def _decode(
             width, height = read_size(file.path)
         except InputError as error:
             skipped.append(f"{file.name} ({error.problem})")
+            passing |= _of_the_disk(error)
             continue
         entries = []
         for size in sizes:
@@ -142,10 +147,12 @@ def _decode(
         pixels = _mapped(high, np.uint8, (start, 3))
         detail = _mapped(maps, np.float32, (detail_start,))
 
-        def job(planned: tuple[PictureFile, list[Entry]]) -> str | None:
+        def job(planned: tuple[PictureFile, list[Entry]]) -> InputError | None:
             file, entries = planned
             try:
                 picture = read_full_range(file.path)
+                if picture.shape[:2] != (entries[0].height, entries[0].width) and sizes[0] == 1:
+                    raise InputError(f"{file.name} has another size than its header says")
                 for entry in entries:
                     sized = _resized(picture, entry.height, entry.width)
                     pixels[entry.start : entry.start + entry.pixels] = sized.reshape(-1, 3)
@@ -153,7 +160,7 @@ def _decode(
                     end = entry.detail_start + rows * columns
                     detail[entry.detail_start : end] = detail_map(sized).ravel()
             except InputError as error:
-                return f"{file.name} ({error.problem})"
+                return error
             return None
 
         every = [entry for _, entries in plan for entry in entries]
@@ -161,16 +168,21 @@ def _decode(
         failed = list(_in_parallel(job, plan, "decoding", progress, workers))
         pixels.flush()
         detail.flush()
-    skipped += [why for why in failed if why]
-    good = tuple(
-        entry
-        for (_, entries), why in zip(plan, failed, strict=True)
-        if why is None
-        for entry in entries
-    )
+    good: list[Entry] = []
+    for (file, entries), why in zip(plan, failed, strict=True):
+        if why is None:
+            good += entries
+        else:
+            skipped.append(f"{file.name} ({why.problem})")
+            passing |= _of_the_disk(why)
     if not good:
         raise nothing_readable(skipped)
-    return Prepared(folder, good, tuple(skipped))
+    return Prepared(folder, tuple(good), tuple(skipped)), passing
+
+
+def _of_the_disk(error: InputError) -> bool:
+    """Whether the system failed, rather than what it read: another time it may not."""
+    return getattr(error.__cause__, "errno", None) is not None
 
 
 def _shrink(

@@ -89,8 +89,8 @@ def _put_in(data: bytes, exif: bytes) -> bytes:
     with Image.open(io.BytesIO(data)) as image:
         written = image.info["exif"].removeprefix(EXIF_HEAD)
     block = exif.removeprefix(EXIF_HEAD)
-    assert data.count(written) == 1
-    assert len(block) <= len(written)
+    if data.count(written) != 1 or len(block) > len(written):
+        raise ValueError("the encoder wrote EXIF in another way than is known")
     # Zeros after the end of a block mean nothing.
     return data.replace(written, block.ljust(len(written), b"\0"))
 

@@ -19,6 +19,7 @@ _PIXELS = (b"IHDR", b"IDAT", b"IEND", b"fcTL", b"fdAT")
 BIG_TIFF = 43  # in the header, where others have 42
 Tags = TiffImagePlugin.ImageFileDirectory_v2
 _SUB_DIRECTORIES = 330
+_MOST_DIRECTORIES = 2**18  # of pages; a hostile file could name one at every 30 of its bytes
 _MOST_BELOW = 100  # pyramids have a dozen; a hostile file could name one at each of its bytes
 _KIND_AND_SIZE = (
     Tag.NewSubfileType,
@@ -73,12 +74,14 @@ def tiff_directories(file: BinaryIO) -> Iterator[tuple[int, Tags]]:
     Some programs leave a pointer to nothing behind the last: a list ends where no picture follows.
 
     Raises:
-        SyntaxError, struct.error, OSError: the first is damaged.
+        SyntaxError, struct.error, OSError: the first is damaged, or there are too many.
     """
     head = _tiff_head(file)
     offset, seen = Tags(ifh=head).next, {0}
     left = file.seek(0, 2)  # bytes that all directories together may name
     while offset not in seen:
+        if len(seen) > _MOST_DIRECTORIES:
+            raise SyntaxError(f"it names more than {_MOST_DIRECTORIES:,} pages")
         try:
             with warnings.catch_warnings():
                 if len(seen) > 1:

@@ -125,8 +125,9 @@ def from_pil(image: Image.Image) -> Picture:
         InputError: its mode is not read.
     """
     notes: list[str] = []
-    _stretch_transparency(image, containers.bit_depth(image))
-    upright = ImageOps.exif_transpose(image)
+    bits = containers.bit_depth(image)
+    upright = ImageOps.exif_transpose(image)  # a copy
+    _stretch_transparency(upright, bits)
     plain, icc = made_plain(upright, image.info.get("icc_profile"), "the image", notes)
     pixels, form = _with_transparency(array_of(plain), image), image.format or "PNG"
     return Picture(pixels, form, kind_of(image), icc=icc, notes=tuple(notes))
@@ -144,7 +145,7 @@ def _stretch_transparency(image: Image.Image, bits: int) -> None:
     """Pillow stretches pixels of a PNG to 8 bits, but not the value that is transparent."""
     clear = image.info.get("transparency")
     few = bits in (2, 4) and image.mode == "L"
-    if image.format == "PNG" and few and isinstance(clear, int) and clear < 2**bits:
+    if few and isinstance(clear, int) and clear < 2**bits:
         image.info["transparency"] = clear * 255 // (2**bits - 1)
 
 

@@ -52,6 +52,12 @@ class Heic:
         width, height = self.image.size
         return int(width), int(height)
 
+    @property
+    def pixel_bytes(self) -> int:
+        """Of a decoded pixel, as libheif holds it and as an array."""
+        depth = 2 if int(self.image.info["bit_depth"]) > 8 else 1
+        return 2 * (3 + bool(self.image.has_alpha)) * depth
+
 
 def available() -> bool:
     """Whether the extra "heic" is installed."""

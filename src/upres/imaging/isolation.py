@@ -138,16 +138,18 @@ def _serve(pipe: Connection) -> None:
         try:
             pipe.send(read_picture(path, max_pixels=max_pixels, frames=frames))
         except UpresError as error:
-            pipe.send(error)
+            greedy = isinstance(error.__cause__, MemoryError)  # it met the limit of this process
+            pipe.send(_too_much(path) if greedy else error)
         except MemoryError:
-            pipe.send(
-                ResourceError(
-                    f"{path} takes more memory than one picture of a folder may",
-                    "upscale it alone",
-                )
-            )
+            pipe.send(_too_much(path))
         except (KeyboardInterrupt, BrokenPipeError):
             return
+
+
+def _too_much(path: Path) -> InputError:
+    return InputError(
+        f"{path} takes more memory than one picture of a folder may", "upscale it alone"
+    )
 
 
 def _limit_memory() -> None:

@@ -2,6 +2,7 @@
 
 import io
 import logging
+import math
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -21,7 +22,7 @@ from PIL import (
 )
 
 from upres.errors import InputError, ResourceError, UpresError
-from upres.imaging import filefacts
+from upres.imaging import containers, filefacts
 from upres.imaging.containers import reopened
 from upres.imaging.decoding import decode, frames_of
 from upres.imaging.heic import decode_heic, is_heic, open_heic
@@ -31,6 +32,7 @@ from upres.imaging.picture import Picture
 from upres.imaging.raw import HEAD, refuse_raw_head
 from upres.imaging.tiff_layout import first_page, pages_of
 from upres.imaging.tiff_pages import decode_tiff
+from upres.memory import free_main_memory
 
 # Content decides, not the suffix, and Pillow's dozens of rarer decoders stay out of reach. A JPEG
 # that holds several pictures opens as "MPO" by itself.
@@ -73,12 +75,14 @@ def read_picture(
 
     Raises:
         InputError: missing, not a picture, damaged, too large, or of a kind that is not read.
+        ResourceError: it takes more memory than is free.
     """
     with _explained(source) as name:
         data = _check(source, name)
         if is_heic(source):
             heic = open_heic(source, name)
             _limit(source, name, [heic.size], max_pixels)
+            _check_memory(name, math.prod(heic.size) * heic.pixel_bytes)
             return decode_heic(heic)
         image = _open(data, name)
         if image is None or image.format == "TIFF":
@@ -86,6 +90,9 @@ def read_picture(
         with image:
             wanted = frames_of(image)[: None if frames else 1]
             _limit(source, name, [image.size], max_pixels, times=len(wanted))
+            # As Pillow holds it, and as an array.
+            pixel = 2 * len(image.getbands()) * (2 if image.mode.startswith("I;16") else 1)
+            _check_memory(name, math.prod(image.size) * len(wanted) * pixel)
             return decode(image, name, source, wanted)
 
 
@@ -131,7 +138,10 @@ def _stored_size(
         if image is None or image.format == "TIFF":
             first = first_page(source, name)
             return first.size, first.turned
-        return image.size, orientation(filefacts.exif(image), filefacts.xmp(image))
+        words = image
+        if image.format == "PNG":
+            words = containers.png_without_pixels(containers.png_chunks(source))
+        return image.size, orientation(filefacts.exif(words), filefacts.xmp(words))
 
 
 def _read_tiff(
@@ -149,6 +159,7 @@ def _read_tiff(
         if pixels:
             sizes = [page.size for page in wanted.pages]
             _limit(source, name, sizes, max_pixels, times=wanted.images)
+            _check_memory(name, wanted.images * sum(page.nbytes for page in wanted.pages))
         return decode_tiff(image, source, name, wanted, pixels=pixels)
 
 
@@ -212,6 +223,24 @@ def _limit(
             f"{name} claims {width} x {height} pixels in {size:,} bytes, as files do that are made "
             "to fill memory",
             f"give --max-pixels {pixels} if it can be trusted",
+        )
+
+
+def _check_memory(name: str, needed: int) -> None:
+    """Systems hand out memory that they do not have and then kill; so count first.
+
+    Args:
+        needed: bytes that the decoded picture takes at least.
+
+    Raises:
+        ResourceError: they are not free.
+    """
+    if needed > (free := free_main_memory()):
+        raise ResourceError(
+            f"{name} takes {needed / 2**30:.1f} GiB of memory decoded, {free / 2**30:.1f} GiB are "
+            "free",
+            "end other programs, or save it so that it can be read row by row (baseline JPEG, PNG "
+            "or TIFF, 8 or 16 bits, upright)",
         )
 
 

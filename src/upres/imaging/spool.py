@@ -71,8 +71,10 @@ class Spool:
         self._file.seek(self._begin)
         end = self._begin
         while (record := self._record(self._file)) is not None:
+            rows, data = record
             end = self._file.tell()
-            yield record
+            pixels = np.frombuffer(zlib.decompress(data), self.dtype)
+            yield pixels.reshape(rows, *self.shape)
         self._file.seek(end)
         self._file.truncate()
 
@@ -99,13 +101,14 @@ class Spool:
                 if file.read(len(head)) != head:
                     return False
                 while (record := self._record(file)) is not None:
-                    self.rows += len(record)
+                    self.rows += record[0]
         except OSError:
             return False
         return True
 
-    def _record(self, file: BinaryIO) -> NDArray[Any] | None:
-        """The next block, or None at the end or where a run was killed within one."""
+    def _record(self, file: BinaryIO) -> tuple[int, bytes] | None:
+        """The next block's rows and its bytes, compressed and as they were written; None at the end
+        or where a run was killed within one."""
         head = file.read(_RECORD.size)
         if len(head) < _RECORD.size:
             return None
@@ -116,7 +119,4 @@ class Spool:
         data = file.read(length)
         if len(data) < length or zlib.crc32(data, self._seed) != crc:
             return None
-        try:
-            return np.frombuffer(zlib.decompress(data), self.dtype).reshape(rows, *self.shape)
-        except (zlib.error, ValueError):
-            return None
+        return rows, data

@@ -1,5 +1,6 @@
 """Large pictures read row by row, by libvips, so that they need not fit into memory."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,7 @@ from upres.imaging.picture import Picture
 from upres.imaging.png import SIGNATURE
 from upres.imaging.profiles import fits
 from upres.imaging.rare_tiff import libvips_reads
-from upres.imaging.reader import read_facts
+from upres.imaging.reader import read_facts, read_size
 from upres.imaging.tiff_layout import first_page
 from upres.imaging.vips import opened, reason, vips
 from upres.memory import free_main_memory
@@ -148,7 +149,9 @@ def _held(image: Any, nbytes: int) -> int:
     return nbytes if halved else 2 * nbytes
 
 
-def open_streamed(path: Path, *, at_least: int, most: int | None = None) -> Picture | None:
+def open_streamed(
+    path: Path, *, at_least: int, most: int | None = None, max_pixels: int | None = None
+) -> Picture | None:
     """A picture whose pixels are read as they are needed; None where it is small, or of a kind that
     has to be read whole: turned, animated, of several pages, floats, palettes, CMYK, Lab.
 
@@ -156,16 +159,18 @@ def open_streamed(path: Path, *, at_least: int, most: int | None = None) -> Pict
         at_least: bytes of all pixels.
         most: bytes that may be taken where rows do not come one after the other; None is what is
             free.
+        max_pixels: see ``read_picture``.
 
     Raises:
-        InputError: it is no picture that can be read.
+        InputError: it is no picture that can be read, or too large.
         ResourceError: it would take more memory than that.
     """
-    pyvips = vips()
-
     if not _is_read_by_rows(path):
         return None
+    size = read_size(path, max_pixels=max_pixels)
     facts = read_facts(path)
+    if math.prod(size) * (facts.channels + facts.bands) * facts.bits // 8 < at_least:
+        return None
     plain = facts.kind in ("gray", "RGB") and facts.bits in (8, 16)
     if facts.format not in _FORMATS or not plain or facts.turned != 1 or facts.frames:
         return None
@@ -174,6 +179,7 @@ def open_streamed(path: Path, *, at_least: int, most: int | None = None) -> Pict
         # libvips reads the directory that stands first, be it a smaller copy.
         if first.index or not libvips_reads(first.tags):
             return None
+    pyvips = vips()
     try:
         image = opened(path, access="sequential")
     except (pyvips.Error, OSError):
@@ -187,8 +193,6 @@ def open_streamed(path: Path, *, at_least: int, most: int | None = None) -> Pict
     ):
         return None
     pixels = StreamedPixels(path, shape, np.dtype(dtype))
-    if pixels.nbytes < at_least:
-        return None
     if facts.icc and not fits(facts.icc, facts.channels):
         return None
     held = _held(image, pixels.nbytes) if image.get_typeof("interlaced") else 0

@@ -42,6 +42,12 @@ class Page:
         return containers.tiff_bits(self.tags)
 
     @property
+    def nbytes(self) -> int:
+        """Of its pixels, decoded."""
+        channels = self.tags.get(Tag.SamplesPerPixel, 1)
+        return math.prod(self.size) * int(channels) * -(-self.bits // 8)
+
+    @property
     def is_page(self) -> bool:
         """Whether it is neither a smaller copy nor a mask."""
         return containers.is_page(self.tags)

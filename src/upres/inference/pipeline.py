@@ -6,13 +6,11 @@ from dataclasses import dataclass, field
 from math import prod
 
 import numpy as np
-import torch
 
 from upres.errors import ResourceError, UsageError
 from upres.imaging.picture import Extra, collect, extras_of
 from upres.imaging.resize import Kernel
 from upres.imaging.streaming import StreamedPixels
-from upres.inference.device import free_memory
 from upres.inference.engine import ModelStage
 from upres.inference.ranges import Range, RestoredStage, filled
 from upres.inference.rows import (
@@ -28,6 +26,7 @@ from upres.inference.rows import (
     Widened,
 )
 from upres.inference.steps import LEAST_PROBE, Steps
+from upres.memory import free_main_memory
 from upres.progress import TileProgress
 
 # Below so many pixels in height or width, the border that networks pad with zeros is everywhere;
@@ -322,7 +321,7 @@ class Pipeline:
         """
         shape = (*self.size, self.source.shape[2])
         # Systems hand out memory that they do not have and then kill; so count first.
-        needed, free = prod(shape) * self.source.dtype.itemsize, free_memory(torch.device("cpu"))
+        needed, free = prod(shape) * self.source.dtype.itemsize, free_main_memory()
         tiles = self.memory if self.steps.target.device.type == "cpu" else 0
         if needed + tiles > free:
             what, next_step = "result", "enlarge it in parts, or with the command, which streams it"

@@ -23,7 +23,7 @@ _CPU_SHARE, _CUDA_SHARE = 0.25, 0.6
 _BAND_BUDGET = 2**29
 _LOWEST_BAND = 64
 # What a process takes before any picture: the interpreter, torch, a network.
-_PROCESS = 400 * 2**20
+PROCESS = 400 * 2**20
 # The least that --max-memory may be, and what tiles and a band of them may take of what is left.
 LEAST_MEMORY = 2**30
 _TILES_SHARE, _BAND_SHARE = 1 / 2, 1 / 3
@@ -70,8 +70,8 @@ def tile_budget(target: Target, max_memory: int | None) -> tuple[float, str]:
     if target.device.type == "cuda":
         return _CUDA_SHARE * free, why
     budget = min(_CPU_BUDGET, _CPU_SHARE * free)
-    if max_memory is not None and _TILES_SHARE * (max_memory - _PROCESS) < budget:
-        budget = _TILES_SHARE * (max_memory - _PROCESS)
+    if max_memory is not None and _TILES_SHARE * (max_memory - PROCESS) < budget:
+        budget = _TILES_SHARE * (max_memory - PROCESS)
         why = f"of --max-memory {max_memory / 2**30:.2g} GiB"
     return budget, why
 
@@ -120,10 +120,10 @@ def plan_tiles(
     budget, why = tile_budget(target, max_memory)
     band = float(_BAND_BUDGET)
     if max_memory is not None:
-        band = min(band, _BAND_SHARE * (max_memory - _PROCESS))
+        band = min(band, _BAND_SHARE * (max_memory - PROCESS))
     if tile is not None:
         grid = Grid(height, width, tile, halo)
-        if max_memory is not None and not cuda and needs(grid) > max_memory - _PROCESS:
+        if max_memory is not None and not cuda and needs(grid) > max_memory - PROCESS:
             raise UsageError(
                 f"--tile {tile} takes {needs(grid) / 2**30:.1f} GiB, more than --max-memory leaves",
                 "omit --tile, or give a smaller one",

@@ -43,8 +43,12 @@ class Steps:
     alpha: Alpha = "bicubic"
     wrap: bool = False
     max_memory: int | None = None
-    _executors: dict[int, Executor] = field(default_factory=dict, init=False, repr=False)
-    _paces: dict[tuple[int, int], float] = field(default_factory=dict, init=False, repr=False)
+    _executors: dict[int, Executor] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
+    _paces: dict[tuple[int, int], float] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     def executor(self, index: int) -> Executor:
         """The executor of one of the networks, made ready once for all pictures."""
@@ -66,7 +70,7 @@ class Steps:
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error) or side <= LEAST_PROBE:
                     raise
-                return self.pace(index, side // 2)
+                self._paces[index, side] = self.pace(index, side // 2)
         return self._paces[index, side]
 
     def _measured(self, executor: Executor, side: int) -> float:

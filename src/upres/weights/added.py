@@ -137,18 +137,18 @@ def remove(name: str) -> tuple[WeightsEntry, ...]:
         WeightsError: no added model has that name.
         OutputError: it cannot be removed.
     """
+    unknown = WeightsError(f"no model called {name!r} was added", "'upres models' lists them")
+    if not folder().is_dir():
+        raise unknown
     try:
-        if broken := [path for path in damaged() if path.stem == name]:
-            broken[0].unlink()
-            broken[0].with_suffix(".safetensors").unlink(missing_ok=True)
-            return ()
-        found = tuple(e for e in added() if name in (e.facts.name, e.name))
-        if not found:
-            raise WeightsError(f"no model called {name!r} was added", "'upres models' lists them")
         with locked(_lock()):
-            for entry in found:
-                (folder() / f"{entry.name}.json").unlink()
-                (folder() / f"{entry.name}.safetensors").unlink(missing_ok=True)
+            broken = [path.stem for path in damaged() if path.stem == name]
+            found = tuple(e for e in added() if name in (e.facts.name, e.name) and not broken)
+            if not broken and not found:
+                raise unknown
+            for stem in (*broken, *(entry.name for entry in found)):
+                (folder() / f"{stem}.json").unlink(missing_ok=True)
+                (folder() / f"{stem}.safetensors").unlink(missing_ok=True)
     except OSError as error:
         raise OutputError(
             f"{name} cannot be removed ({error.strerror})", "check the folder's permissions"
