@@ -60,6 +60,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("result", type=Path)
     parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--to", type=Path, default=BUNDLED, help="folder for the file")
     parser.add_argument("--jpeg", type=int, help="measure also after JPEG of this quality")
     options = parser.parse_args()
     model, training = load(options.result), read_training(options.result)
@@ -78,7 +79,7 @@ def main() -> None:
             break
     scales = model.facts.scales
     stem = model.facts.file_name
-    target = BUNDLED / f"{stem}.safetensors"
+    target = options.to / f"{stem}.safetensors"
     part = target.with_name(f".{stem}.safetensors")
     exact = [m for s in scales for m in figures(options.result, options.data, s, options.jpeg)]
     for dtype in (torch.float16, torch.float32):

@@ -153,6 +153,7 @@ def main() -> None:
             scales=[2],
             versions=0,
             progress=lambda *_: None,
+            note=print,
             threads=torch.get_num_threads(),
         )
         common = (numbers, options.batch, options.patch, device)

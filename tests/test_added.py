@@ -79,6 +79,10 @@ def test_added_models_are_used_listed_verified_and_removed(upres, weights, small
     (row,) = [line for line in listed.splitlines() if line.startswith("mine ")]
     assert row.split()[-1] == "added"
     assert upres("models", "verify", "mine").stdout == b"mine-x2: ok\n"
+    shown = upres("models", "show", "mine").stdout.decode()
+    assert "1234 steps in 0.5 hours" in shown
+    (told,) = upres("models", "show", "mine", "--json").stdout.splitlines()
+    assert json.loads(told)["training"] == TRAINING
     used = upres(small, "-s", "2", "-m", "mine", "-o", "out.png")
     assert used.returncode == 0, used.stderr
     assert b"mine x2" in used.stderr

@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 import socket
+import statistics
 import subprocess
 import sys
 import time
@@ -37,7 +38,7 @@ from upres.inference.device import all_of_float32
 from upres.model import load
 from upres.networks import ARCHITECTURES, EDSR, MDSR, SRCNN, SRResNet
 from upres.training import learner as learning
-from upres.training import resume, session, trainer
+from upres.training import record, resume, session, trainer
 from upres.training.clock import Clock
 from upres.training.distributed import join
 from upres.training.learner import Learner
@@ -46,10 +47,11 @@ from upres.training.muon import Muon, orthogonalised
 from upres.training.order import Order
 from upres.training.patches import PatchStore
 from upres.training.recipe import build_recipe, load_recipe, parse_change, shipped
+from upres.training.record import side_by_side
 from upres.training.schedule import rate_factor
 from upres.training.session import run_order
 from upres.training.stop import Stop
-from upres.training.validation import make_pairs
+from upres.training.validation import Pair, make_pairs
 from upres.training.warmstart import add_difference, mean_of, warm_start
 from upres.weights.header import read_facts, read_training
 from upres.weights.manifest import load_manifest
@@ -771,6 +773,55 @@ def test_minutes_end_a_run_and_its_schedule(order, tmp_path):
     assert time.monotonic() - begun > 3.0 - before["seconds"]
 
 
+def test_the_time_before_an_interrupt_counts(order, tmp_path, monkeypatch):
+    monkeypatch.setattr(session, "Run", partial(session.Run, report_seconds=-1.0))
+    changes = {"steps": 10**6, "data.patch": 24}
+    run_order(order(minutes=10, changes=changes), View(), after(2))
+    state = torch.load(tmp_path / "run/last.pt", weights_only=True)
+    state["position"]["seconds"] = 599.0
+    torch.save(state, tmp_path / "run/last.pt")
+    view = View()
+    (rest,) = run_order(order(minutes=10, changes=changes, resume=True), view, never)
+    assert rest.finished
+    assert view.facts[0]["progress"] > 0.99
+
+
+def test_the_share_of_time_that_goes_to_data_is_told(order, monkeypatch):
+    monkeypatch.setattr(session, "Run", partial(session.Run, report_seconds=-1.0))
+    cut = PatchStore.cut
+
+    def slow(*arguments):
+        time.sleep(0.1)
+        return cut(*arguments)
+
+    shares = []
+    for how in (cut, slow):
+        monkeypatch.setattr(PatchStore, "cut", how)
+        view = View()
+        run_order(order(overwrite=True), view, never)
+        shares.append(statistics.median(facts["data_share"] for facts in view.facts))
+    assert shares[0] < 0.5 < shares[1] <= 1
+
+
+def test_curves_that_cannot_be_drawn_end_no_run(order, monkeypatch):
+    def broken(folder):
+        raise ImportError("numpy.core.multiarray failed to import")
+
+    monkeypatch.setattr(record, "draw_curves", broken)
+    view = View()
+    results = run_order(order(scales=(2, 4)), view, never)
+    assert [one.finished for one in results] == [True, True]
+    assert sum("matplotlib does not work (numpy.core" in note for note in view.notes) == 2
+
+
+def test_what_is_shown_of_the_validation_is_bicubic_result_truth(tmp_path):
+    plain = {shade: np.full((8, 8, 3), shade, np.uint8) for shade in (10, 20, 30)}
+    pair = Pair("a", 2, plain[10][:4, :4], plain[30], plain[10], 30.0, 0.9)
+    side_by_side([pair], [plain[20]], tmp_path / "shown" / "1.png")
+    row = np.asarray(Image.open(tmp_path / "shown" / "1.png"))[4, :, 0]
+    assert [row[at] for at in (4, 16, 28)] == [10, 20, 30]
+
+
 def test_the_rate_of_each_step_is_the_schedules(order, tmp_path, monkeypatch):
     monkeypatch.setattr(session, "Run", partial(session.Run, report_seconds=-1.0))  # every step
     view = View()
@@ -852,6 +903,25 @@ def test_one_folder_for_each_of_several_scales(order, tmp_path):
     assert read_facts(results[1].path).scales == (4,)
     assert any("x4 starts from" in n and "x2/model.safetensors" in n for n in view.notes)
     assert view.titles == ["tiny x2", "tiny x4"]
+
+
+def test_init_is_for_the_first_scale(order, tmp_path):
+    view = View()
+    run_order(order(scales=(2, 3), init="none"), view, never)
+    assert "x2 starts from nothing (seed 0)" in view.notes
+    assert any(n.startswith(f"x3 starts from {tmp_path}/run/x2/model.saf") for n in view.notes)
+
+
+def test_overwriting_several_scales_leaves_none_of_the_old_ones_to_resume(order, tmp_path):
+    several = partial(order, scales=(2, 4))
+    run_order(several(), View(), never)
+    (first,) = run_order(several(overwrite=True), View(), after(2))
+    assert not first.finished
+    assert not list((tmp_path / "run/x4").glob("[!.]*.*"))
+    view = View()
+    results = run_order(several(resume=True), view, never)
+    assert [r.finished for r in results] == [True, True]
+    assert any(n.startswith("x4 starts from") for n in view.notes)
 
 
 def test_a_shared_network_learns_its_scales_together(order, tmp_path):
@@ -998,6 +1068,11 @@ def test_what_can_be_known_before_a_set_is_downloaded_is_said_before(upres, tmp_
         (("--set", "optimiser.speed=3"), 2, b"optimiser.speed"),
         (("-o", "run"), 4, b"run already holds a run"),
         (("--device", "cuda"), 2, b"device cuda"),
+        (("--init", "no.safetensors"), 5, b"no.safetensors"),
+        (("--init", "srcnn-x2"), 5, b"srcnn-x2"),
+        (("--init", "edsr-light-x2", "--recipe", "vdsr"), 2, b"edsr-light-x2 is edsr"),
+        (("--set", "network.numbers.depth=3"), 2, b"describes no network"),
+        (("--recipe", "vdsr", "--set", "luma=0.5"), 2, b"knows only luma"),
     ):
         done = upres("train", "--data", "DIV2K", *options)
         assert (done.returncode, why in done.stderr) == (code, True), done.stderr
@@ -1141,7 +1216,7 @@ def test_other_low_resolution_files_are_other_pictures(order, tmp_path, pictures
     view = View()
     asked = order(resume=True, data=(("p", find_pictures(tmp_path / "set")),))
     (result,) = run_order(asked, view, never)
-    assert "the pictures are not those that the run was begun with" in view.notes
+    assert any("not those that the run was begun with" in note for note in view.notes)
     told = read_training(result.path)
     assert told["data_before"][0]["low"] != told["data"]["low"]
 
@@ -1215,7 +1290,7 @@ def test_a_resumed_run_may_be_longer_and_says_when_the_pictures_changed(order, p
     asked = order(resume=True, changes={"steps": 14}, data=(("pictures", find_pictures(pictures)),))
     (result,) = run_order(asked, view, never)
     assert result.finished
-    assert "the pictures are not those that the run was begun with" in view.notes
+    assert any("not those that the run was begun with" in note for note in view.notes)
     state = torch.load(tmp_path / "run/last.pt", weights_only=True)
     assert state["position"]["step"] == 14
     # The result tells of both.

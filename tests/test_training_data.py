@@ -49,7 +49,14 @@ def pictures(tmp_path, photo):
 
 
 def ready(folder, tmp_path, **changes):
-    options = {"sizes": [1.0], "scales": [2], "versions": 0, "progress": silent, "threads": 2}
+    options = {
+        "sizes": [1.0],
+        "scales": [2],
+        "versions": 0,
+        "progress": silent,
+        "note": silent,
+        "threads": 2,
+    }
     found = gather([find_pictures(folder)], 0)
     return prepare(found, tmp_path / "cache", **options | changes)
 
@@ -316,7 +323,7 @@ def test_two_runs_prepare_one_after_the_other(pictures, tmp_path):
     folder = ready(pictures, tmp_path).folder
     said = []
     with ThreadPoolExecutor(1) as other, FileLock(folder / ".lock"):
-        tell = {"progress": lambda *facts: said.append(facts[0])}
+        tell = {"note": said.append}
         made = other.submit(ready, pictures, tmp_path, scales=[3], **tell)
         until = time.monotonic() + 30
         while not said and time.monotonic() < until:
@@ -694,7 +701,9 @@ def test_a_set_is_downloaded_verified_unpacked_and_found(archives, tmp_path, mon
         assert [f.path.name for f in found.validation] == ["0801.png"]
         assert notes[0] == ("DIV2K is for academic research only", 0)  # before the first byte
         size = len(archives["/DIV2K_train_HR.zip"])
-        assert ("DIV2K_train_HR.zip", size, size) in moved
+        assert ("downloading DIV2K_train_HR.zip", size, size) in moved
+        assert moved[-1][0] == "unpacking DIV2K_valid_HR"
+        assert moved[-1][1] == moved[-1][2] > 10_000
         requests = len(hub.log)
         training_pictures("DIV2K", tmp_path, note=told, progress=silent)
         assert len(hub.log) == requests
@@ -702,6 +711,21 @@ def test_a_set_is_downloaded_verified_unpacked_and_found(archives, tmp_path, mon
         "DIV2K_train_HR",
         "DIV2K_valid_HR",
     ]
+
+
+def test_room_for_all_of_a_set_is_looked_for_before_its_first_byte(archives, tmp_path, monkeypatch):
+    sizes = [len(archives[f"/DIV2K_{kind}_HR.zip"]) for kind in ("train", "valid")]
+    needed = max(2 * sizes[0], sizes[0] + 2 * sizes[1])
+    usage = shutil.disk_usage(tmp_path)
+    with Hub(archives) as hub:
+        monkeypatch.setattr(catalog, "TRAINING_SETS", {"DIV2K": known(hub, archives)})
+        monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=needed - 1))
+        with pytest.raises(ResourceError, match=r"DIV2K takes 0\.00 GB more until it is unpacked"):
+            training_pictures("DIV2K", tmp_path, note=silent, progress=silent)
+        assert not hub.log
+        # What has arrived needs no room any more.
+        (tmp_path / "DIV2K" / "DIV2K_train_HR.zip.part").write_bytes(b"PK")
+        catalog._check_room(known(hub, archives).archives, tmp_path / "DIV2K")
 
 
 @pytest.fixture

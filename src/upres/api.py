@@ -33,7 +33,7 @@ from upres.inference.sizes import Goal, steps_to
 from upres.inference.steps import Alpha, Steps
 from upres.model import Model, load_published
 from upres.model import load as load_model
-from upres.progress import Progress, TileProgress
+from upres.progress import TileProgress, Transfer
 from upres.weights.header import read_facts
 from upres.weights.known import known_models
 from upres.weights.manifest import KERNELS, WeightsEntry
@@ -62,7 +62,8 @@ class Upscaler:
         alpha: what enlarges transparency, "bicubic" or "network".
         wrap: the picture goes on at its other side: seamless textures stay so.
         max_memory: bytes that the process may take; tiles are cut accordingly.
-        on_download: told of the bytes that arrive.
+        on_download: told of the bytes of weights that arrive: the model's name, how many there are,
+            and how many there will be (0: not known).
 
     Raises:
         WeightsError: the model is unknown, cannot be had, or is damaged.
@@ -80,7 +81,7 @@ class Upscaler:
     alpha: Alpha = "bicubic"
     wrap: bool = False
     max_memory: int | None = None
-    on_download: Progress | None = None
+    on_download: Transfer | None = None
     _models: dict[tuple[str, int], Model] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )

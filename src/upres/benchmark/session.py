@@ -19,7 +19,7 @@ from upres.data.evaluation import EVALUATION_SETS, Truth, find_set
 from upres.errors import UpresError, UsageError, VerificationError
 from upres.inference.device import DeviceName, Precision, choose
 from upres.inference.sizes import Goal
-from upres.progress import Note, Progress
+from upres.progress import Note, Transfer, downloading
 from upres.weights.known import known_models
 from upres.weights.manifest import KERNELS
 
@@ -58,7 +58,7 @@ def run_order(
     order: Order,
     *,
     note: Note,
-    progress: Progress,
+    progress: Transfer,
     counted: Note | None = None,
 ) -> tuple[Report, Gallery]:
     """Measure everything; a report of what was found, and pictures if they were asked for.
@@ -93,7 +93,7 @@ def run_order(
 
 
 def _set(
-    order: Order, name: str, scale: int, note: Note, progress: Progress
+    order: Order, name: str, scale: int, note: Note, progress: Transfer
 ) -> tuple[str, list[Truth]]:
     return find_set(
         name, scale, data_dir=order.data_dir, home=order.home, note=note, progress=progress
@@ -111,7 +111,7 @@ def _kept_going(order: Order, failures: list[str], what: str) -> Iterator[None]:
 
 
 def models_at(
-    order: Order, scale: int, note: Note, progress: Progress
+    order: Order, scale: int, note: Note, progress: Transfer
 ) -> list[tuple[str, Upscaler]]:
     """Bicubic and what was asked for, as far as it serves the scale; by labels that mean the same
     at every scale."""
@@ -124,7 +124,7 @@ def models_at(
             device=order.device,
             precision=order.precision,
             ensemble=order.ensemble and name not in KERNELS,
-            on_download=progress,
+            on_download=downloading(progress),
         )
         if name == "auto":
             name = upscaler.chosen(scale)
@@ -210,7 +210,7 @@ class Check:
         return abs(self.measured - self.stated) <= TOLERANCE
 
 
-def verify(order: Order, *, note: Note, progress: Progress) -> tuple[list[Check], list[str]]:
+def verify(order: Order, *, note: Note, progress: Transfer) -> tuple[list[Check], list[str]]:
     """Measure every figure of weights.toml whose weights and set can be had.
 
     Args:
@@ -265,7 +265,7 @@ def verify(order: Order, *, note: Note, progress: Progress) -> tuple[list[Check]
     return checks, never
 
 
-def _measured(order: Order, note: Note, progress: Progress) -> dict[str, tuple[float | None, str]]:
+def _measured(order: Order, note: Note, progress: Transfer) -> dict[str, tuple[float | None, str]]:
     """PSNR of each model on the order's one set at its one scale, or why there is none."""
     try:
         report, _ = run_order(order, note=note, progress=progress)

@@ -8,6 +8,7 @@ import typer
 from upres.cli import options
 from upres.cli.output import Output
 from upres.errors import InputError, OutputError
+from upres.progress import downloading
 
 if TYPE_CHECKING:
     import numpy as np
@@ -98,7 +99,7 @@ def compare(
                 device=device,
                 precision=precision,
                 ensemble=ensemble and name not in KERNELS,
-                on_download=progress.transfer,
+                on_download=downloading(progress.transfer),
             )
             pipeline = upscaler.pipeline(picture.pixels, jpeg_quality=picture.jpeg_quality)
             progress.start(name, picture.width * picture.height / max(1, pipeline.tiles))

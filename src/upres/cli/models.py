@@ -12,6 +12,7 @@ from upres.cli import options
 from upres.cli.groups import UpresCommand, UpresGroup
 from upres.cli.output import Output
 from upres.errors import UsageError, VerificationError, WeightsError
+from upres.progress import downloading
 from upres.weights.added import damaged
 from upres.weights.header import read_facts, read_training
 from upres.weights.known import known_models
@@ -76,7 +77,10 @@ def show(name: Name, json: options.Json = False) -> None:
         _print(output, facts | ({"training": training} if training else {}))
         return
     for entry in known_models().family(name):
-        _print(output, _facts(entry))
+        facts, path = _facts(entry), local_path(entry)
+        if path is not None and path.suffix == ".safetensors" and (story := read_training(path)):
+            facts["training"] = story
+        _print(output, facts)
 
 
 @app.command(cls=UpresCommand)
@@ -94,7 +98,7 @@ def pull(
     entries = manifest.entries if name is None else manifest.family(name)
     with output.progress() as progress:
         for entry in entries:
-            path = fetch(entry, partial(progress.transfer, entry.name))
+            path = fetch(entry, partial(downloading(progress.transfer), entry.name))
             output.value(str(path), model=entry.name, path=str(path))
 
 

@@ -15,8 +15,8 @@ from upres.errors import OutputError, UpresError
 class Progress(Protocol):
     """What is going on, for people who watch."""
 
-    def transfer(self, name: str, done: int, total: int) -> None:
-        """``done`` of ``total`` bytes arrived; 0 where the total is not known."""
+    def transfer(self, what: str, done: int, total: int) -> None:
+        """See ``progress.Transfer``."""
         ...
 
     def pictures(self, done: int, total: int) -> None:
@@ -119,7 +119,7 @@ class Output:
         """Something people want to know."""
         if not self.quiet:
             try:
-                sys.stderr.write(f"{_one_line(text)}\n")
+                sys.stderr.write(f"{one_line(text)}\n")
                 sys.stderr.flush()
             except OSError:  # nobody can be told; the work goes on
                 _into_nothing(sys.stderr)
@@ -186,11 +186,11 @@ class _Lines:
     def __init__(self, output: Output) -> None:
         self.output, self.told = output, set[str]()
 
-    def transfer(self, name: str, done: int, total: int) -> None:
-        if done > 0 and name not in self.told:
-            self.told.add(name)
+    def transfer(self, what: str, done: int, total: int) -> None:
+        if done > 0 and what not in self.told:
+            self.told.add(what)
             size = f", {total / 1e6:.1f} MB" if total else ""
-            self.output.note(f"downloading {name}{size}")
+            self.output.note(f"{what}{size}")
 
     def pictures(self, done: int, total: int) -> None:
         pass
@@ -212,12 +212,10 @@ class _Bars:
         self.picture: Any = None
         self.all: Any = None
 
-    def transfer(self, name: str, done: int, total: int) -> None:
-        if name not in self.transfers:
-            self.transfers[name] = self.live.add_task(
-                f"downloading {_one_line(name)}", total=None, rate=""
-            )
-        task = self.transfers[name]
+    def transfer(self, what: str, done: int, total: int) -> None:
+        if what not in self.transfers:
+            self.transfers[what] = self.live.add_task(one_line(what), total=None, rate="")
+        task = self.transfers[what]
         rate = f"{done / 1e6:.1f} MB"
         self.live.update(task, completed=done, total=total or None, rate=rate)
         self.live.update(task, visible=done < total or not total)
@@ -233,7 +231,7 @@ class _Bars:
         if self.picture is not None:
             self.live.remove_task(self.picture)
         self.tile_pixels = tile_pixels
-        self.picture = self.live.add_task(_one_line(name), total=None, rate="")
+        self.picture = self.live.add_task(one_line(name), total=None, rate="")
 
     def update(self, done: float, total: int) -> None:
         seconds = next(t.elapsed for t in self.live.tasks if t.id == self.picture) or 0.0
@@ -242,7 +240,7 @@ class _Bars:
         self.live.update(self.picture, completed=done, total=total, rate=rate + tiles)
 
 
-def _one_line(text: str) -> str:
+def one_line(text: str) -> str:
     """Without what would command a terminal; a file's name may hold a line break as well."""
     joined = re.sub(r"\s*\n\s*", " ", text.strip())
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in joined)
@@ -251,7 +249,7 @@ def _one_line(text: str) -> str:
 def complain(message: str) -> None:
     """One line on stderr, also before any command is chosen."""
     try:
-        sys.stderr.write(f"upres: {_one_line(message)}\n")
+        sys.stderr.write(f"upres: {one_line(message)}\n")
         sys.stderr.flush()
     except OSError:  # nobody can be told; the exit code still tells
         _into_nothing(sys.stderr)

@@ -21,6 +21,7 @@ from upres.cli.reading import check_early, piped, read
 from upres.cli.reports import Report, say_done, say_planned
 from upres.cli.results import stream, write
 from upres.errors import BatchError, ResourceError, UpresError, WeightsError, is_disk_full
+from upres.progress import downloading
 
 if TYPE_CHECKING:
     from upres.api import Upscaler
@@ -98,7 +99,7 @@ def run(
     watch = watch or _Nobody()
     failed = 0
     with output.progress() as progress, ExitStack() as stack:
-        upscaler = options.upscaler(progress.transfer)
+        upscaler = options.upscaler(downloading(progress.transfer))
         upscaler.check_device()
         decoder = stack.enter_context(_decoder()) if isolated else None
         outcomes = _Run(upscaler, settings, output, progress, watch, decoder).outcomes(jobs)

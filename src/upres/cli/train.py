@@ -91,8 +91,8 @@ def train(
         str | None,
         typer.Option(
             metavar="FILE|NAME|none",
-            help="Weights to begin with; A,B is their mean, A,+B,-C is A plus the difference of B "
-            "and C; none: from scratch.  [default: as the recipe says]",
+            help="Weights that the first scale begins with; A,B is their mean, A,+B,-C is A plus "
+            "the difference of B and C; none: from scratch.  [default: as the recipe says]",
             rich_help_panel=_RECIPE,
         ),
     ] = None,
@@ -232,7 +232,7 @@ def train(
     runs = len(check_order(order))
     with train_view(out) as view:
         pictures = tuple(
-            training_pictures(one, data_home(), note=view.note, progress=view.preparing)
+            training_pictures(one, data_home(), note=view.note, progress=view.transfer)
             for one in data
         )
     order = replace(order, data=pictures)
@@ -242,7 +242,8 @@ def train(
     _report(out, results)
     ended = len(results) == runs and all(one.finished for one in results)
     if stop() and not ended:  # it may have been asked to while the last weights were measured
-        out.note("stopped and saved; to continue, repeat the command with --resume")
+        how = "in place of --overwrite" if overwrite else ""
+        out.note(f"stopped and saved; to continue, repeat the command with --resume {how}".rstrip())
     if stop.error is not None:
         raise stop.error
     if stop.signal is not None:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TextIO, cast
 
-from upres.cli.output import Output, ReaderGone, Terminal
+from upres.cli.output import Output, ReaderGone, Terminal, one_line
 from upres.errors import OutputError
 
 OnGone = Callable[[Exception], None]
@@ -39,8 +39,15 @@ class TrainView:
 
     def preparing(self, what: str, done: int, total: int) -> None:
         """See ``TrainingView``."""
+        self._prepare(what, done, total, of_bytes=False)
+
+    def transfer(self, what: str, done: int, total: int) -> None:
+        """See ``progress.Transfer``."""
+        self._prepare(what, done, total, of_bytes=True)
+
+    def _prepare(self, what: str, done: int, total: int, *, of_bytes: bool) -> None:
         if self.preparation is None or self.preparation.what != what:
-            self.preparation = _Preparation(what, time.monotonic(), done)
+            self.preparation = _Preparation(what, of_bytes, time.monotonic(), done)
         self.preparation.done, self.preparation.total = done, total
         if self.live is not None:
             self._draw()
@@ -80,7 +87,7 @@ class TrainView:
     def note(self, text: str) -> None:
         """See ``View``."""
         if self.live is not None:
-            self.live.console.print(text, markup=False, highlight=False)
+            self.live.console.print(one_line(text), markup=False, highlight=False)
         else:
             self.output.note(text)
 
@@ -136,26 +143,27 @@ class _Preparation:
 
     Attributes:
         what: "decoding".
+        of_bytes: whether bytes are counted, or pictures.
         since: when it began, in seconds of ``time.monotonic``.
         before: what was there already then.
-        done, total: pictures, or bytes where there are more than a million.
+        done, total: how many of them.
     """
 
     what: str
+    of_bytes: bool
     since: float
     before: int
     done: int = 0
     total: int = 0
 
     def __str__(self) -> str:
-        bytes_ = self.total > 1_000_000
         count = f"{self.done} of {self.total}"
-        if bytes_:
+        if self.of_bytes:
             count = f"{self.done / 1e6:.0f} of {self.total / 1e6:.0f} MB"
         seconds, made = time.monotonic() - self.since, self.done - self.before
         if made <= 0 or seconds < 1 or self.done >= self.total:
             return f"{self.what}: {count}"
-        speed = f"{made / seconds / 1e6:.1f} MB/s, " if bytes_ else ""
+        speed = f"{made / seconds / 1e6:.1f} MB/s, " if self.of_bytes else ""
         left = clock(seconds * (self.total - self.done) / made)
         return f"{self.what}: {count}, {speed}{left} left"
 

@@ -1,5 +1,6 @@
 """Sets of pictures that upres knows by name: where they are published, and on what terms."""
 
+import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -8,9 +9,9 @@ from pathlib import Path
 
 from upres.data.download import ELSEWHERE, download, unpack
 from upres.data.folders import PictureFolder, find_pictures
-from upres.errors import InputError, os_errors
+from upres.errors import InputError, ResourceError, os_errors
 from upres.files import locked
-from upres.progress import Note, Progress
+from upres.progress import Note, Transfer
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ def training_set(name: str) -> TrainingSet | None:
 
 
 def training_pictures(
-    text: str, home: Path, *, note: Note, progress: Progress
+    text: str, home: Path, *, note: Note, progress: Transfer
 ) -> tuple[str, PictureFolder]:
     """A name for it, and the pictures that ``--data`` means.
 
@@ -91,7 +92,7 @@ def training_pictures(
         text: a folder, or a set's name; a folder of that name comes first.
         home: where sets are kept, each in a folder of its name.
         note: is told the terms before anything is downloaded.
-        progress: of downloads and unpacking.
+        progress: told of downloads and unpacking.
 
     Raises:
         InputError: neither a folder nor a known set.
@@ -125,7 +126,7 @@ def training_pictures(
 
 
 def fetch_set(
-    known: TrainingSet, folder: Path, *, note: Note, progress: Progress, only: str = ""
+    known: TrainingSet, folder: Path, *, note: Note, progress: Transfer, only: str = ""
 ) -> None:
     """Download, verify and unpack what is missing.
 
@@ -159,11 +160,38 @@ def one_fetches(folder: Path, note: Note) -> Iterator[None]:
         yield
 
 
-def _fetch(wanted: Sequence[Archive], folder: Path, *, note: Note, progress: Progress) -> None:
+def _check_room(missing: Sequence[Archive], folder: Path) -> None:
+    """Before the first byte: PNGs hardly compress, so that each archive takes its size once more
+    while it is unpacked, and those before it are there already.
+
+    Raises:
+        ResourceError: the disk has not so much free.
+    """
+    unpacked = most = 0
+    for archive in missing:
+        most, unpacked = max(most, unpacked + 2 * archive.size), unpacked + archive.size
+    with os_errors(folder, ELSEWHERE):
+        folder.mkdir(parents=True, exist_ok=True)
+        there = sum(
+            path.stat().st_size
+            for archive in missing
+            for path in folder.glob(f"{archive.url.rpartition('/')[2]}*")
+        )
+        free = shutil.disk_usage(folder).free
+    if most - there > free:
+        raise ResourceError(
+            f"{folder.name} takes {(most - there) / 1e9:.2f} GB more until it is unpacked, "
+            f"{folder} has {free / 1e9:.2f} GB free",
+            f"free disk space, or {ELSEWHERE}",
+        )
+
+
+def _fetch(wanted: Sequence[Archive], folder: Path, *, note: Note, progress: Transfer) -> None:
     missing = [a for a in wanted if not (folder / a.holds).is_dir()]
     if not missing:
         return
     size = sum(a.size for a in missing)
+    _check_room(missing, folder)
     note(f"downloading {size / 1e9:.1f} GB to {folder}; interrupt at will, it goes on later")
     for archive in missing:
         zipped = download(

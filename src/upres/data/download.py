@@ -13,7 +13,7 @@ from pathlib import Path
 
 from upres.errors import OutputError, ResourceError, WeightsError, is_disk_full, os_errors
 from upres.hashing import sha256_of
-from upres.progress import Progress
+from upres.progress import Transfer
 
 _BLOCK = 1 << 20
 _TIMEOUT = 60.0
@@ -29,7 +29,7 @@ def download(
     *,
     size: int,
     sha256: str,
-    progress: Progress,
+    progress: Transfer,
     pause: float = 2.0,
 ) -> Path:
     """A verified file in ``folder``, named as in the address.
@@ -61,7 +61,9 @@ def download(
                     f"{free / 1e9:.2f} GB free",
                     f"free disk space, or {ELSEWHERE}",
                 )
-            _receive(url, part, size, lambda done: progress(name, done, size), pause)
+            _receive(
+                url, part, size, lambda done: progress(f"downloading {name}", done, size), pause
+            )
             _verify(part, sha256, url)
             part.replace(target)
     return target
@@ -164,7 +166,7 @@ def _verify(part: Path, sha256: str, url: str) -> None:
         )
 
 
-def unpack(archive: Path, folder: Path, holds: str, *, progress: Progress) -> None:
+def unpack(archive: Path, folder: Path, holds: str, *, progress: Transfer) -> None:
     """Unpack a zip file that holds one folder; that folder appears only when it is whole.
 
     Raises:
@@ -188,9 +190,11 @@ def unpack(archive: Path, folder: Path, holds: str, *, progress: Progress) -> No
                     f"{archive} holds {strangers[0] if strangers else 'nothing'}, not {holds}/",
                     "remove it and ask again",
                 )
-            for done, member in enumerate(members, 1):
+            done = 0
+            for member in members:
                 zipped.extract(member, beside)
-                progress(f"unpacking {holds}", done, len(members))
+                done += member.file_size
+                progress(f"unpacking {holds}", done, needed)
             (beside / holds).replace(folder / holds)
     except _BAD_ZIP as error:
         raise WeightsError(

@@ -8,6 +8,7 @@ import zlib
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path, PurePosixPath
 
 from upres.data.catalog import DIV2K, fetch_set, one_fetches
@@ -17,7 +18,7 @@ from upres.data.hub import HubFile, fetch_file
 from upres.errors import InputError, WeightsError, os_errors
 from upres.hashing import sha256_of
 from upres.imaging.formats import READABLE
-from upres.progress import Note, Progress
+from upres.progress import Note, Transfer, downloading
 
 
 @dataclass(frozen=True)
@@ -139,7 +140,7 @@ def find_set(
     data_dir: Path | None,
     home: Path,
     note: Note,
-    progress: Progress,
+    progress: Transfer,
 ) -> tuple[str, list[Truth]]:
     """A set's name and its pictures, in the order of their names; where some of a known set's are
     missing, the name says so.
@@ -172,7 +173,7 @@ def find_set(
             f"put its {known.pictures} PNG files into {home / known.title / 'HR'}",
         )
     else:
-        archive = fetch_file(known.source, lambda done, total: progress(known.title, done, total))
+        archive = fetch_file(known.source, partial(downloading(progress), known.title))
         with one_fetches(home / known.title, note):
             if not _copy(known, home, scale):  # another process may have unpacked it meanwhile
                 _unpack(known, archive, home)

@@ -30,8 +30,8 @@ def gather(folders: Sequence[PictureFolder], held_out: int) -> Pictures:
     """Hash every picture, drop doubles, set validation pictures apart.
 
     Where a layout brings validation pictures they are taken, and otherwise the ``held_out``
-    pictures with the smallest SHA-256, at most a tenth: the same ones whatever the order, the
-    names, or the other pictures.
+    pictures with the smallest SHA-256, at most a tenth: the same ones whatever their order and
+    names.
 
     Raises:
         InputError: no picture can be read.

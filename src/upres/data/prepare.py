@@ -35,7 +35,7 @@ from upres.imaging.formats import is_read_only
 from upres.imaging.reader import read_size
 from upres.imaging.resize import imresize
 from upres.memory import free_main_memory
-from upres.progress import Progress
+from upres.progress import Note, Progress
 
 FORMAT = 2
 _BYTES = 80  # of memory for a pixel while a picture is shrunk, or decoded
@@ -51,6 +51,7 @@ def prepare(
     scales: Sequence[int],
     versions: int,
     progress: Progress,
+    note: Note,
     threads: int,
 ) -> Prepared:
     """Decode what is not decoded yet, and make the low-resolution partners that are missing.
@@ -70,7 +71,7 @@ def prepare(
         content += " without HEIC"  # another folder, once it can be read
     key = hashlib.sha256(content.encode()).hexdigest()
     folder = cache / key[:16]
-    with os_errors(folder, "give --cache on another disk"), _ours(folder, progress):
+    with os_errors(folder, "give --cache on another disk"), _ours(folder, note):
         index = folder / "index.json"
         prepared = _found(folder, pictures)
         if prepared is None:
@@ -357,13 +358,13 @@ def _mapped(
 
 
 @contextmanager
-def _ours(folder: Path, progress: Progress) -> Iterator[None]:
+def _ours(folder: Path, note: Note) -> Iterator[None]:
     """The folder is there, nobody else works in it, and who was killed there left nothing."""
     folder.mkdir(parents=True, exist_ok=True)
     if not os.access(folder, os.W_OK):  # made by somebody else: all may be there
         yield
         return
-    waiting = partial(progress, "waiting for another run that prepares these pictures", 1, 1)
+    waiting = partial(note, "waiting for another run that prepares these pictures")
     with locked(folder / ".lock", waiting):
         remove_parts(folder)
         yield

@@ -37,8 +37,9 @@ class Order:
         cache: for prepared pictures.
         minutes: how long each run is, or None to make the recipe's steps.
         seed: of patches and new weights.
-        init: a weights file or a model's name; "A,B" for the mean of several, "A,+B,-C" for A
-            and the difference of B and C; "none" for nothing; None for what the recipe says.
+        init: what the first run begins with (the others with its result): a weights file or a
+            model's name; "A,B" for the mean of several, "A,+B,-C" for A and the difference of B
+            and C; "none" for nothing; None for what the recipe says.
         resume, overwrite: what to do with a folder that holds a run.
         device: where to train.
         threads: for decoding.
@@ -139,6 +140,15 @@ def check_folder(folder: Path, order: Order) -> None:
         )
 
 
+def _clear(folder: Path, order: Order) -> None:
+    remove_parts(folder)
+    # Pictures of people's own may have such names where no run has been.
+    left = _LEFT if (folder / METRICS).is_file() else ()
+    for pattern in (*_FILES, *left) if order.overwrite else ():
+        for path in list(folder.glob(pattern)):
+            path.unlink()
+
+
 def make_way(folder: Path, order: Order) -> "filelock.FileLock":
     """Make the folder; with ``overwrite`` an old run's files go.
 
@@ -154,13 +164,12 @@ def make_way(folder: Path, order: Order) -> "filelock.FileLock":
         folder.mkdir(parents=True, exist_ok=True)
         lock = filelock.FileLock(folder / _LOCK)
         lock.acquire(blocking=False)
-        check_folder(folder, order)
-        remove_parts(folder)
-        # Pictures of people's own may have such names where no run has been.
-        left = _LEFT if (folder / METRICS).is_file() else ()
-        for pattern in (*_FILES, *left) if order.overwrite else ():
-            for path in list(folder.glob(pattern)):
-                path.unlink()
+        try:
+            check_folder(folder, order)
+            _clear(folder, order)
+        except BaseException:
+            lock.release()
+            raise
     except filelock.Timeout:
         raise OutputError(
             f"another run works in {folder}", "wait for it, or give another --output"

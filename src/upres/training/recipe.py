@@ -124,7 +124,7 @@ class Recipe:
     precision: Literal["auto", "fp32", "bf16"] = "auto"
 
     def to_mapping(self) -> dict[str, Any]:
-        """JSON types; ``build_recipe`` reads them back."""
+        """JSON types; ``build_recipe`` of the same version reads them back."""
         mapping: dict[str, Any] = json.loads(json.dumps(asdict(self)))
         return mapping
 

@@ -79,7 +79,10 @@ class Record:
         if name == "pause":
             self.view.note(f"stopped for {facts['seconds']:.0f} s, which do not count")
         if name == "other_pictures":
-            self.view.note("the pictures are not those that the run was begun with")
+            self.view.note(
+                "the pictures are not those that the run was begun with; it may have been trained "
+                "on some that are held out now"
+            )
         if name == "rollback":
             self.view.note(
                 f"the loss was not finite before step {facts['step']}: back to step "
@@ -108,7 +111,10 @@ class Record:
         """Finish the files; draw the curves if matplotlib is there."""
         self._to_board(lambda board: board.close())
         with self._losing_no_run():
-            draw_curves(self.folder)
+            try:
+                draw_curves(self.folder)
+            except (ImportError, AttributeError) as error:  # of a matplotlib that is broken
+                self.view.note(f"no {CURVE}: matplotlib does not work ({error})")
 
     @cached_property
     def board(self) -> Any:

@@ -26,7 +26,7 @@ from upres.training.patches import PatchStore
 from upres.training.recipe import Recipe
 from upres.training.record import Record, View
 from upres.training.run import Outcome, Run
-from upres.training.start import UNSTATED, Start, begin
+from upres.training.start import UNSTATED, Start, begin, check_start
 from upres.training.stop import Stopping
 from upres.training.trainer import train
 from upres.training.validation import Pair, Quality, make_pairs
@@ -66,18 +66,26 @@ def check_order(order: Order) -> list[Plan]:
 
     Raises:
         UsageError: the recipe is wrong, or there is no such device.
+        UsageError, WeightsError: see ``begin``.
         OutputError: see ``check_folder``.
     """
-    _device_kind(order)
+    device = torch.device(_device_kind(order))
     wanted = plans(order)
     for plan in wanted:
         check_folder(plan.folder, order)
+        training_dtype(plan.recipe.precision, device)
+    if not _resumes(order, wanted[0]):
+        check_start(order, wanted[0])
     if len({plan.recipe.data.held_out for plan in wanted}) > 1:
         raise UsageError(
             f"recipe {wanted[0].recipe.name}: data.held_out differs between scales",
             "give one, outside of [x2], [x3] and [x4]",
         )
     return wanted
+
+
+def _resumes(order: Order, plan: Plan) -> bool:
+    return order.resume and (plan.folder / CHECKPOINT).is_file()
 
 
 def _device_kind(order: Order) -> Literal["cpu", "cuda"]:
@@ -141,8 +149,6 @@ def _runs(
     device: torch.device,
 ) -> list[Result]:
     wanted = check_order(order)
-    for plan in wanted:
-        training_dtype(plan.recipe.precision, device)  # or it is refused, before anything is done
     pictures = gather([folder for _, folder in order.data], wanted[0].recipe.data.held_out)
     shared = _Shared(order, pictures, view, stop, processes, device)
     results: list[Result] = []
@@ -150,12 +156,13 @@ def _runs(
         if results and stop():  # while the last one was measured
             break
         # What a run that goes on began with may be gone by now, and is in its checkpoint.
-        resume = order.resume and (plan.folder / CHECKPOINT).is_file()
+        resume = _resumes(order, plan)
         if resume and order.init is not None and processes.first:
             view.note(f"{plan.folder} goes on as it began: --init is not looked at")
         asked = replace(order, init="none") if resume else order
-        start = begin(asked, plan, results[0].path if results else None)
-        result = _one(shared, plan, start, resume=resume)
+        start = begin(asked, plan, results[0].path if results and not resume else None)
+        others = () if results else wanted[1:]
+        result = _one(shared, plan, start, resume=resume, others=others)
         processes.wait()  # the first one has written what the next run may begin with
         results.append(result)
         if not result.finished:
@@ -175,7 +182,15 @@ class _Shared:
     device: torch.device
 
 
-def _one(shared: _Shared, plan: Plan, start: Start, *, resume: bool) -> Result:
+def _one(
+    shared: _Shared, plan: Plan, start: Start, *, resume: bool, others: Sequence[Plan]
+) -> Result:
+    """One run.
+
+    Args:
+        others: whose old runs, if they are to be overwritten, go when this one's does; one that was
+            left would be resumed as if it belonged to the new ones.
+    """
     order, first = shared.order, shared.processes.first
     versions = plan.recipe.data.versions if plan.recipe.data.degradation == "photo" else 0
     prepared = _prepared(shared, plan, versions)
@@ -190,6 +205,8 @@ def _one(shared: _Shared, plan: Plan, start: Start, *, resume: bool) -> Result:
     shared.view.begins(f"{start.model.facts.name} {scales}", plan.recipe, order.minutes)
     # From here on nothing is asked for any more: an old run may go.
     lock = make_way(plan.folder, order) if first else None
+    for other in others if first and order.overwrite else ():
+        make_way(other.folder, order).release()
     record = Record(plan.folder, pairs, shared.view) if first else None
     story = _story(shared, plan, prepared, sampler.used)
     run = Run(
@@ -295,6 +312,7 @@ def _prepared(shared: _Shared, plan: Plan, versions: int) -> Prepared:
                 scales=plan.scales,
                 versions=versions,
                 progress=shared.view.preparing,
+                note=shared.view.note,
                 threads=shared.order.threads,
             )
         shared.processes.wait()

@@ -16,6 +16,7 @@ from upres.training.order import Order, Plan
 from upres.training.warmstart import add_difference, mean_of, warm_start
 from upres.version import __version__
 from upres.weights.facts import FactsError, ModelFacts
+from upres.weights.header import read_facts
 from upres.weights.known import known_models
 from upres.weights.manifest import WeightsEntry
 from upres.weights.store import fetch
@@ -38,18 +39,65 @@ class Start:
     sources: tuple[Mapping[str, Any], ...] = ()
 
 
+def check_start(order: Order, plan: Plan) -> None:
+    """See that the first run of an order can begin, without building or downloading anything.
+
+    Raises:
+        UsageError, WeightsError: see ``begin``.
+    """
+    facts = _facts(order, plan)
+    with torch.device("meta"):
+        _built(facts, plan)
+    sum_ = _wanted(order, plan, None)
+    for name in sum_.names if sum_ else ():
+        file = _file(name)
+        _check_alike(name, read_facts(file) if isinstance(file, Path) else file.facts, facts)
+
+
 def begin(order: Order, plan: Plan, first: Path | None) -> Start:
     """Build the network and give it what it begins with.
 
     Args:
-        first: the weights that the order's first run made, which higher scales begin with unless
-            the order says otherwise.
+        first: the weights that the order's first run made, which higher scales begin with; None in
+            the first run, or if the weights come from elsewhere.
 
     Raises:
-        UsageError: the weights to begin with are of another architecture, compute otherwise, or are
-            several files.
+        UsageError: the recipe describes no network; the weights to begin with are of another
+            architecture, compute otherwise, or are several files.
         WeightsError: they do not fit, or cannot be read.
     """
+    facts = _facts(order, plan)
+    torch.manual_seed(order.seed)
+    model = _built(facts, plan)
+    sum_ = _wanted(order, plan, first)
+    if sum_ is None:
+        return Start(model, f"nothing (seed {order.seed})")
+    files = {name: _file(name) for name in sum_.names}
+    sources = {name: _load(file) for name, file in files.items()}
+    for name, source in sources.items():
+        _check_alike(name, source.facts, facts)
+    state = mean_of([sources[name].network.state_dict() for name in sum_.plain])
+    warm = warm_start(model.network, state, grow=plan.recipe.network.grow)
+    for plus, minus in sum_.ways:
+        # The one before at the scale of the one after, as if it were about to be trained for it.
+        there = sources[minus].network.state_dict()
+        before = warm_start(build(sources[plus].facts).network, there, grow=False)
+        add_difference(warm.state, sources[plus].network.state_dict(), before.state)
+    model.network.load_state_dict(warm.state)
+    told_of = tuple(
+        {
+            "name": name,
+            "sha256": sha256_of(file) if isinstance(file, Path) else file.sha256,
+            "licence": sources[name].facts.licence,
+            "trained_on": sources[name].facts.trained_on,
+        }
+        for name, file in files.items()
+    )
+    return Start(model, f"{sum_}: {warm}", told_of)
+
+
+def _facts(order: Order, plan: Plan) -> ModelFacts:
+    """Of the network that will be trained."""
     recipe = plan.recipe
     architecture = ARCHITECTURES[recipe.network.architecture]
     if recipe.luma > 0 and architecture.colour == "y":
@@ -67,44 +115,32 @@ def begin(order: Order, plan: Plan, first: Path | None) -> Start:
         "trained_by": order.trained_by or f"upres {__version__}",
         "trained_on": "nothing yet",
     }
-    torch.manual_seed(order.seed)
     try:
-        facts = ModelFacts.from_mapping(told)
-        model = build(facts)
-    except (FactsError, WeightsError) as error:
-        why = error.problem if isinstance(error, WeightsError) else str(error)
-        raise UsageError(
-            f"recipe {recipe.name} describes no network of upres ({why})", "look at network.numbers"
-        ) from error
-    if order.init is None and first is not None:
-        sum_ = _Sum((str(first),))
-    else:
-        start = order.init if order.init is not None else recipe.network.start
-        if start in ("", "none"):
-            return Start(model, f"nothing (seed {order.seed})")
-        sum_ = _Sum.read(start)
-    files = {name: _file(name) for name in sum_.names}
-    sources = {name: _load(file) for name, file in files.items()}
-    for name, source in sources.items():
-        _check_alike(name, source.facts, facts)
-    state = mean_of([sources[name].network.state_dict() for name in sum_.plain])
-    warm = warm_start(model.network, state, grow=recipe.network.grow)
-    for plus, minus in sum_.ways:
-        # The one before at the scale of the one after, as if it were about to be trained for it.
-        there = sources[minus].network.state_dict()
-        before = warm_start(build(sources[plus].facts).network, there, grow=False)
-        add_difference(warm.state, sources[plus].network.state_dict(), before.state)
-    model.network.load_state_dict(warm.state)
-    told_of = tuple(
-        {
-            "name": name,
-            "sha256": sha256_of(file) if isinstance(file, Path) else file.sha256,
-            "licence": sources[name].facts.licence,
-            "trained_on": sources[name].facts.trained_on,
-        }
-        for name, file in files.items()
+        return ModelFacts.from_mapping(told)
+    except FactsError as error:
+        raise _no_network(plan, str(error)) from error
+
+
+def _built(facts: ModelFacts, plan: Plan) -> Model:
+    try:
+        return build(facts)
+    except WeightsError as error:
+        raise _no_network(plan, error.problem) from error
+
+
+def _no_network(plan: Plan, why: str) -> UsageError:
+    return UsageError(
+        f"recipe {plan.recipe.name} describes no network of upres ({why})",
+        "look at network.numbers",
     )
-    return Start(model, f"{sum_}: {warm}", told_of)
+
+
+def _wanted(order: Order, plan: Plan, first: Path | None) -> "_Sum | None":
+    """What a run begins with; None is nothing."""
+    if first is not None:
+        return _Sum((str(first),))
+    start = order.init if order.init is not None else plan.recipe.network.start
+    return None if start in ("", "none") else _Sum.read(start)
 
 
 def _check_alike(name: str, source: ModelFacts, facts: ModelFacts) -> None:
