@@ -200,7 +200,8 @@ def test_a_name_that_no_file_can_have_is_an_error_of_ours(tmp_path):
 def test_an_image_of_16_bits_with_transparency_comes_back_as_pillow_has_it():
     deep = Image.fromarray(np.array([[0, 1000], [1000, 65535]], np.uint16))
     deep.info["transparency"] = 1000
-    made = upres.load("bicubic", scale=2).upscale(deep)
+    with pytest.warns(UserWarning, match="16-bit gray with transparency: it has 8 bits"):
+        made = upres.load("bicubic", scale=2).upscale(deep)
     assert (made.mode, made.size) == ("LA", (4, 4))
     assert np.asarray(made)[[0, -1], [0, -1], 1].min() > 128
     assert np.asarray(made)[0, -1, 1] < 128

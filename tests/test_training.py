@@ -1479,7 +1479,7 @@ def test_train_then_use_show_and_list(upres, pictures, tiny, tmp_path, small):
     with Image.open(tmp_path / "run" / "curve.png") as curve:
         assert len(np.unique(np.asarray(curve.convert("RGB")).reshape(-1, 3), axis=0)) > 10
     said = done.stderr.decode()
-    assert "validation  model" in said
+    assert "validation (Y, scale shaved)  model" in said
     assert "upres photo.jpg --scale 2 --model run/model.safetensors" in said
     used = upres(small, "--scale", "2", "--model", "run/model.safetensors", "-o", "out.png")
     assert used.returncode == 0, used.stderr

@@ -274,8 +274,14 @@ class Upscaler:
             A PIL image; an array of the same dtype and number of axes; a tensor of the same dtype
             and number of axes on the same device.
 
+        Warns:
+            UserWarning: what of a PIL image is not kept as it was.
+
         Raises:
             InputError: another shape or dtype.
+            UsageError: the device is not there, or the size cannot be made with these options.
+            WeightsError: weights are downloaded, and cannot be had.
+            ResourceError: memory is full.
         """
         if isinstance(x, np.ma.MaskedArray):
             raise InputError("a masked array", "give x.filled(...), or NaN for what is missing")
@@ -290,9 +296,13 @@ class Upscaler:
                 picture = from_pil(x)
             except OSError as error:  # only now is it decoded
                 raise InputError(f"the image is damaged ({error})", "get it again") from error
+            notes = list(picture.notes)
             pixels = self._array(picture.pixels)
-            if pixels.dtype == np.uint16 and pixels.shape[2] == 2:  # Pillow has no such image
+            if pixels.dtype == np.uint16 and pixels.shape[2] == 2:
                 pixels = in_8_bits(pixels)
+                notes.append("Pillow has no image of 16-bit gray with transparency: it has 8 bits")
+            for note in notes:
+                warnings.warn(note, UserWarning, stacklevel=2)
             result = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
             if picture.icc:
                 result.info["icc_profile"] = picture.icc

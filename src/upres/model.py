@@ -192,7 +192,8 @@ def load_published(entry: WeightsEntry, path: Path) -> Model:
         kept = _converted(entry)
         kept.parent.mkdir(parents=True, exist_ok=True)
         model.save(kept, source=entry.sha256)
-        kept.with_suffix(".sha256").write_text(sha256_of(kept), encoding="ascii")
+        with atomic_write(kept.with_suffix(".sha256")) as part:
+            part.write_text(sha256_of(kept), encoding="ascii")
     return model
 
 

@@ -184,14 +184,15 @@ def _without_nan(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def as_csv(report: Report) -> str:
-    """One line for each picture and model."""
+    """One line for each picture and model, with the protocol."""
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(["model", "set", "scale", "picture", "psnr", "ssim", "consistency", "seconds"])
+    told = ("psnr", "ssim", "consistency", "seconds", "protocol")
+    writer.writerow(["model", "set", "scale", "picture", *told])
     for row in report.rows:
         for image in row.images:
             values = (image.psnr, image.ssim, image.consistency, image.seconds)
-            writer.writerow([row.model, row.set, row.scale, image.name, *values])
+            writer.writerow([row.model, row.set, row.scale, image.name, *values, report.protocol])
     return file.getvalue()
 
 

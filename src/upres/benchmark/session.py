@@ -211,7 +211,7 @@ class Check:
 
 
 def verify(order: Order, *, note: Note, progress: Transfer) -> tuple[list[Check], list[str]]:
-    """Measure every figure of weights.toml whose weights and set can be had.
+    """Measure the figures of weights.toml and of added models on some sets.
 
     Args:
         order: its sets, scales and models are measured; "auto" is all models.
@@ -246,6 +246,7 @@ def verify(order: Order, *, note: Note, progress: Transfer) -> tuple[list[Check]
         dataset, _, jpeg = label.partition("-jpeg")
         # An added model's file may state anything.
         if dataset not in order.sets or not re.fullmatch(r"[1-9]\d?|100|", jpeg):
+            note(f"{label} x{scale}: stated, but not measured here; name the set to verify it")
             continue
         one = replace(
             order,

@@ -259,11 +259,11 @@ def _training(story: dict[str, Any]) -> str:
         f"{data.get('pictures')} pictures, {data.get('megapixels')} megapixels",
         f"from {', '.join(data.get('names', ()))}; sha256 {str(data.get('sha256'))[:16]}...",
         f"started from {story.get('start')}",
-        f"validation: {'; '.join(looks) or 'none'}",
+        f"validation: {'; '.join(looks) or 'none'} (Y, scale shaved)",
     ]
     return f"\n{'':<14}".join(lines)
 
 
 def _measured(values: list[dict[str, Any]]) -> str:
     rows = (f"{m['set']} x{m['scale']} {m['psnr']:.2f} dB / {m['ssim']:.4f}" for m in values)
-    return "; ".join(rows) or "not measured by us"
+    return f"{'; '.join(rows)} (Y, scale shaved)" if values else "not measured by us"

@@ -267,7 +267,7 @@ def _report(out: Output, results: Sequence[Any]) -> None:
         for one in result.quality
     ]
     if rows:
-        out.note_table(["validation", "model", "bicubic", "gain"], rows)
+        out.note_table(["validation (Y, scale shaved)", "model", "bicubic", "gain"], rows)
     for result in results:
         out.value(str(result.path), event="result", path=str(result.path))
         scale = f" --scale {result.quality[0].scale}" if result.quality else ""

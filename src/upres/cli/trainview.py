@@ -178,7 +178,7 @@ def _quality(one: Any) -> str:
     gain = one.psnr - one.bicubic_psnr
     return (
         f"x{one.scale} {one.psnr:.2f} dB / {one.ssim:.4f}, bicubic {one.bicubic_psnr:.2f} / "
-        f"{one.bicubic_ssim:.4f} ({gain:+.2f})"
+        f"{one.bicubic_ssim:.4f} ({gain:+.2f}; Y, {one.scale} pixels shaved)"
     )
 
 

@@ -92,7 +92,7 @@ def open_heic(source: Path | bytes, name: str) -> Heic:
     if not available():
         raise InputError(
             f"{name} is HEIC, which needs pillow-heif",
-            "pip install 'upres[heic]', or export it as JPEG or TIFF",
+            "install pillow-heif in upres's environment, or export it as JPEG or TIFF",
         )
     import pillow_heif
 

@@ -38,7 +38,7 @@ def decode_deep(source: Path | bytes, name: str, bits: int) -> NDArray[np.uint16
     if not available():
         raise InputError(
             f"{name} is a JPEG 2000 of {bits} bits a channel, which needs imagecodecs",
-            "pip install 'upres[codecs]'",
+            "install imagecodecs in upres's environment",
         )
     import imagecodecs
 

@@ -82,7 +82,7 @@ def read_rare(
                 raise
             raise InputError(
                 f"{name} is compressed in a way that tifffile alone does not read",
-                "pip install 'upres[codecs]', or compress it with deflate",
+                "install imagecodecs in upres's environment, or compress it with deflate",
             ) from error
     if not stacked and found.axes[0] == "S":  # each channel by itself
         pixels = np.moveaxis(pixels, 0, -1)

@@ -204,7 +204,8 @@ def side_by_side(pairs: Sequence[Pair], made: Sequence[NDArray[np.uint8]], path:
         ]
         rows.append(np.concatenate(wide, axis=1))
     path.parent.mkdir(exist_ok=True)
-    Image.fromarray(np.concatenate(rows)).save(path)
+    with atomic_write(path) as part:
+        Image.fromarray(np.concatenate(rows)).save(part, "PNG")
 
 
 def draw_curves(folder: Path) -> Path | None:
@@ -235,7 +236,8 @@ def draw_curves(folder: Path) -> Path | None:
     if looks:
         psnr.legend()
     path = folder / CURVE
-    figure.savefig(path, dpi=110)
+    with atomic_write(path) as part:
+        figure.savefig(part, dpi=110, format="png")
     return path
 
 
