@@ -15,11 +15,11 @@ from upres.api import Upscaler, upscale_file
 from upres.data.rgb import read_rgb
 from upres.imaging.encoder import encode
 from upres.imaging.fidelity import compare
-from upres.imaging.filefacts import EXTRA
 from upres.imaging.picture import NO_DATA_LEFT_OUT
 from upres.imaging.profiles import to_srgb
 from upres.imaging.reader import read_facts, read_picture
 from upres.imaging.streaming import open_streamed
+from upres.imaging.tiff_tags import BANDS_LEFT_OUT
 from upres.inference.ranges import Range
 from upres.inference.rows import ArrayRows, OpaqueColours
 from upres.inference.sizes import Goal
@@ -147,7 +147,7 @@ def test_rows_of_many_channels_are_written_as_they_come(tmp_path, upres):
     assert rows.extra == ("band", "alpha")
     np.testing.assert_array_equal(rows.pixels, whole)
     done = upres(path, *options, "-o", "rows.png")
-    assert EXTRA.encode() in done.stderr
+    assert BANDS_LEFT_OUT.encode() in done.stderr
     pixels = read_picture(tmp_path / "rows.png").pixels
     np.testing.assert_array_equal(pixels, whole[..., [0, 1, 2, 4]])
 
@@ -155,7 +155,7 @@ def test_rows_of_many_channels_are_written_as_they_come(tmp_path, upres):
 def test_other_formats_hold_colours_and_that_is_said(tmp_path):
     path = tmp_path / "scene.tif"
     path.write_bytes(tiff(bands(4, "uint8"), photometric="rgb", extrasamples=["unspecified"]))
-    with pytest.warns(UserWarning, match=EXTRA):
+    with pytest.warns(UserWarning, match=BANDS_LEFT_OUT):
         made = upscale_file(path, tmp_path / "scene.png", model="edsr-light", scale=2)
     source, written = read_picture(path), read_picture(made)
     assert written.pixels.shape == (40, 60, 3)
@@ -175,7 +175,7 @@ def test_pages_with_the_same_bands_keep_them(tmp_path):
         picture = read_picture(path)
         same = len(kinds) == 1
         assert [f.pixels.shape[2] for f in picture.frames] == ([4, 4] if same else [3, 3])
-        assert (EXTRA in picture.notes) != same
+        assert (BANDS_LEFT_OUT in picture.notes) != same
         if same:
             out, _ = encode(picture, "TIFF")
             again = read_picture(out)
@@ -478,7 +478,7 @@ def test_hidden_colours_are_filled_alike_in_blocks_of_columns(monkeypatch):
 def test_bands_never_become_transparency():
     picture = read_picture(tiff(bands(4, "uint8"), photometric="rgb", extrasamples=["unspecified"]))
     out, notes = encode(picture, "PNG")
-    assert EXTRA in notes
+    assert BANDS_LEFT_OUT in notes
     assert read_picture(out).channels == 3
 
 

@@ -528,16 +528,14 @@ def test_a_full_disk_keeps_the_old_file(tmp_path, small):
     ("memory", "options", "why"),
     [
         (10**5, ("-m", "bicubic"), "the result needs 0.0 GiB of memory, 0.0 GiB are free; write"),
-        (10**6, ("--tile", 0), "a tile needs 0.0 GiB of memory, 0.0 GiB are free; omit --tile"),
+        (10**6, ("--tile", 0), "a tile needs 0.1 GiB of memory, 0.0 GiB are free; omit --tile"),
     ],
 )
 def test_what_is_larger_than_memory_is_refused_first(
     upres, tmp_path, photo, patched, memory, options, why
 ):
     Image.fromarray(photo).save(tmp_path / "in.png")
-    env = patched(
-        f"from upres.inference import device\ndevice.free_main_memory = lambda: {memory}\n"
-    )
+    env = patched(f"from upres.cli import plan\nplan.free_main_memory = lambda: {memory}\n")
     done = upres("in.png", "-o", "out.jpg", "-s", 2, *options, env=env)
     assert_fails(done, 6, why)
     assert not (tmp_path / "out.jpg").exists()

@@ -14,12 +14,12 @@ import torch
 from PIL import Image, PngImagePlugin
 
 from upres.errors import InputError, OutputError, ResourceError, WeightsError
-from upres.imaging.containers import Tags, tiff_directories
 from upres.imaging.encoder import encode
 from upres.imaging.png import packed
 from upres.imaging.reader import read_facts, read_picture
 from upres.imaging.spool import Spool
 from upres.imaging.streaming import open_streamed
+from upres.imaging.tiff_directories import Tags, directories
 from upres.imaging.verify import check_written
 from upres.imaging.writer import write_file
 from upres.model import build, load
@@ -61,7 +61,7 @@ def test_a_file_of_nothing_but_directories(monkeypatch):
     with tifffile.TiffWriter(pages) as file:
         for _ in range(5):
             file.write(RAMP[:5, :4, 0])
-    monkeypatch.setattr("upres.imaging.containers._MOST_DIRECTORIES", 4)
+    monkeypatch.setattr("upres.imaging.tiff_directories._MOST_DIRECTORIES", 4)
     assert read_picture(data).pixels.shape[:2] == (5, 4)
     with pytest.raises(InputError, match="names more than 4 pages"):
         read_picture(pages.getvalue())
@@ -98,7 +98,7 @@ def test_directories_that_all_name_the_same_bytes_are_not_read_again_and_again()
         parts.append(struct.pack("<HHII", 256, 4, 1, 1) + struct.pack("<HHII", 257, 4, 1, 1))
         parts.append(struct.pack("<HHII", 700, 1, len(blob), 8) + struct.pack("<I", behind))
     data = b"".join(parts)
-    found = list(tiff_directories(io.BytesIO(data)))
+    found = list(directories(io.BytesIO(data)))
     assert len(found) == count
     assert sum(len(tags[700]) for _, tags in found if 700 in tags) <= len(data)
 

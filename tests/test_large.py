@@ -25,7 +25,7 @@ from upres.imaging.picture import Picture
 from upres.imaging.reader import read_picture
 from upres.imaging.spool import Spool, spool_path
 from upres.imaging.streaming import open_streamed
-from upres.imaging.tiff import TiffPages
+from upres.imaging.tiff_writer import TiffPages
 from upres.imaging.verify import check_written
 from upres.imaging.writer import check_disk
 from upres.inference.device import choose

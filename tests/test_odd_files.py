@@ -17,12 +17,12 @@ from PIL.ExifTags import Base as Tag
 from upres.errors import InputError
 from upres.imaging.encoder import encode
 from upres.imaging.fidelity import compare
-from upres.imaging.filefacts import EXTRA
 from upres.imaging.picture import Frame, Picture
 from upres.imaging.profiles import to_srgb
-from upres.imaging.rare_tiff import libvips_reads
 from upres.imaging.reader import read_facts, read_picture, read_size
 from upres.imaging.streaming import open_streamed
+from upres.imaging.tiff_rare import libvips_reads
+from upres.imaging.tiff_tags import BANDS_LEFT_OUT
 
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 RAMP = np.arange(10 * 20 * 3, dtype=np.uint16).reshape(10, 20, 3) * 109
@@ -274,7 +274,7 @@ def test_channels_beside_colours_that_become_others_are_left_out():
     inks = {"photometric": "separated", "planarconfig": "contig"}
     picture = read_picture(tiff(values, extrasamples=["unspecified"], **inks))
     assert (picture.kind, picture.channels, picture.bands) == ("CMYK", 3, 0)
-    assert EXTRA in picture.notes
+    assert BANDS_LEFT_OUT in picture.notes
     alone = read_picture(tiff(values[..., :4], **inks))
     np.testing.assert_array_equal(picture.pixels, alone.pixels)
 

@@ -9,12 +9,14 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from upres.errors import InputError
-from upres.imaging import containers, filefacts, jpeg2000
+from upres.imaging import filefacts, jpeg, jpeg2000, png_chunks
+from upres.imaging.boxes import jp2_profile
+from upres.imaging.containers import bit_depth, is_lossless_webp
 from upres.imaging.deep import read_deep
 from upres.imaging.metadata import orientation
-from upres.imaging.modes import COLOURLESS, array_of, kind_of, made_plain
+from upres.imaging.modes import COLOURLESS, READ_AS_8, array_of, kind_of, made_plain
 from upres.imaging.picture import Frame, Kind, Picture, alike, stretched
-from upres.imaging.profiles import fits
+from upres.imaging.profiles import NOT_FITTING, fits
 from upres.imaging.turning import upright
 
 _TIMED = ("GIF", "PNG", "WEBP", "AVIF")
@@ -56,21 +58,22 @@ def decode(
         notes.append(f"only the first of {there} frames is kept")
     if image.format == "MPO" and getattr(image, "n_frames", 1) > 1:
         notes.append(f"only the first of {image.n_frames} pictures is read")  # type: ignore[attr-defined]
-    bits, loop = containers.bit_depth(image), image.info.get("loop")
+    bits, loop = bit_depth(image), image.info.get("loop")
     icc, dpi = image.info.get("icc_profile"), image.info.get("dpi")
     if form == "JPEG2000":
-        icc = icc or containers.jp2_profile(image)
-    if form == "JPEG" and not filefacts.states_resolution(image):
+        icc = icc or jp2_profile(image)
+    if form == "JPEG" and not jpeg.states_resolution(image):
         dpi = None
     if form == "AVIF" and there > 1:
         loop = 0  # Pillow does not tell, and those that it writes are played for ever
-    if image.format == "JPEG" and (rest := containers.jpeg_rest(source)) > _PADDING:
+    if image.format == "JPEG" and (rest := jpeg.bytes_behind(source)) > _PADDING:
         notes.append(f"{rest:,} bytes behind the picture, such as a phone's video, are left out")
-    lossless = form == "WEBP" and containers.is_lossless_webp(image)
+    lossless = form == "WEBP" and is_lossless_webp(image)
     kind = kind_of(image)
-    chunks = containers.png_chunks(source) if form == "PNG" else []
+    chunks = png_chunks.read_chunks(source) if form == "PNG" else []
     cicp = filefacts.cicp(image, chunks)
-    notes += [n for n in (filefacts.left_out_parts(image, chunks), filefacts.oblong(image)) if n]
+    said = png_chunks.left_out(chunks), jpeg.left_out(image), filefacts.oblong(image)
+    notes += [note for note in said if note]
     deep = bits > 8 and form in _DEEP and not image.mode.startswith("I;16")
     deep &= len(frames) == 1  # libvips has no frames of an animation
     still: list[Frame] = []
@@ -81,12 +84,12 @@ def decode(
         still, kind = _deep(image, source, name, bits)
     if not still:
         if bits > 8 and not image.mode.startswith("I;16"):
-            notes.append("more than 8 bits a channel are read as 8")
+            notes.append(READ_AS_8)
         still, icc = _frames(image, name, frames, icc, notes, bits)
-    words = containers.png_without_pixels(chunks) if form == "PNG" else image
+    words = png_chunks.without_pixels(chunks) if form == "PNG" else image
     exif, xmp = filefacts.exif(words), filefacts.xmp(words)
     if pixels and icc and not fits(icc, still[0].pixels.shape[2]):
-        notes.append("the colour profile is for another kind of picture and is left out")
+        notes.append(NOT_FITTING)
         icc = None
     turned = orientation(exif, xmp)
     already = form == "AVIF" and deep  # libheif has turned it
@@ -101,9 +104,9 @@ def decode(
         icc=icc,
         exif=exif,
         xmp=xmp,
-        xmp_more=filefacts.extended_xmp(image),
+        xmp_more=jpeg.extended_xmp(image),
         iptc=filefacts.iptc(words),
-        texts=filefacts.texts(chunks),
+        texts=png_chunks.texts(chunks),
         comments=filefacts.comments(image),
         gamma=image.info.get("gamma") if form == "PNG" else None,
         intent=image.info.get("srgb") if form == "PNG" else None,
@@ -111,7 +114,7 @@ def decode(
         cicp=cicp,
         dpi=filefacts.resolution(dpi, turned=turned >= 5),
         lossless=lossless,
-        jpeg_quality=filefacts.jpeg_quality(image),
+        jpeg_quality=jpeg.quality_of(image),
         frames=tuple(still) if len(still) > 1 else (),
         loop=loop if isinstance(loop, int) else None,
         notes=tuple(dict.fromkeys(notes)),
@@ -125,7 +128,7 @@ def from_pil(image: Image.Image) -> Picture:
         InputError: its mode is not read.
     """
     notes: list[str] = []
-    bits = containers.bit_depth(image)
+    bits = bit_depth(image)
     upright = ImageOps.exif_transpose(image)  # a copy
     _stretch_transparency(upright, bits)
     plain, icc = made_plain(upright, image.info.get("icc_profile"), "the image", notes)

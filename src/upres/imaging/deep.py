@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from upres.errors import InputError
-from upres.imaging.filefacts import left_out_channels
 from upres.imaging.picture import Extra, Kind, stretched
-from upres.imaging.rare_tiff import libvips_reads, read_rare
+from upres.imaging.sources import damaged
+from upres.imaging.tiff_rare import libvips_reads, read_rare
+from upres.imaging.tiff_tags import left_out_channels
 from upres.imaging.vips import opened, reason, unlimited, vips
 
 # Kinds whose pixels become RGB in sRGB.
@@ -83,10 +84,7 @@ def read_deep(
             bits = image.get("bits-per-sample")
             pixels = stretched(pixels >> (16 - bits), bits)
     except pyvips.Error as error:
-        raise InputError(
-            f"{name} is damaged and cannot be decoded ({reason(error)})",
-            "get it again from its source",
-        ) from error
+        raise damaged(name, reason(error)) from error
     made, plain, more = _finished(pixels.reshape(*pixels.shape[:2], -1), name, len(extra))
     return made, kind or plain, note or more
 

@@ -20,7 +20,7 @@ from upres.imaging.parameters import Encoding, parameters, pillow_image, used_qu
 from upres.imaging.picture import Picture, collect
 from upres.imaging.png import write_png
 from upres.imaging.profiles import fits
-from upres.imaging.tiff import TiffPages
+from upres.imaging.tiff_writer import TiffPages
 
 
 def encode(

@@ -6,17 +6,21 @@ from typing import Any, Literal
 
 import numpy as np
 from PIL import Image, ImageCms
+from PIL.ExifTags import Base as Tag
 
 from upres.imaging.metadata import EXIF_IFD, GPS_IFD, comment_text, updated_xmp
 from upres.imaging.picture import Picture
-from upres.imaging.png import keyword_of, text_of
+from upres.imaging.png import COMMENT_KEY, keyword_of, text_of
 
 State = Literal["kept", "changed", "lost", "added"]
 # Rounding to whole dots an inch, or to dots a metre.
 _DPI_TOLERANCE = 0.51
 # Orientation and dimensions become other ones; the pointers to directories, and to a thumbnail
 # that is not turned, move.
-_EXIF_VOLATILE = {0x0112, 0xA002, 0xA003, EXIF_IFD, GPS_IFD, 0xA005, 0x0201, 0x0202}
+_EXIF_VOLATILE = {
+    *(Tag.Orientation, Tag.ExifImageWidth, Tag.ExifImageHeight, Tag.ExifInteroperabilityOffset),
+    *(Tag.JpegIFOffset, Tag.JpegIFByteCount, EXIF_IFD, GPS_IFD),
+}
 
 
 @dataclass(frozen=True)
@@ -172,12 +176,9 @@ def _gamma(picture: Picture) -> str:
     return ", ".join(words)
 
 
-# PNG keeps a comment among its texts.
-_COMMENT = "Comment"
-
-
 def _wordings(picture: Picture) -> list[tuple[bytes, bytes]]:
-    return [chunk for chunk in picture.texts if keyword_of(chunk) != _COMMENT]
+    """Texts of a PNG, among which it keeps a comment, without that."""
+    return [chunk for chunk in picture.texts if keyword_of(chunk) != COMMENT_KEY]
 
 
 def _texts(picture: Picture) -> str:
@@ -185,7 +186,7 @@ def _texts(picture: Picture) -> str:
 
 
 def _comments(picture: Picture) -> list[str]:
-    texts = [text_of(chunk) for chunk in picture.texts if keyword_of(chunk) == _COMMENT]
+    texts = [text_of(chunk) for chunk in picture.texts if keyword_of(chunk) == COMMENT_KEY]
     return [*map(comment_text, picture.comments), *texts]
 
 

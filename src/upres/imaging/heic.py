@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from upres.errors import InputError
 from upres.imaging import filefacts
-from upres.imaging.containers import reopened
 from upres.imaging.metadata import orientation
 from upres.imaging.picture import Picture, divided, stretched
-from upres.imaging.profiles import fits
+from upres.imaging.profiles import NOT_FITTING, fits
+from upres.imaging.sources import reopened
 
 # ISO/IEC 23008-12, annex B: pictures and sequences of pictures that HEVC compressed.
 _BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs"}
@@ -134,7 +134,7 @@ def decode_heic(file: Heic, *, pixels: bool = True) -> Picture:
         points = stated["color_primaries"], stated["transfer_characteristics"]
         cicp = filefacts.unusual_colours(*map(int, points))
     if icc and not fits(icc, channels):
-        notes.append("the colour profile is for another kind of picture and is left out")
+        notes.append(NOT_FITTING)
         icc = None
     return Picture(
         pixels=made,

@@ -6,11 +6,12 @@ import numpy as np
 from PIL import Image, TiffImagePlugin
 
 from upres.errors import OutputError
-from upres.imaging.filefacts import EXTRA, not_in_tiff, writable
 from upres.imaging.formats import FORMATS
 from upres.imaging.metadata import EXIF_IFD, GPS_IFD
 from upres.imaging.picture import Picture
 from upres.imaging.profiles import fits
+from upres.imaging.tiff_exif import not_in_tiff, writable
+from upres.imaging.tiff_tags import BANDS_LEFT_OUT
 
 _ANIMATED = ("GIF", "PNG", "WEBP", "AVIF")
 
@@ -71,7 +72,7 @@ def held_channels(picture: Picture, file_format: str) -> Picture:
     """The picture with the channels that a file of this format holds; a note says what is gone."""
     if FORMATS[file_format].bands or not picture.bands:
         return picture
-    return replace(picture.without_bands(), notes=(*picture.notes, EXTRA))
+    return replace(picture.without_bands(), notes=(*picture.notes, BANDS_LEFT_OUT))
 
 
 def has(picture: Picture) -> dict[str, bool]:

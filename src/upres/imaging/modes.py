@@ -29,6 +29,8 @@ _KINDS: dict[str, Kind] = {
     "YCbCr": "YCbCr",
 }
 
+READ_AS_8 = "more than 8 bits a channel are read as 8"
+
 
 def kind_of(image: Image.Image) -> Kind:
     """How its file stores its pixels."""

@@ -1,13 +1,12 @@
 """What Pillow's encoders are given."""
 
-import struct
 from dataclasses import dataclass
 from typing import Any
 
 from numpy.typing import NDArray
 from PIL import Image
 
-from upres.imaging import avif
+from upres.imaging import avif, jpeg
 from upres.imaging.fit import NO_GRAY
 from upres.imaging.holding import holds
 from upres.imaging.picture import Picture
@@ -81,20 +80,10 @@ def parameters(
         if value and holds(about, file_format, name):
             parameters[key] = value
     if file_format == "JPEG":
-        extra = [_segment(0xE1, part) for part in about.xmp_more]
+        extra = [jpeg.segment(0xE1, part) for part in about.xmp_more]
         if holds(about, file_format, "the comment"):
-            extra += [_segment(0xFE, comment) for comment in about.comments]
+            extra += [jpeg.segment(0xFE, comment) for comment in about.comments]
         if about.iptc and holds(about, file_format, "IPTC"):
-            extra.append(_photoshop_segment(about.iptc))
+            extra.append(jpeg.photoshop_segment(about.iptc))
         parameters["extra"] = b"".join(extra)
     return parameters
-
-
-def _photoshop_segment(iptc: bytes) -> bytes:
-    """A JPEG's segment APP13 with one resource, number 0x0404 (Adobe Photoshop's file format)."""
-    resource = b"8BIM\x04\x04\0\0" + struct.pack(">I", len(iptc)) + iptc + b"\0" * (len(iptc) % 2)
-    return _segment(0xED, b"Photoshop 3.0\0" + resource)
-
-
-def _segment(marker: int, body: bytes) -> bytes:
-    return b"\xff" + bytes([marker]) + struct.pack(">H", len(body) + 2) + body

@@ -16,6 +16,8 @@ from upres.imaging.metadata import EXIF_HEAD, comment_text
 from upres.imaging.picture import Picture
 
 _COLOUR_TYPES = {1: 0, 2: 4, 3: 2, 4: 6}
+# Keywords of texts: of the specification, of XMP (part 3, 1.1.5), and of ImageMagick and ExifTool.
+COMMENT_KEY, XMP_KEY, IPTC_KEY = "Comment", "XML:com.adobe.xmp", "Raw profile type iptc"
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _LEVEL = 6
 _PIECE = 2**20  # bytes of a chunk of pixels
@@ -91,18 +93,18 @@ def chunks(about: Picture, exif: bytes | None, xmp: bytes | None) -> Iterator[tu
     if exif:
         yield b"eXIf", exif.removeprefix(EXIF_HEAD)
     if xmp:
-        yield b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + xmp
+        yield b"iTXt", XMP_KEY.encode() + b"\0\0\0\0\0" + xmp
     if about.iptc:
         # The convention of ImageMagick and ExifTool: there is no chunk for it.
         text = f"\niptc\n{len(about.iptc):8}\n{about.iptc.hex()}\n"
-        yield b"zTXt", b"Raw profile type iptc\0\0" + zlib_ng.compress(text.encode())
+        yield b"zTXt", IPTC_KEY.encode() + b"\0\0" + zlib_ng.compress(text.encode())
     yield from about.texts
     for comment in about.comments:
         text = comment_text(comment)
         try:
-            yield b"tEXt", b"Comment\0" + text.encode("latin-1")
+            yield b"tEXt", COMMENT_KEY.encode() + b"\0" + text.encode("latin-1")
         except UnicodeEncodeError:
-            yield b"iTXt", b"Comment\0\0\0\0\0" + text.encode()
+            yield b"iTXt", COMMENT_KEY.encode() + b"\0\0\0\0\0" + text.encode()
 
 
 def keyword_of(chunk: tuple[bytes, bytes]) -> str:

@@ -9,6 +9,8 @@ from upres.errors import InputError
 from upres.imaging.picture import Picture, extras_of
 from upres.imaging.vips import reason, vips
 
+NOT_FITTING = "the colour profile is for another kind of picture and is left out"
+
 
 def srgb_profile() -> bytes:
     """LittleCMS's sRGB, as bytes for a file."""

@@ -22,14 +22,15 @@ from PIL import (
 )
 
 from upres.errors import InputError, ResourceError, UpresError
-from upres.imaging import containers, filefacts
-from upres.imaging.containers import reopened
+from upres.imaging import filefacts
 from upres.imaging.decoding import decode, frames_of
 from upres.imaging.heic import decode_heic, is_heic, open_heic
 from upres.imaging.limits import limit_lifted
 from upres.imaging.metadata import orientation
 from upres.imaging.picture import Picture
+from upres.imaging.png_chunks import read_chunks, without_pixels
 from upres.imaging.raw import HEAD, refuse_raw_head
+from upres.imaging.sources import damaged, reopened
 from upres.imaging.tiff_layout import first_page, pages_of
 from upres.imaging.tiff_pages import decode_tiff
 from upres.memory import free_main_memory
@@ -140,7 +141,7 @@ def _stored_size(
             return first.size, first.turned
         words = image
         if image.format == "PNG":
-            words = containers.png_without_pixels(containers.png_chunks(source))
+            words = without_pixels(read_chunks(source))
         return image.size, orientation(filefacts.exif(words), filefacts.xmp(words))
 
 
@@ -176,9 +177,7 @@ def _explained(source: Path | bytes) -> Iterator[str]:
     except Exception as error:
         # Decoders raise whatever they stumble over: SyntaxError, struct.error, IndexError, ...
         detail = " ".join(str(error).split()) or type(error).__name__
-        raise InputError(
-            f"{name} is damaged and cannot be decoded ({detail})", "get it again from its source"
-        ) from error
+        raise damaged(name, detail) from error
 
 
 def _open(data: Path | io.BytesIO, name: str) -> Image.Image | None:

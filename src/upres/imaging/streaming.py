@@ -11,13 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from upres.errors import InputError, ResourceError
-from upres.imaging.containers import png_chunks
 from upres.imaging.picture import Picture
 from upres.imaging.png import SIGNATURE
+from upres.imaging.png_chunks import read_chunks
 from upres.imaging.profiles import fits
-from upres.imaging.rare_tiff import libvips_reads
 from upres.imaging.reader import read_facts, read_size
+from upres.imaging.sources import damaged
 from upres.imaging.tiff_layout import first_page
+from upres.imaging.tiff_rare import libvips_reads
 from upres.imaging.vips import opened, reason, vips
 from upres.memory import free_main_memory
 
@@ -107,10 +108,7 @@ class StreamedPixels:
             rows = np.frombuffer(data, self.dtype).reshape(bottom - top, width, channels)
         except (pyvips.Error, ValueError) as error:  # another type: it was changed
             why = reason(error) if isinstance(error, pyvips.Error) else str(error)
-            raise InputError(
-                f"{self.path} is damaged and cannot be decoded ({why})",
-                "get it again from its source",
-            ) from error
+            raise damaged(str(self.path), why) from error
         except OSError as error:
             raise InputError(f"{self.path} cannot be read any more ({error.strerror})") from error
         return rows if len(self._chosen) == channels else rows[..., self._chosen]
@@ -122,7 +120,7 @@ def _is_read_by_rows(path: Path) -> bool:
         with path.open("rb") as file:
             head = file.read(8)
         if head == SIGNATURE:
-            return all(kind != b"acTL" for kind, _ in png_chunks(path))
+            return all(kind != b"acTL" for kind, _ in read_chunks(path))
     except OSError:
         return False  # the usual reader says what is wrong
     return head[:2] in (b"\xff\xd8", b"II", b"MM")  # JPEG, TIFF

@@ -8,10 +8,12 @@ from typing import Any, BinaryIO
 
 from PIL.ExifTags import Base as Tag
 
-from upres.imaging import containers, filefacts
+from upres.imaging import tiff_tags
 from upres.imaging.calibration import stacked
 from upres.imaging.metadata import orientation
 from upres.imaging.raw import refuse_raw_tags
+from upres.imaging.sources import reopened
+from upres.imaging.tiff_directories import Tags, directories, directories_below
 
 
 def _size(tags: Mapping[int, Any]) -> tuple[int, int]:
@@ -29,7 +31,7 @@ class Page:
 
     index: int
     offset: int
-    tags: containers.Tags
+    tags: Tags
 
     @property
     def size(self) -> tuple[int, int]:
@@ -39,7 +41,7 @@ class Page:
     @property
     def bits(self) -> int:
         """Of a channel."""
-        return containers.tiff_bits(self.tags)
+        return tiff_tags.bits_of(self.tags)
 
     @property
     def nbytes(self) -> int:
@@ -50,7 +52,7 @@ class Page:
     @property
     def is_page(self) -> bool:
         """Whether it is neither a smaller copy nor a mask."""
-        return containers.is_page(self.tags)
+        return tiff_tags.is_page(self.tags)
 
     @property
     def turned(self) -> int:
@@ -58,7 +60,7 @@ class Page:
         stated = self.tags.get(Tag.Orientation)
         if isinstance(stated, int) and 1 <= stated <= 8:
             return stated
-        return orientation(None, filefacts.xmp_tag(self.tags))
+        return orientation(None, tiff_tags.xmp_of(self.tags))
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,7 @@ class Pages:
         width, height = self.pages[0].size
         larger = [
             size
-            for size in (_size(one) for one in self.below if containers.is_page(one))
+            for size in (_size(one) for one in self.below if tiff_tags.is_page(one))
             if math.prod(size) > width * height
         ]
         notes = []
@@ -117,7 +119,7 @@ def pages_of(source: Path | bytes, name: str) -> Pages:
         InputError: it is a camera's raw file.
         SyntaxError, struct.error, OSError, ValueError: it is damaged.
     """
-    with containers.reopened(source) as file:
+    with reopened(source) as file:
         both = list(_directories(file, name))
         nbytes = file.seek(0, 2)
     found, below = [page for page, _ in both], [one for _, some in both for one in some]
@@ -140,7 +142,8 @@ def _images_in(page: Page, nbytes: int) -> int:
     stated, tags = stacked(page.tags), page.tags
     begins = tags.get(Tag.StripOffsets, ())
     plain = tags.get(Tag.Compression, 1) == 1 and page.bits in (8, 16, 32)
-    plain &= tags.get(Tag.PhotometricInterpretation) in (0, 1, 2) and not containers.is_planar(tags)
+    plain &= tags.get(Tag.PhotometricInterpretation) in (*tiff_tags.GRAYS, tiff_tags.RGB)
+    plain &= not tiff_tags.is_planar(tags)
     if not 1 < stated <= _MOST_IMAGES or not begins or not plain:
         return 1
     each = math.prod(page.size) * int(tags.get(Tag.SamplesPerPixel, 1)) * page.bits // 8
@@ -150,7 +153,7 @@ def _images_in(page: Page, nbytes: int) -> int:
 def first_page(source: Path | bytes, name: str) -> Page:
     """The first of ``pages_of``, without looking at those behind it; arguments and errors are as
     there."""
-    with containers.reopened(source) as file:
+    with reopened(source) as file:
         copy = None
         for page, _ in _directories(file, name):
             if page.is_page:
@@ -167,8 +170,8 @@ def _directories(file: BinaryIO, name: str) -> Iterator[tuple[Page, list[dict[in
     Raises:
         InputError: one holds what a camera's sensor counted.
     """
-    for index, (offset, tags) in enumerate(containers.tiff_directories(file)):
-        below = containers.directories_below(file, offset)
+    for index, (offset, tags) in enumerate(directories(file)):
+        below = directories_below(file, offset)
         for one in (tags, *below):
             refuse_raw_tags(one, name)
         yield Page(index, offset, tags), below

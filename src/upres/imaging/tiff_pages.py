@@ -11,16 +11,21 @@ from PIL import Image
 from PIL.ExifTags import Base as Tag
 
 from upres.errors import InputError
-from upres.imaging import containers, filefacts
+from upres.imaging import tiff_tags
 from upres.imaging.calibration import read_calibration, stacked
 from upres.imaging.deep import BY_FORMULA, CONVERTED, read_deep
+from upres.imaging.filefacts import resolution
 from upres.imaging.georeference import no_data_of, read_georeference
 from upres.imaging.limits import limit_lifted
-from upres.imaging.modes import COLOURLESS, array_of, kind_of, made_plain
+from upres.imaging.modes import COLOURLESS, READ_AS_8, array_of, kind_of, made_plain
+from upres.imaging.photoshop import iptc_bytes
 from upres.imaging.picture import Extra, Frame, Kind, Picture, stretched
-from upres.imaging.profiles import fits, srgb_profile
-from upres.imaging.rare_tiff import GRAYS, libvips_reads
+from upres.imaging.profiles import NOT_FITTING, fits, srgb_profile
+from upres.imaging.sources import reopened
+from upres.imaging.tiff_directories import BIG_TIFF, Tags
+from upres.imaging.tiff_exif import exif_block
 from upres.imaging.tiff_layout import Page, Pages
+from upres.imaging.tiff_rare import libvips_reads
 from upres.imaging.turning import upright
 
 # Modes that Pillow reads in 8 bits where nobody reads all of them.
@@ -76,11 +81,11 @@ def decode_tiff(
     if calibration and not calibration.can_be_written:
         notes.append("the size of a pixel is left out: TIFF holds no so many pixels a unit")
         calibration = None
-    if note := filefacts.left_out(tags, georeferenced=place is not None):
+    if note := tiff_tags.left_out(tags, georeferenced=place is not None):
         notes.append(note)
     extra = _extra(pages)
-    if any(filefacts.left_out_channels(page.tags, extra) for page in pages):
-        notes.append(filefacts.EXTRA)
+    if any(tiff_tags.left_out_channels(page.tags, extra) for page in pages):
+        notes.append(tiff_tags.BANDS_LEFT_OUT)
     if len({page.tags.get(Tag.InterColorProfile) for page in pages}) > 1:
         notes.append("pages have colour profiles of their own: all get the first one's")
     reader = _Reader(image, source, name, extra, tags.get(Tag.InterColorProfile), notes)
@@ -94,7 +99,7 @@ def decode_tiff(
             frames.append(Frame(made))
         fitting = [fits(icc, f.pixels.shape[2] - extra.count("band")) for f in frames if icc]
         if icc and not fitting[0]:
-            notes.append("the colour profile is for another kind of picture and is left out")
+            notes.append(NOT_FITTING)
             icc = None
         elif not all(fitting):
             notes.append("the colour profile is left out of pages that it is not for")
@@ -115,15 +120,15 @@ def decode_tiff(
         turned=first.turned,
         icc=icc,
         exif=max((_exif_at(source, page.offset, notes) for page in told), key=len) or None,
-        xmp=_first(filefacts.xmp_tag(page.tags) for page in told),
-        iptc=_first(filefacts.iptc_bytes(filefacts.iptc_tag(page.tags)) for page in told),
-        dpi=None if calibration else filefacts.resolution(_dpi(tags), turned=first.turned >= 5),
+        xmp=_first(tiff_tags.xmp_of(page.tags) for page in told),
+        iptc=_first(iptc_bytes(tiff_tags.iptc_of(page.tags)) for page in told),
+        dpi=None if calibration else resolution(_dpi(tags), turned=first.turned >= 5),
         calibration=calibration,
         place=place,
         no_data=missing.pop() if len(missing) == 1 else None,
         frames=tuple(frames) if len(frames) > 1 else (),
         notes=tuple(dict.fromkeys(notes)),
-    ).with_own_numbers(inverted=tags.get(Tag.PhotometricInterpretation) == 0)
+    ).with_own_numbers(inverted=tags.get(Tag.PhotometricInterpretation) == tiff_tags.WHITE_IS_ZERO)
 
 
 @dataclass
@@ -148,7 +153,7 @@ class _Reader:
         """How the file stores a page that is not decoded."""
         if (image := self._seen(page)) is not None:
             return kind_of(image)
-        return "gray" if page.tags.get(Tag.PhotometricInterpretation) in GRAYS else "RGB"
+        return "gray" if page.tags.get(Tag.PhotometricInterpretation) in tiff_tags.GRAYS else "RGB"
 
     def read(self, pages: list[Page]) -> Iterator[tuple[NDArray[Any], Kind, bytes | None]]:
         """Pages' pixels, upright, how they were stored, and their profiles."""
@@ -228,10 +233,10 @@ class _Reader:
 
     def _is_deep(self, image: Image.Image, page: Page) -> bool:
         """Whether Pillow would reduce the pixels, or read them wrong."""
-        numbers = page.bits > 8 or containers.is_signed(page.tags)
+        numbers = page.bits > 8 or tiff_tags.is_signed(page.tags)
         # It takes channels that lie apart for rows of one, unless they are plain colours.
-        plain = kind_of(image) not in COLOURLESS and not containers.is_multiplied(page.tags)
-        apart = containers.is_planar(page.tags) and not plain
+        plain = kind_of(image) not in COLOURLESS and not tiff_tags.is_multiplied(page.tags)
+        apart = tiff_tags.is_planar(page.tags) and not plain
         return (numbers and not image.mode.startswith("I;16")) or apart or bool(self.extra)
 
     def _by_pillow(self, image: Image.Image, page: Page) -> tuple[NDArray[Any], Kind, bytes | None]:
@@ -242,7 +247,7 @@ class _Reader:
         with limit_lifted():
             image.load()
         own = page.tags.get(Tag.InterColorProfile) or self.icc
-        if image.mode == "LAB" and containers.is_planar(page.tags):
+        if image.mode == "LAB" and tiff_tags.is_planar(page.tags):
             # Where channels lie apart Pillow does not know that two of them have a sign.
             light, *signed = image.split()
             image = Image.merge(
@@ -253,11 +258,12 @@ class _Reader:
         if image.mode.startswith("I;16"):
             if 8 < page.bits < 16:
                 made = stretched(made, page.bits)
-            white_is_zero = page.tags.get(Tag.PhotometricInterpretation) == 0
+            means = page.tags.get(Tag.PhotometricInterpretation)
+            white_is_zero = means == tiff_tags.WHITE_IS_ZERO
             if white_is_zero and image.mode != "I;16B":
                 made = 65535 - made
         elif page.bits > 8:
-            self.notes.append("more than 8 bits a channel are read as 8")
+            self.notes.append(READ_AS_8)
         if not (asked and Tag.Orientation not in image.getexif()):
             made = upright(made, page.turned)
         return made, kind, icc
@@ -280,15 +286,15 @@ def _run(pages: list[Page], at: int) -> list[Page]:
 
 def _extra(pages: list[Page]) -> tuple[Extra, ...]:
     """What the channels beyond colours are, where all pages have the same; see ``Picture``."""
-    kinds = {filefacts.beyond_colours(page.tags) for page in pages}
+    kinds = {tiff_tags.beyond_colours(page.tags) for page in pages}
     return kinds.pop() if len(kinds) == 1 else ()
 
 
 def _empty(page: Page, extra: tuple[Extra, ...]) -> NDArray[Any]:
     """No pixels, of the type and with the channels that the page's will have."""
-    gray = page.tags.get(Tag.PhotometricInterpretation) in GRAYS
-    alpha = extra or ("alpha",) * filefacts.is_transparent(page.tags)
-    floats = page.bits >= 32 or containers.is_signed(page.tags)
+    gray = page.tags.get(Tag.PhotometricInterpretation) in tiff_tags.GRAYS
+    alpha = extra or ("alpha",) * tiff_tags.is_transparent(page.tags)
+    floats = page.bits >= 32 or tiff_tags.is_signed(page.tags)
     dtype = np.float32 if floats else np.uint16 if page.bits > 8 else np.uint8
     return np.empty((0, 0, (1 if gray else 3) + len(alpha)), dtype)
 
@@ -297,7 +303,7 @@ def _first(found: Iterable[bytes | None]) -> bytes | None:
     return next((block for block in found if block), None)
 
 
-def _dpi(tags: containers.Tags) -> tuple[Any, Any] | None:
+def _dpi(tags: Tags) -> tuple[Any, Any] | None:
     """Dots an inch."""
     unit = tags.get(Tag.ResolutionUnit)
     if Tag.XResolution not in tags or Tag.YResolution not in tags or unit == 1:
@@ -308,12 +314,12 @@ def _dpi(tags: containers.Tags) -> tuple[Any, Any] | None:
 
 def _exif_at(source: Path | bytes, offset: int, notes: list[str]) -> bytes:
     """What the directory at an offset says, as a block; nothing is an empty one."""
-    with containers.reopened(source) as file:
+    with reopened(source) as file:
         head, tags = file.read(16), Image.Exif()
-        big = head[2] == containers.BIG_TIFF
+        big = head[2] == BIG_TIFF
         tags.bigtiff, tags.endian = big, "<" if head[:2] == b"II" else ">"
         tags.load_from_fp(file, offset)
-        block, bad = filefacts.exif_block(tags)
+        block, bad = exif_block(tags)
     if bad:
         notes.append(f"of EXIF {', '.join(bad)} cannot be read and is left out")
     return block or b""

@@ -11,14 +11,20 @@ from numpy.typing import NDArray
 from PIL.ExifTags import Base as Tag
 
 from upres.errors import InputError
-from upres.imaging.containers import is_multiplied, is_planar, reopened, tiff_bits
-from upres.imaging.filefacts import beyond_colours
 from upres.imaging.picture import divided, stretched
+from upres.imaging.sources import reopened
+from upres.imaging.tiff_tags import (
+    GRAYS,
+    RGB,
+    WHITE_IS_ZERO,
+    beyond_colours,
+    bits_of,
+    is_multiplied,
+    is_planar,
+)
 
-# TIFF 6.0: PhotometricInterpretation; Compression: none, LZW, JPEG, deflate (twice), PackBits.
-_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB = 0, 1, 2
 _UNSIGNED, _FLOAT = 1, 3  # SampleFormat
-GRAYS = (_WHITE_IS_ZERO, _BLACK_IS_ZERO)
+# None, LZW, JPEG, deflate (twice), PackBits.
 _COMPRESSIONS = (1, 5, 7, 8, 32946, 32773)
 
 
@@ -29,7 +35,7 @@ def libvips_reads(tags: Mapping[int, Any]) -> bool:
     lie apart and are no colours, makes black tiles of compressions that it does not know, and
     divides by alpha what it was multiplied with only in plain colours of usual types.
     """
-    bits = tiff_bits(tags)
+    bits = bits_of(tags)
     gray = tags.get(Tag.PhotometricInterpretation) in GRAYS
     apart = is_planar(tags) and (gray or Tag.TileWidth in tags)
     form = tags.get(Tag.SampleFormat, (_UNSIGNED,))[0]
@@ -69,7 +75,7 @@ def read_rare(
     with reopened(source) as file, tifffile.TiffFile(file) as tiff:
         found: Any = tiff.pages[page]
         photometric, bits = int(found.photometric), int(found.bitspersample)
-        if photometric not in (*GRAYS, _RGB):
+        if photometric not in (*GRAYS, RGB):
             raise InputError(
                 f"{name} has {bits} bits, compressed or laid out in a rare way, and colours that "
                 "are not read so",
@@ -97,6 +103,6 @@ def read_rare(
     if is_multiplied({Tag.ExtraSamples: kinds}):
         colours = 1 if photometric in GRAYS else 3
         pixels = divided(pixels, colours, colours + kinds.index(tifffile.EXTRASAMPLE.ASSOCALPHA))
-    if photometric == _WHITE_IS_ZERO and pixels.dtype.kind == "u":
+    if photometric == WHITE_IS_ZERO and pixels.dtype.kind == "u":
         pixels[..., 0] = np.iinfo(pixels.dtype).max - pixels[..., 0]
     return pixels

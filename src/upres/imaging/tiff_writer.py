@@ -13,21 +13,21 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, TiffImagePlugin
+from PIL.ExifTags import Base as Tag
 from zlib_ng import zlib_ng
 
 from upres.imaging.calibration import updated_description
-from upres.imaging.filefacts import TIFF_KEPT, writable
 from upres.imaging.georeference import NO_DATA, extra_tags
 from upres.imaging.metadata import EXIF_IFD, GPS_IFD
 from upres.imaging.picture import Picture, extras_of
 from upres.imaging.profiles import fits
+from upres.imaging.tiff_exif import KEPT, writable
 
 if TYPE_CHECKING:
     import tifffile
 
 _STRIP = 2**18  # bytes before compression
 _LEVEL = 6
-_XMP, _IPTC, _ORIENTATION, _DESCRIPTION = 700, 33723, 0x0112, 0x010E
 _EXTRA = {"alpha": "unassalpha", "band": "unspecified"}
 _POINTERS = (EXIF_IFD, GPS_IFD)
 # Above this much data, offsets may not fit into 32 bits.
@@ -175,21 +175,21 @@ def _tags(
     """
     found: list[tuple[Any, ...]] = []
     if xmp:
-        found.append((_XMP, 1, len(xmp), xmp, False))
+        found.append((Tag.XMLPacket, 1, len(xmp), xmp, False))
     if about.iptc:
-        found.append((_IPTC, 7, len(about.iptc), about.iptc, False))
+        found.append((Tag.IPTCNAA, 7, len(about.iptc), about.iptc, False))
     tags = _loaded(exif)
     for code, value in tags.items():
         if code in _POINTERS:
             # tifffile refuses tags that point; this one, a number lower, becomes one later.
             found.append((code - 1, 16 if big else 13, 1, 0, False))
-        elif code in TIFF_KEPT and isinstance(value, str) and value:
-            if code == _DESCRIPTION:
+        elif code in KEPT and isinstance(value, str) and value:
+            if code == Tag.ImageDescription:
                 value = updated_description(value, *pixels)
             if value:
                 found.append((code, 2, 0, value.encode("latin-1", "replace"), False))
-    if tags and _ORIENTATION in tags:
-        found.append((_ORIENTATION, 3, 1, 1, False))
+    if tags and Tag.Orientation in tags:
+        found.append((Tag.Orientation, 3, 1, 1, False))
     return found
 
 

@@ -1,0 +1,44 @@
+"""Boxes of the ISO base media file format (ISO/IEC 14496-12): AVIF and JPEG 2000 are made of
+them."""
+
+import struct
+
+from PIL import Image
+
+from upres.imaging.sources import length, peek
+
+
+def jp2_profile(image: Image.Image) -> bytes | None:
+    """The ICC profile of a JPEG 2000 file (ISO/IEC 15444-1, I.5.3.3, methods 2 and 3)."""
+    found = box(image, b"jp2h", b"colr") if peek(image, 12)[4:8] == b"jP  " else None
+    body = peek(image, found[1] - found[0], found[0]) if found else b""
+    return body[3:] if body[:1] in (b"\2", b"\3") and len(body) > 131 else None
+
+
+def code_points(image: Image.Image) -> tuple[int, int] | None:
+    """Colour primaries and transfer function that an AVIF states (ISO/IEC 14496-12, 12.1.5)."""
+    found = box(image, b"meta", b"iprp", b"ipco", b"colr")
+    body = peek(image, 8, found[0]) if found else b""
+    return struct.unpack(">HH", body[4:]) if body[:4] == b"nclx" and len(body) == 8 else None
+
+
+def box(image: Image.Image, *path: bytes) -> tuple[int, int] | None:
+    """Where the body of a box within boxes begins and ends (ISO/IEC 14496-12, 4.2)."""
+    start, end = 0, length(image)
+    for kind in path:
+        while start + 8 <= end:
+            head = peek(image, 16, start)
+            size, body = int.from_bytes(head[:4], "big"), start + 8
+            if size == 1:
+                size, body = int.from_bytes(head[8:16], "big"), start + 16
+            last = end if size == 0 else start + size
+            if last <= start:
+                return None
+            if head[4:8] == kind:
+                # This one begins with a version and flags.
+                start, end = body + (4 if kind == b"meta" else 0), min(end, last)
+                break
+            start = last
+        else:
+            return None
+    return start, end
