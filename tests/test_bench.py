@@ -315,7 +315,7 @@ def test_given_low_resolution_files_are_used_and_must_fit(tmp_path, photo):
     high, low = save(tmp_path / "h/a.png", photo[:40, :40]), photo[100:120, 100:120]
     truth = Truth("a", high, save(tmp_path / "l/a.png", low))
     assert np.array_equal(example(truth, 2, Settings()).low, low)
-    with pytest.raises(InputError, match=r"20 x 20 pixels, which is not 1/4 of .* 40 x 40"):
+    with pytest.raises(InputError, match=r"20 x 20 pixels, and .* of 40 x 40 needs 10 x 10 at x4"):
         example(truth, 4, Settings())
 
 

@@ -895,6 +895,8 @@ def test_what_colours_mean_is_not_lost_without_a_word():
     put_code_points(nonsense, (300, 16, 0, 1))
     assert read_picture(nonsense.getvalue()).cicp is None
     both = to_srgb(replace(picture, icc=P3))
+    # The date in its header is not today's: the same command makes the same bytes.
+    assert srgb_profile()[24:36] == bytes.fromhex("07d000010001000000000000")
     assert (both.icc, both.cicp) == (srgb_profile(), None)
 
 

@@ -1151,7 +1151,7 @@ def test_a_precision_that_is_refused_leaves_everything(order, tmp_path, monkeypa
     if kept:
         run_order(order(), View(), never)
     before = sorted(tmp_path.rglob("run/*"))
-    monkeypatch.setattr(learning, "cpu_has_bfloat16", lambda: False)
+    monkeypatch.setattr(learning, "multiplies_bfloat16", lambda device: False)
     with pytest.raises(UsageError, match="bf16 is not computed natively here"):
         run_order(order(overwrite=True, changes={"precision": "bf16"}), View(), never)
     assert sorted(tmp_path.rglob("run/*")) == before

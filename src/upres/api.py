@@ -4,7 +4,6 @@ import hashlib
 import math
 import os
 import warnings
-from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast, get_args
@@ -33,17 +32,16 @@ from upres.inference.sizes import Goal, steps_to
 from upres.inference.steps import Alpha, Steps
 from upres.model import Model, load_published
 from upres.model import load as load_model
-from upres.progress import TileProgress, Transfer
+from upres.progress import Note, TileProgress, Transfer
 from upres.weights.header import read_facts
 from upres.weights.known import known_models
-from upres.weights.manifest import KERNELS, WeightsEntry
+from upres.weights.manifest import KERNELS, PHOTO_BELOW, WeightsEntry
 from upres.weights.store import fetch
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 # JPEG files of a lower quality get a model that undoes its traces, if "auto" may choose.
-PHOTO_BELOW = 90
 
 
 @dataclass
@@ -160,7 +158,7 @@ class Upscaler:
             no_data: the value that stands for missing ones, or None.
             extra: what channels beyond colours are; see ``Picture``.
             jpeg_quality: which quality a JPEG was saved at, if they come from one; "auto" takes a
-                model that undoes JPEG's traces for those below 90.
+                model that undoes JPEG's traces for those below ``PHOTO_BELOW``.
         """
         height, width = pixels.shape[:2]
         wide, high = self.goal.size(width, height)
@@ -357,7 +355,7 @@ class Upscaler:
         self,
         picture: Picture,
         progress: TileProgress | None = None,
-        on_note: Callable[[str], None] | None = None,
+        on_note: Note | None = None,
     ) -> Picture:
         """Enlarge a picture, all its frames, and keep everything else about it.
 

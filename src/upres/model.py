@@ -247,14 +247,8 @@ class _LumaOnly(Network):
     def halo(self, scale: int) -> int:
         return max(self.network.halo(scale), BICUBIC_REACH)
 
-    def reconstruct_halo(self, scale: int) -> int:
-        return self.halo(scale)
-
     def peak_values(self, scale: int) -> int:
         return self.network.peak_values(scale) + 9 * scale * scale
-
-    def features(self, x: Tensor, scale: int) -> Tensor:
-        return x
 
     def reconstruct(self, features: Tensor, scale: int) -> Tensor:
         ycc = self._convert(features.float(), "to_ycc") + self.get_buffer("offset")

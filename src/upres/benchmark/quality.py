@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from upres.api import Upscaler
 from upres.data.evaluation import Truth
-from upres.data.rgb import read_full_range, read_rgb
+from upres.data.rgb import check_low, read_full_range, read_rgb
 from upres.errors import InputError
 from upres.hashing import seed_of
 from upres.imaging.degrade import Degradation
@@ -127,13 +127,7 @@ def example(truth: Truth, scale: int, settings: Settings) -> Example:
         low = imresize(high, 1 / scale)
     else:
         low = read_rgb(truth.low)
-        height, width = low.shape[:2]
-        if (height, width) != (high.shape[0] // scale, high.shape[1] // scale):
-            raise InputError(
-                f"{truth.low} has {width} x {height} pixels, which is not 1/{scale} of "
-                f"{truth.path} with {high.shape[1]} x {high.shape[0]}",
-                "check the scale, and which files belong together",
-            )
+        check_low(low, truth.low, str(truth.path), high.shape, scale)
     # The picture's name decides its noise: the same for all models, in every run.
     random = np.random.default_rng(seed_of(os.fsencode(truth.name)))
     degraded = settings.degradation.apply(low, 1, random)

@@ -6,7 +6,7 @@ for all; medians and spreads over the rounds are what counts.
 
 import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 
@@ -18,6 +18,7 @@ from upres.benchmark.contenders import Contender
 from upres.benchmark.workers import Setting, Worker, installed
 from upres.errors import ResourceError
 from upres.networks import Network
+from upres.progress import Note
 
 # Larger pictures than this are not given to contenders that take them whole: they would need tens
 # of gigabytes.
@@ -64,7 +65,7 @@ def time_model(
     rounds: int,
     *,
     alternatives: bool,
-    note: Callable[[str], None],
+    note: Note,
 ) -> Iterator[Timing]:
     """The model at each size, smallest first, and below a limit the alternatives beside it.
 

@@ -346,7 +346,7 @@ def _pictures(
     """Files with a picture's suffix in a stable order, and how many others there are. Hidden files
     and folders and the folder of the results are left alone, and links to folders not followed.
     """
-    from upres.imaging.formats import READABLE
+    from upres.imaging.formats import is_readable
 
     if not os.path.isdir(folder):  # noqa: PTH112 - pathlib raises on names that are too long
         raise InputError(f"{folder} is not a folder", "for single pictures leave out 'batch'")
@@ -361,7 +361,7 @@ def _pictures(
             f for f in folders if f[0] != "." and os.path.realpath(here / f) != avoid
         )
         for file in sorted(files):
-            suits = file[0] != "." and Path(file).suffix.lower() in READABLE
+            suits = file[0] != "." and is_readable(file)
             if suits and (here / file).relative_to(folder).as_posix() in chosen:
                 found.append(here / file)
             else:

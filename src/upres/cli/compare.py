@@ -55,7 +55,7 @@ def compare(
     quiet: options.Quiet = False,
 ) -> None:
     """Show a picture enlarged by several models on one page, before and after."""
-    from upres.data.rgb import full_range
+    from upres.data.rgb import check_full_range
     from upres.imaging.reader import read_picture
     from upres.imaging.writer import check_target, write_file
 
@@ -72,7 +72,7 @@ def compare(
             "convert it to 8 or 16 bits first",
         )
     speak = Output(quiet=quiet)
-    full_range(picture, file)
+    check_full_range(picture, file)
     for note in picture.notes:
         speak.note(f"note: {file}: {note}")
     if threads is not None:

@@ -96,7 +96,6 @@ class Settings:
         fail_fast: the first failure ends the run.
         max_memory: bytes that the process may take, or None.
         resume: go on with what an interrupted run left of a large result.
-        key: fingerprint of all that results depend on but the picture.
     """
 
     quality: int | None
@@ -111,7 +110,6 @@ class Settings:
     fail_fast: bool = False
     max_memory: int | None = None
     resume: bool = False
-    key: str = ""
 
     @property
     def streams_from(self) -> int:

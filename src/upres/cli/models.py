@@ -16,7 +16,7 @@ from upres.progress import downloading
 from upres.weights.added import damaged
 from upres.weights.header import read_facts, read_training
 from upres.weights.known import known_models
-from upres.weights.manifest import KERNELS, WeightsEntry
+from upres.weights.manifest import KERNELS, PHOTO_BELOW, WeightsEntry
 from upres.weights.store import fetch, local_path, verify
 
 _HELP = "List, inspect, download, verify, add and publish weights; alone, it lists them."
@@ -61,7 +61,8 @@ def list_(json: options.Json = False) -> None:
     output.table(["model", "scale", "architecture", "Set5", "Set14", "licence", "where"], rows)
     output.note(
         f"Without --model: the first of {', '.join(manifest.default)} that has the scale; "
-        f"{', '.join(manifest.photo)} for JPEGs of a quality below 90. PSNR in dB, Y channel."
+        f"{', '.join(manifest.photo)} for JPEGs of a quality below {PHOTO_BELOW}. "
+        "PSNR in dB, Y channel, scale shaved."
     )
     for path in damaged():
         output.note(f"note: {path} is damaged; 'upres models remove {path.stem}' removes it")

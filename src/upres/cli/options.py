@@ -296,4 +296,6 @@ Json = Annotated[
 Quiet = Annotated[
     bool, typer.Option("--quiet", help="Only errors on stderr.", rich_help_panel=_OUT)
 ]
+
+
 Folder = Annotated[Path, typer.Argument(parser=named, metavar="DIR", help="Folder with pictures.")]

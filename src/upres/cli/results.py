@@ -51,6 +51,7 @@ def stream(
     plan: Plan,
     make: "Callable[[int], Iterator[Any]]",
     settings: Settings,
+    key: str,
     output: Output,
     ready: "Ready",
 ) -> tuple[list[str], "list[Item] | None"]:
@@ -58,6 +59,7 @@ def stream(
 
     Args:
         make: the rows of the result from one on.
+        key: fingerprint of all that they depend on but the picture.
         ready: see ``replacing``.
     """
     from upres.imaging.encoder import save_rows
@@ -72,9 +74,15 @@ def stream(
     assert target is not None  # what goes to standard output is made whole
     about = source.stripped() if settings.strip_metadata else source
     encoding = Encoding(settings.quality, settings.background)
-    key = f"{settings.key} {_content(job)}"
     height, width, channels = plan.shape
-    spool = Spool(target, key, width, channels, source.pixels.dtype, resume=settings.resume)
+    spool = Spool(
+        target,
+        f"{key} {_content(job)}",
+        width,
+        channels,
+        source.pixels.dtype,
+        resume=settings.resume,
+    )
     if spool.rows:
         output.note(f"{job.name}: continues at {100 * spool.rows // height} %")
 

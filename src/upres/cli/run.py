@@ -86,7 +86,6 @@ def run(
     """
     options.check()
     key = fingerprint(options.facts(profile=settings.convert_profile))
-    settings = replace(settings, key=key)
     if not isolated:
         # In the main thread, where an interrupt ends it, and once.
         jobs = [replace(job, data=piped(job)) for job in jobs]
@@ -102,7 +101,7 @@ def run(
         upscaler = options.upscaler(downloading(progress.transfer))
         upscaler.check_device()
         decoder = stack.enter_context(_decoder()) if isolated else None
-        outcomes = _Run(upscaler, settings, output, progress, watch, decoder).outcomes(jobs)
+        outcomes = _Run(upscaler, settings, key, output, progress, watch, decoder).outcomes(jobs)
         # Its threads end before the decoder that they use does.
         progress.pictures(0, len(jobs))
         for i, (job, failure) in enumerate(stack.enter_context(closing(outcomes))):
@@ -142,10 +141,15 @@ def _report_failure(job: Job, error: UpresError, output: Output) -> None:
 
 @dataclass(frozen=True)
 class _Run:
-    """One picture is computed while the next is read and the last one written."""
+    """One picture is computed while the next is read and the last one written.
+
+    Attributes:
+        key: fingerprint of all that results depend on but the picture.
+    """
 
     upscaler: "Upscaler"
     settings: Settings
+    key: str
     output: Output
     progress: Progress
     watch: Watch
@@ -218,11 +222,9 @@ class _Run:
 
         if planned.streams:
             # Rows that another device or precision made are not to be gone on with.
-            key = f"{self.settings.key} {report.device} {report.precision}"
+            key = f"{self.key} {report.device} {report.precision}"
             make = partial(pipeline.strips, self.progress.update, told)
-            notes, items = stream(
-                planned, make, replace(self.settings, key=key), self.output, ready
-            )
+            notes, items = stream(planned, make, self.settings, key, self.output, ready)
             return partial(self._say, planned, notes, items, began)
         if picture.frames:
             made = self.upscaler.picture(picture, self.progress.update, told)

@@ -17,7 +17,7 @@ from upres.data.folders import partner
 from upres.data.hub import HubFile, fetch_file
 from upres.errors import InputError, WeightsError, os_errors
 from upres.hashing import sha256_of
-from upres.imaging.formats import READABLE
+from upres.imaging.formats import is_readable
 from upres.progress import Note, Transfer, downloading
 
 
@@ -275,7 +275,7 @@ def _files(folder: Path) -> list[Path]:
 
 
 def _is_picture(path: Path) -> bool:
-    return path.suffix.lower() in READABLE and not path.name.startswith(".")
+    return is_readable(path.name) and not path.name.startswith(".")
 
 
 def _extract(known: EvaluationSet, archive: Path, folder: Path) -> None:

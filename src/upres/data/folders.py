@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from upres.errors import InputError
-from upres.imaging.formats import READABLE
+from upres.imaging.formats import is_readable
 
 
 @dataclass(frozen=True)
@@ -194,9 +194,5 @@ def _listed(folder: Path) -> tuple[list[str], list[Path]]:
     seen = [entry for entry in there if not entry.name.startswith(".")]
     return (
         [entry.name for entry in seen if entry.is_dir(follow_symlinks=False)],
-        [
-            folder / entry.name
-            for entry in seen
-            if Path(entry.name).suffix.lower() in READABLE and entry.is_file()
-        ],
+        [folder / entry.name for entry in seen if is_readable(entry.name) and entry.is_file()],
     )

@@ -25,7 +25,7 @@ from upres.data.detail import detail_map
 from upres.data.folders import PictureFile
 from upres.data.gather import Pictures, nothing_readable
 from upres.data.prepared import Entry, Prepared, degraded_name, low_starts
-from upres.data.rgb import fitting, read_full_range, read_rgb
+from upres.data.rgb import check_low, read_full_range, read_rgb
 from upres.errors import InputError, ResourceError, os_errors
 from upres.files import atomic_write, locked, remove_parts
 from upres.hashing import seed_of, sha256_of
@@ -210,7 +210,8 @@ def _shrink(
         if given is None or low is None:
             yield imresize(pixels, 1 / scale)
         else:
-            yield fitting(low, given, file, (entry.height, entry.width), scale)
+            check_low(low, given, file.name, (entry.height, entry.width), scale)
+            yield low
 
     _write_low(prepared, scale, name, 1, make, f"shrinking to 1/{scale}", progress, threads)
     return name, [f"{path.name} ({why}), made from its picture" for path, why in unread.items()]

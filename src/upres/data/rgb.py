@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from upres.data.folders import PictureFile
 from upres.errors import InputError
 from upres.imaging.picture import Picture, in_8_bits
 from upres.imaging.reader import read_picture
@@ -36,11 +35,11 @@ def read_full_range(path: Path) -> NDArray[np.uint8]:
             that of many 12-bit cameras does, and would be black.
     """
     picture = read_picture(path, frames=False).without_bands()
-    full_range(picture, path)
+    check_full_range(picture, path)
     return _as_rgb(picture, path)
 
 
-def full_range(picture: Picture, path: Path) -> None:
+def check_full_range(picture: Picture, path: Path) -> None:
     """See that a picture would not be black in 8 bits.
 
     Raises:
@@ -52,10 +51,13 @@ def full_range(picture: Picture, path: Path) -> None:
         raise InputError(f"{path} goes up to {most} of 65535 only", "stretch it to 16 bits, or 8")
 
 
-def fitting(
-    low: NDArray[np.uint8], path: Path, high: PictureFile, shape: tuple[int, ...], scale: int
-) -> NDArray[np.uint8]:
-    """A low-resolution picture that came with one of height and width ``shape``.
+def check_low(
+    low: NDArray[np.uint8], path: Path, high: str, shape: tuple[int, ...], scale: int
+) -> None:
+    """See that a low-resolution picture belongs to one of height and width ``shape``.
+
+    Args:
+        high: the other's name.
 
     Raises:
         InputError: it has another size.
@@ -63,11 +65,10 @@ def fitting(
     h, w = shape[0] // scale, shape[1] // scale
     if low.shape[:2] != (h, w):
         raise InputError(
-            f"{path} has {low.shape[1]} x {low.shape[0]} pixels, and {high.name} of "
+            f"{path} has {low.shape[1]} x {low.shape[0]} pixels, and {high} of "
             f"{shape[1]} x {shape[0]} needs {w} x {h} at x{scale}",
-            "remove the folder of low-resolution pictures to have them made",
+            "check the scale; without a folder of low-resolution pictures they are made",
         )
-    return low
 
 
 def as_rgb(pixels: NDArray[Any]) -> NDArray[np.uint8]:

@@ -13,13 +13,13 @@ from upres.imaging import filefacts, jpeg, jpeg2000, png_chunks
 from upres.imaging.boxes import jp2_profile
 from upres.imaging.containers import bit_depth, is_lossless_webp
 from upres.imaging.deep import read_deep
+from upres.imaging.formats import TIMED
 from upres.imaging.metadata import orientation
 from upres.imaging.modes import COLOURLESS, READ_AS_8, array_of, kind_of, made_plain
 from upres.imaging.picture import Frame, Kind, Picture, alike, stretched
 from upres.imaging.profiles import NOT_FITTING, fits
 from upres.imaging.turning import upright
 
-_TIMED = ("GIF", "PNG", "WEBP", "AVIF")
 _PADDING = 64  # bytes
 _DEEP = ("PNG", "AVIF", "JPEG2000")
 # What Pillow says of a PNG in numbers and bytes.
@@ -33,7 +33,7 @@ def frames_of(image: Image.Image) -> range:
     """Numbers of the pictures in a file that are read: an animation's frames, not what cameras add
     to a JPEG."""
     # No list: a small file may claim more than memory holds.
-    return range(getattr(image, "n_frames", 1) if image.format in _TIMED else 1)
+    return range(getattr(image, "n_frames", 1) if image.format in TIMED else 1)
 
 
 def decode(
@@ -182,7 +182,7 @@ def _frames(
         if image.format == "GIF":
             pixels = pixels[:height, :width].copy()  # without what lies beyond
         found.append(Frame(pixels, _duration(image, index), _disposal(image)))
-    if image.format in _TIMED:
+    if image.format in TIMED:
         found = alike(found)
     return found, profile
 
@@ -223,7 +223,7 @@ def _channels(image: Image.Image) -> int:
 
 def _duration(image: Image.Image, index: int) -> float | None:
     """Milliseconds that a frame is shown."""
-    if image.format not in _TIMED or getattr(image, "n_frames", 1) == 1:
+    if image.format not in TIMED or getattr(image, "n_frames", 1) == 1:
         return None
     if image.tell() != index:
         image.seek(index)

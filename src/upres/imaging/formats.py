@@ -21,6 +21,7 @@ class Format:
         deep_colour: whether it holds more than 8 bits with colour and transparency.
         lossy: whether ``--quality`` means anything.
         bands: whether it holds channels that are neither colour nor transparency.
+        timed: whether it holds animations.
     """
 
     suffixes: tuple[str, ...]
@@ -30,12 +31,21 @@ class Format:
     lossy: bool
     deep_colour: bool = False
     bands: bool = False
+    timed: bool = False
 
 
 FORMATS: dict[str, Format] = {
     "JPEG": Format((".jpg", ".jpeg", ".jpe", ".jfif"), 65500, alpha=False, deep=False, lossy=True),
-    "PNG": Format((".png", ".apng"), _LONG, alpha=True, deep=True, lossy=False, deep_colour=True),
-    "WEBP": Format((".webp",), 16383, alpha=True, deep=False, lossy=True),
+    "PNG": Format(
+        (".png", ".apng"),
+        _LONG,
+        alpha=True,
+        deep=True,
+        lossy=False,
+        deep_colour=True,
+        timed=True,
+    ),
+    "WEBP": Format((".webp",), 16383, alpha=True, deep=False, lossy=True, timed=True),
     "TIFF": Format(
         (".tif", ".tiff"),
         _LONG,
@@ -46,8 +56,10 @@ FORMATS: dict[str, Format] = {
         bands=True,
     ),
     "BMP": Format((".bmp", ".dib"), _LONG, alpha=False, deep=False, lossy=False),
-    "AVIF": Format((".avif",), 65536, alpha=True, deep=True, lossy=True, deep_colour=True),
-    "GIF": Format((".gif",), 65535, alpha=True, deep=False, lossy=False),
+    "AVIF": Format(
+        (".avif",), 65536, alpha=True, deep=True, lossy=True, deep_colour=True, timed=True
+    ),
+    "GIF": Format((".gif",), 65535, alpha=True, deep=False, lossy=False, timed=True),
     "JPEG2000": Format(
         (".jp2", ".j2k", ".jpx"),
         _LONG,
@@ -62,7 +74,14 @@ FORMATS: dict[str, Format] = {
 # HEIC: what it holds, PNG holds without loss.
 _READ_ONLY = (".heic", ".heif", ".hif")
 _INSTEAD = "PNG"
-READABLE = frozenset(_READ_ONLY).union(*(known.suffixes for known in FORMATS.values()))
+_READABLE = frozenset(_READ_ONLY).union(*(known.suffixes for known in FORMATS.values()))
+# Formats that hold animations.
+TIMED = frozenset(name for name, known in FORMATS.items() if known.timed)
+
+
+def is_readable(name: str) -> bool:
+    """Whether a file's name says that it is a picture that can be read."""
+    return Path(name).suffix.lower() in _READABLE
 
 
 def written_as(form: str, source: Path | None, target: Path | None) -> str:

@@ -6,14 +6,12 @@ import numpy as np
 from PIL import Image, TiffImagePlugin
 
 from upres.errors import OutputError
-from upres.imaging.formats import FORMATS
+from upres.imaging.formats import FORMATS, TIMED
 from upres.imaging.metadata import EXIF_IFD, GPS_IFD
 from upres.imaging.picture import Picture
 from upres.imaging.profiles import fits
 from upres.imaging.tiff_exif import not_in_tiff, writable
 from upres.imaging.tiff_tags import BANDS_LEFT_OUT
-
-_ANIMATED = ("GIF", "PNG", "WEBP", "AVIF")
 
 # Formats that hold what `has` names.
 _HELD = {
@@ -60,7 +58,7 @@ def lost(
         notes.append("the palette becomes full colour, which enlarged edges need")
     if gray_as_colour:
         notes.append(f"{file_format} stores gray as colour")
-    if about.frames and about.format == "TIFF" and file_format in _ANIMATED:
+    if about.frames and about.format == "TIFF" and file_format in TIMED:
         pages = len(about.frames)
         notes.append(f"the {pages} pages become frames of an animation; .tif keeps them as pages")
     if about.frames and not holds_frames(file_format):
@@ -142,7 +140,7 @@ def _is_whole(exif: bytes) -> bool:
 
 def holds_frames(file_format: str) -> bool:
     """Whether the format holds more than one picture."""
-    return file_format in (*_ANIMATED, "TIFF")
+    return file_format in (*TIMED, "TIFF")
 
 
 def check_frames(picture: Picture, file_format: str) -> None:
@@ -152,5 +150,5 @@ def check_frames(picture: Picture, file_format: str) -> None:
         OutputError: an animation's frames are of one size, a TIFF's pages need not be.
     """
     sizes = {frame.pixels.shape[:2] for frame in picture.frames}
-    if len(sizes) > 1 and file_format in _ANIMATED:
+    if len(sizes) > 1 and file_format in TIMED:
         raise OutputError(f"{file_format} cannot hold pages of different sizes", "write .tif")

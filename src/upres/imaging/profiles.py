@@ -1,5 +1,6 @@
 """Colour profiles applied to pixels, in 8 and 16 bits."""
 
+import struct
 from dataclasses import replace
 
 import numpy as np
@@ -12,9 +13,16 @@ from upres.imaging.vips import reason, vips
 NOT_FITTING = "the colour profile is for another kind of picture and is left out"
 
 
+# Year, month, day, hour, minute and second in a profile's header (ICC.1, 7.2.8). LittleCMS puts the
+# present ones there, by which the same command would make another file a second later.
+_DATE, _ANY_DATE = slice(24, 36), struct.pack(">6H", 2000, 1, 1, 0, 0, 0)
+
+
 def srgb_profile() -> bytes:
-    """LittleCMS's sRGB, as bytes for a file."""
-    return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    """LittleCMS's sRGB, as bytes for a file; always the same ones."""
+    made = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
+    made[_DATE] = _ANY_DATE
+    return bytes(made)
 
 
 def fits(icc: bytes, channels: int) -> bool:

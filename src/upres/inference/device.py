@@ -42,6 +42,15 @@ class Target:
         return next(name for name, dtype in _DTYPES.items() if dtype == self.dtype)
 
 
+def multiplies_bfloat16(device: torch.device) -> bool:
+    """Whether a device does so natively; torch would do it on any, many times slower."""
+    if device.type != "cuda":
+        return cpu_has_bfloat16()
+    with torch.cuda.device(device):
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+
+
+@cache
 def cpu_has_bfloat16() -> bool:
     """Whether the CPU multiplies bfloat16 natively (AVX512-BF16, AMX, or Arm's BF16)."""
     try:
@@ -70,12 +79,10 @@ def choose(device: DeviceName, precision: Precision, *, deep: bool) -> Target:
         raise UsageError(
             f"{precision} is not computed natively on this CPU", f"use --precision {others}"
         )
-    if kind == "cuda" and precision == "bf16":
-        with torch.cuda.device(chosen):
-            if not torch.cuda.is_bf16_supported(including_emulation=False):
-                raise UsageError(
-                    "bf16 is not computed natively on this GPU", "use --precision fp16 or fp32"
-                )
+    if kind == "cuda" and precision == "bf16" and not multiplies_bfloat16(chosen):
+        raise UsageError(
+            "bf16 is not computed natively on this GPU", "use --precision fp16 or fp32"
+        )
     if precision != "auto":
         return Target(chosen, _DTYPES[precision], f"{why}; {precision} as asked")
     if deep:

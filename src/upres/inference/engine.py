@@ -15,12 +15,12 @@ from upres.errors import ResourceError
 from upres.imaging.color import FULL_RANGE_LUMA
 from upres.inference.device import Target, on_cpu
 from upres.inference.executor import Executor, OnShare, PlainExecutor, run_whole
-from upres.inference.planning import SMALLEST_CORE, plan_tiles, tile_budget
+from upres.inference.planning import SMALLEST_CORE, is_streamed, plan_tiles, tile_budget
 from upres.inference.rows import Pixels, Rows
 from upres.inference.streamed import StreamedExecutor
 from upres.inference.tiling import Cut, Tile
 from upres.networks import Network
-from upres.networks.chain import ChainNetwork
+from upres.progress import Note
 
 
 def executor_for(
@@ -28,7 +28,7 @@ def executor_for(
 ) -> Executor:
     """The fastest exact way to run a network on a device."""
     with torch.autocast(target.device.type, enabled=False), on_cpu():
-        if target.device.type == "cpu" and isinstance(network, ChainNetwork):
+        if is_streamed(network, target):
             budget, _ = tile_budget(target, max_memory)
             return StreamedExecutor(network, scale, target.dtype, budget=budget)
         return PlainExecutor(network, scale, target.device, target.dtype)
@@ -98,7 +98,7 @@ class ModelStage:
             1, 3, 1, 1
         )
         self._exact: Executor | None = None  # the same in float32, made when first needed
-        self.on_note: Callable[[str], None] = _warn
+        self.on_note: Note = _warn
         self.on_share: OnShare | None = None  # told which part of a tile was computed
 
     def start_of(self, row: int) -> int:

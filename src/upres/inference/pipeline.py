@@ -1,7 +1,7 @@
 """Stages in a row: networks, a last resize; colours, alpha and further channels side by side."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from math import prod
 
@@ -27,7 +27,7 @@ from upres.inference.rows import (
 )
 from upres.inference.steps import LEAST_PROBE, Steps
 from upres.memory import free_main_memory
-from upres.progress import TileProgress
+from upres.progress import Note, TileProgress
 
 # Below so many pixels in height or width, the border that networks pad with zeros is everywhere;
 # such pictures are run with their own border repeated so far.
@@ -274,7 +274,7 @@ class Pipeline:
     def strips(
         self,
         progress: TileProgress | None = None,
-        on_note: Callable[[str], None] | None = None,
+        on_note: Note | None = None,
         start: int = 0,
     ) -> Iterator[Pixels]:
         """Rows of the result from the top down, in the type of the source. Once.
@@ -311,9 +311,7 @@ class Pipeline:
             yield np.concatenate([strip, *beside], axis=2) if beside else strip
             top = bottom
 
-    def run(
-        self, progress: TileProgress | None = None, on_note: Callable[[str], None] | None = None
-    ) -> Pixels:
+    def run(self, progress: TileProgress | None = None, on_note: Note | None = None) -> Pixels:
         """The whole result, H x W x C in the type of the source; see ``strips``.
 
         Raises:

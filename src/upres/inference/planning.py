@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeGuard
 
 from upres.errors import UsageError
 from upres.inference.device import Target, free_memory
@@ -63,6 +64,11 @@ def check_max_memory(max_memory: int | None) -> None:
         )
 
 
+def is_streamed(network: Network, target: Target) -> TypeGuard[ChainNetwork]:
+    """Whether rows flow through all layers, which is for chains of layers on the CPU."""
+    return target.device.type == "cpu" and isinstance(network, ChainNetwork)
+
+
 def tile_budget(target: Target, max_memory: int | None) -> tuple[float, str]:
     """Bytes that tiles may take on the target, and why, for people."""
     free = free_memory(target.device)
@@ -104,7 +110,7 @@ def plan_tiles(
     halo = network.halo(scale)
     height, width = size
     cuda = target.device.type == "cuda"
-    streamed = target.device.type == "cpu" and isinstance(network, ChainNetwork)
+    streamed = is_streamed(network, target)
 
     def needs(grid: Grid) -> float:
         high, wide = _padded(grid)

@@ -54,6 +54,11 @@ def _shuffle_last(x: Tensor, factor: int) -> Tensor:
     return y.permute(0, 3, 1, 2)
 
 
+def shuffle_factors(scale: int) -> tuple[int, ...]:
+    """Of the pixel shuffles that enlarge by ``scale``, one after the other."""
+    return (2, 2) if scale == 4 else (scale,)
+
+
 class Upsampler(nn.ModuleList):
     """Convolutions, each followed by a pixel shuffle: two of factor 2 for x4, else one.
 
@@ -61,7 +66,7 @@ class Upsampler(nn.ModuleList):
     """
 
     def __init__(self, channels: int, scale: int) -> None:
-        self.factors = (2, 2) if scale == 4 else (scale,)
+        self.factors = shuffle_factors(scale)
         super().__init__(conv(channels, channels * f * f) for f in self.factors)
 
     def forward(self, x: Tensor) -> Tensor:

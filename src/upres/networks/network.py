@@ -14,8 +14,8 @@ class Network(nn.Module, ABC):
     treated the same whatever lies beyond it.
 
     The engine runs it in two stages, ``reconstruct(features(x))``, and between them crops what
-    the second does not need. A network without a cheap low-resolution stage leaves both as they
-    are here.
+    the second does not need. A network without a cheap low-resolution stage leaves ``features``
+    and ``reconstruct_halo`` as they are here.
 
     Attributes:
         scales: the factors it serves.
@@ -39,17 +39,17 @@ class Network(nn.Module, ABC):
     def halo(self, scale: int) -> int:
         """Low-resolution pixels that an output pixel depends on, in each direction."""
 
-    @abstractmethod
     def reconstruct_halo(self, scale: int) -> int:
-        """The part of ``halo`` that belongs to ``reconstruct``."""
+        """The part of ``halo`` that belongs to ``reconstruct``; all of it here."""
+        return self.halo(scale)
 
     @abstractmethod
     def peak_values(self, scale: int) -> int:
         """Numbers alive at the peak for each low-resolution pixel; sizes tiles."""
 
-    @abstractmethod
     def features(self, x: Tensor, scale: int) -> Tensor:
-        """First stage, at low resolution."""
+        """First stage, at low resolution; the picture itself here."""
+        return x
 
     @abstractmethod
     def reconstruct(self, features: Tensor, scale: int) -> Tensor:

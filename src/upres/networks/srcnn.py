@@ -38,17 +38,9 @@ class SRCNN(Network):
         """The kernels' reach at output resolution, and what the enlargement reads."""
         return -(-sum(size // 2 for size in self.sizes) // scale) + BICUBIC_REACH
 
-    def reconstruct_halo(self, scale: int) -> int:
-        """All of the halo: there is no low-resolution stage."""
-        return self.halo(scale)
-
     def peak_values(self, scale: int) -> int:
         """The first two layers' outputs at output resolution."""
         return (self.extract.out_channels + self.map.out_channels) * scale * scale
-
-    def features(self, x: Tensor, scale: int) -> Tensor:
-        """The input itself: there is no low-resolution stage."""
-        return x
 
     def reconstruct(self, features: Tensor, scale: int) -> Tensor:
         """N x 1 x h x w in 0..1 to N x 1 x scale*h x scale*w, float32."""

@@ -3,7 +3,7 @@ Using a Generative Adversarial Network", trained on MSE)."""
 
 from torch import Tensor, nn
 
-from upres.networks.blocks import conv, shuffle
+from upres.networks.blocks import conv, shuffle, shuffle_factors
 from upres.networks.network import Network
 
 
@@ -35,7 +35,7 @@ class SRResNet(Network):
     def __init__(self, scale: int, *, blocks: int = 16, channels: int = 64) -> None:
         super().__init__()
         self.scales = (scale,)
-        self.factors = (2, 2) if scale == 4 else (scale,)
+        self.factors = shuffle_factors(scale)
         self.head = conv(3, channels, 9)
         self.head_act = nn.PReLU()
         self.body = nn.ModuleList(_Block(channels) for _ in range(blocks))

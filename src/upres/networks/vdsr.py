@@ -41,17 +41,9 @@ class VDSR(Network):
         """One output pixel a layer, and what the enlargement reads."""
         return -(-(len(self.body) + 2) // scale) + BICUBIC_REACH
 
-    def reconstruct_halo(self, scale: int) -> int:
-        """All of the halo: there is no low-resolution stage."""
-        return self.halo(scale)
-
     def peak_values(self, scale: int) -> int:
         """A layer's input and output at output resolution."""
         return 2 * self.head.out_channels * scale * scale
-
-    def features(self, x: Tensor, scale: int) -> Tensor:
-        """The input itself: there is no low-resolution stage."""
-        return x
 
     def reconstruct(self, features: Tensor, scale: int) -> Tensor:
         """N x 1 x h x w in 0..1 to N x 1 x scale*h x scale*w, float32."""

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from upres.errors import UsageError
-from upres.inference.device import all_of_float32, cpu_has_bfloat16
+from upres.inference.device import all_of_float32, multiplies_bfloat16
 from upres.networks import Network
 from upres.training.loss import loss_of
 from upres.training.muon import Muon
@@ -24,12 +24,8 @@ def training_dtype(precision: str, device: torch.device) -> torch.dtype:
     """
     if precision == "fp32":
         return torch.float32
-    if device.type == "cuda":
-        native = torch.cuda.is_bf16_supported(including_emulation=False)
-    else:
-        native = cpu_has_bfloat16()
+    native = multiplies_bfloat16(device)
     if precision == "bf16" and not native:
-        # torch would do it, many times slower than float32.
         raise UsageError("bf16 is not computed natively here", "use --set precision=auto")
     return torch.bfloat16 if native else torch.float32
 

@@ -3,7 +3,7 @@
 import json
 import tomllib
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
@@ -251,19 +251,10 @@ def _build(cls: Any, raw: Any, where: str, prefix: str) -> Any:
             values[name] = _build(hint, value, where, f"{key}.")
         else:
             values[name] = _value(hint, value, where, key)
-    try:
-        return cls(**values)
-    except TypeError:
-        missing = next(
-            name for name in known if name not in raw and name in ("name", *_REQUIRED.get(cls, ()))
-        )
-        raise UsageError(f"{where}: {prefix}{missing} is missing") from None
-
-
-_REQUIRED: dict[type, tuple[str, ...]] = {
-    Recipe: ("name", "description", "network"),
-    NetworkRecipe: ("architecture",),
-}
+    for name, one in known.items():
+        if name not in values and one.default is MISSING and one.default_factory is MISSING:
+            raise UsageError(f"{where}: {prefix}{name} is missing", "add it")
+    return cls(**values)
 
 
 def _value(hint: Any, value: Any, where: str, key: str) -> Any:

@@ -89,12 +89,8 @@ class Record:
                 f"{facts['back_to']}, with {facts['rate_factor']:g} of the rate"
             )
 
-    def validate(self, step: int, model: Model, dtype: torch.dtype) -> None:
-        """See ``run.Watch``."""
-        self.measure(step, model, dtype)
-
-    def measure(self, step: int, model: Model, dtype: torch.dtype) -> tuple[Quality, ...]:
-        """Measure, keep side by side what the pictures look like, and tell."""
+    def validate(self, step: int, model: Model, dtype: torch.dtype) -> tuple[Quality, ...]:
+        """Measure, keep side by side what the pictures look like, and tell; see ``run.Watch``."""
         if not self.pairs:
             return ()
         quality, made = measure(model, self.pairs, dtype)

@@ -26,7 +26,7 @@ class Watch(Protocol):
         """Something else happened: a checkpoint, a rollback, a pause."""
         ...
 
-    def validate(self, step: int, model: Model, dtype: torch.dtype) -> None:
+    def validate(self, step: int, model: Model, dtype: torch.dtype) -> object:
         """Time to measure the weights as they would be kept now."""
         ...
 

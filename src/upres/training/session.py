@@ -361,7 +361,7 @@ def _finish(
     outcome: Outcome, record: Record, story: dict[str, Any], licence: str
 ) -> tuple[Quality, ...]:
     """Measure in float32, write the result."""
-    run, quality = outcome.run, record.measure(outcome.position.step, outcome.kept, torch.float32)
+    run, quality = outcome.run, record.validate(outcome.position.step, outcome.kept, torch.float32)
     told = {
         **story,
         "start": run.origin,

@@ -2,7 +2,7 @@
 
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from upres.data.folders import PictureFile
-from upres.data.rgb import fitting, read_full_range, read_rgb
+from upres.data.rgb import check_low, read_full_range, read_rgb
 from upres.errors import InputError
 from upres.hashing import seed_of
 from upres.imaging.degrade import light_photo
@@ -18,6 +18,7 @@ from upres.imaging.metrics import Protocol, psnr, ssim
 from upres.imaging.resize import imresize
 from upres.inference.device import all_of_float32
 from upres.model import Model
+from upres.progress import Note
 
 SIDE = 480  # pixels of the truth that are looked at, from the middle of each picture
 
@@ -56,7 +57,7 @@ def make_pairs(
     scales: Sequence[int],
     *,
     degraded: bool,
-    note: Callable[[str], None],
+    note: Note,
 ) -> tuple[Pair, ...]:
     """Cut the middle of each picture, shrink it as training does.
 
@@ -98,7 +99,7 @@ def make_pairs(
 
 
 def _given(
-    file: PictureFile, shape: tuple[int, ...], scale: int, note: Callable[[str], None]
+    file: PictureFile, shape: tuple[int, ...], scale: int, note: Note
 ) -> NDArray[np.uint8] | None:
     """The low-resolution picture that came with it, or None where one is to be made.
 
@@ -113,7 +114,8 @@ def _given(
     except InputError as error:
         note(f"skipped {path.name} ({error.problem}), made from its picture")
         return None
-    return fitting(low, path, file, shape, scale)
+    check_low(low, path, file.name, shape, scale)
+    return low
 
 
 def _middle(

@@ -15,6 +15,8 @@ Layout = Literal["upres", "super-image"]
 
 # Models that are computed, and have no weights.
 KERNELS: tuple[Literal["bicubic", "lanczos"], ...] = ("bicubic", "lanczos")
+# Of a JPEG: below it "auto" takes a model that undoes what such files suffer from.
+PHOTO_BELOW = 90
 
 _SHARED = {"architecture", "numbers", "colour", "licence", "trained_by", "trained_on"}
 _HUB = {"repository", "revision", "layout"}
