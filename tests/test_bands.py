@@ -17,7 +17,7 @@ from upres.imaging.encoder import encode
 from upres.imaging.fidelity import compare
 from upres.imaging.picture import NO_DATA_LEFT_OUT
 from upres.imaging.profiles import to_srgb
-from upres.imaging.reader import read_facts, read_picture
+from upres.imaging.reader import read_metadata, read_picture
 from upres.imaging.streaming import open_streamed
 from upres.imaging.tiff_tags import BANDS_LEFT_OUT
 from upres.inference.ranges import Range
@@ -71,7 +71,7 @@ def test_all_channels_are_read_and_written_in_their_order(
         planarconfig=planar,
         compression=compression,
     )
-    picture, facts = read_picture(data), read_facts(data)
+    picture, facts = read_picture(data), read_metadata(data)
     np.testing.assert_array_equal(picture.pixels, made, strict=True)
     kinds = tuple({"unspecified": "band", "unassalpha": "alpha"}[kind] for kind in more)
     for about in (picture, facts):

@@ -641,6 +641,27 @@ def test_a_journal_belongs_to_one_run(tmp_path):
     Journal(tmp_path, "s", source=tmp_path).__exit__()
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel's units differ")
+def test_memory_does_not_grow_with_the_number_of_pictures(tmp_path, photo):
+    """The peak of real processes, each with its decoder."""
+    peaks = []
+    for count in (20, 2000 if SOAK else 150):
+        place = tmp_path / str(count)
+        place.mkdir()
+        Image.fromarray(photo[:64, :80]).save(place / "0.png")
+        for i in range(1, count):
+            shutil.copy(place / "0.png", place / f"{i}.png")
+        command = [sys.executable, "-m", "upres", "batch", place, "-o", tmp_path / f"out{count}"]
+        model = ("-s", "2", "-m", "edsr-light", "--quiet")
+        process = subprocess.Popen([*map(str, command), *model], cwd=tmp_path)
+        _, status, used = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        assert process.returncode == 0
+        assert len(list((tmp_path / f"out{count}").glob("*.png"))) == count
+        peaks.append(used.ru_maxrss)
+    assert peaks[1] < peaks[0] + 30_000  # kB
+
+
 # Files that are made to harm
 
 

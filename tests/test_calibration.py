@@ -10,7 +10,7 @@ import tifffile
 from upres.api import Upscaler
 from upres.imaging.encoder import encode
 from upres.imaging.fidelity import compare
-from upres.imaging.reader import read_facts, read_picture
+from upres.imaging.reader import read_metadata, read_picture
 from upres.inference.sizes import Goal
 
 STACK = np.random.default_rng(0).integers(0, 60000, (3, 40, 60)).astype(np.uint16)
@@ -43,7 +43,7 @@ def test_imagej_measures_the_same_length(factor):
             x, y = (page.tags[code].value for code in (282, 283))
             assert (x[0] / x[1], y[0] / y[1]) == pytest.approx((4.5 * factor, 3.2 * factor))
             assert page.tags[296].value == 1
-    (item,) = [i for i in compare(picture, read_facts(out)) if i.name == "size of a pixel"]
+    (item,) = [i for i in compare(picture, read_metadata(out)) if i.name == "size of a pixel"]
     assert item.state == "kept"
     _, notes = encode(picture, "PNG")
     assert "the size of a pixel cannot be kept in this PNG" in notes

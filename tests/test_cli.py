@@ -110,6 +110,7 @@ def test_sizes_and_default_names(upres, small, tmp_path, options, size, name):
         (["--width", "20"], ["--width 20", "48 x 40"]),
         (["--width", "-5"], ["--width", "'-5' is not a whole number of at least 1"]),
         (["--width", "99", "-s", "2"], ["--scale and --width exclude each other"]),
+        (["-m", "bicubic", "--ensemble"], ["bicubic, which has no network"]),
         (["--tile", "many"], ["--tile"]),
         (["--device", "abacus"], ["--device"]),
         (["--device", "cpu", "--precision", "fp16"], ["fp16 is not computed natively", "fp32"]),

@@ -554,8 +554,8 @@ def test_pictures_with_more_than_8_bits_are_computed_in_float32(monkeypatch):
 @pytest.mark.skipif(torch.cuda.is_available(), reason="has a CUDA device")
 def test_what_an_accelerator_says_is_asked_of_it():
     device_module.refuses.cache_clear()
-    assert device_module.refuses("cpu") == ""
-    assert device_module.refuses("cuda")
+    assert device_module.why_unusable("cpu") == ""
+    assert device_module.why_unusable("cuda")
     device_module.refuses.cache_clear()
 
 

@@ -27,7 +27,7 @@ from upres.imaging.parameters import Encoding
 from upres.imaging.picture import Picture
 from upres.imaging.png import write_png
 from upres.imaging.profiles import srgb_profile, to_srgb
-from upres.imaging.reader import read_facts, read_picture
+from upres.imaging.reader import read_metadata, read_picture
 from upres.inference.sizes import Goal
 
 DOCS = Path(__file__).parent.parent / "docs" / "fidelity.md"
@@ -283,7 +283,7 @@ def test_deep_avif_keeps_its_depth_and_what_is_beside_it(bits):
     assert not notes
     again = read_picture(out)
     assert (again.bits, again.icc, again.pixels.dtype) == (bits, P3, np.uint16)
-    assert all(item.state == "kept" for item in compare(full, read_facts(out)))
+    assert all(item.state == "kept" for item in compare(full, read_metadata(out)))
     with Image.open(io.BytesIO(out)) as reopened:
         tags = reopened.getexif()
         assert set(tags) == {0x010F, 0x0112, 0x8769, 0x8825}  # nothing made up
@@ -577,7 +577,7 @@ FULL = {"JPEG": full_jpeg, "PNG": full_png, "TIFF": full_tiff}
 
 def states(data, form):
     picture, _, out, notes = doubled(data, form)
-    return {i.name: i.state for i in compare(picture, read_facts(out))}, notes, out
+    return {i.name: i.state for i in compare(picture, read_metadata(out))}, notes, out
 
 
 @pytest.mark.parametrize("form", FORMATS)
@@ -677,7 +677,7 @@ def test_orientation_is_applied_once_and_gps_stays(form, turn):
         tags = reopened.getexif()
         assert tags.get(0x0112, 1) == 1
         assert tags.get_ifd(0x8825)[2] == (48.0, 8.0, 14.0)
-    (item,) = [i for i in compare(picture, read_facts(out)) if i.name == "EXIF"]
+    (item,) = [i for i in compare(picture, read_metadata(out)) if i.name == "EXIF"]
     assert item.state == "kept"
 
 
@@ -875,7 +875,7 @@ def test_what_colours_mean_in_an_avif_is_kept(form):
         assert picture.cicp == PQ
         out, notes = encode(picture, form)
         assert not notes
-        assert read_facts(out).cicp == PQ
+        assert read_metadata(out).cicp == PQ
 
 
 def test_what_colours_mean_is_not_lost_without_a_word():

@@ -12,7 +12,7 @@ from upres.api import Upscaler
 from upres.imaging.encoder import encode
 from upres.imaging.fidelity import compare
 from upres.imaging.georeference import GeoReference, read_georeference
-from upres.imaging.reader import read_facts, read_picture
+from upres.imaging.reader import read_metadata, read_picture
 from upres.imaging.streaming import open_streamed
 from upres.inference.sizes import Goal
 
@@ -80,7 +80,7 @@ def test_a_geotiff_comes_out_as_one(tmp_path, dtype):
         assert tags[TIEPOINTS].value == (0.0, 0.0, 0.0, 500000.0, 4600000.0, 0.0)
         assert tags[KEYS].value == keys(AREA)
         assert tags[TEXTS].value == "WGS 84|"
-    (item,) = [i for i in compare(picture, read_facts(out)) if i.name == "place"]
+    (item,) = [i for i in compare(picture, read_metadata(out)) if i.name == "place"]
     assert item.state == "kept"
     _, notes = encode(picture, "PNG")
     assert "the place (GeoTIFF) cannot be kept in this PNG" in notes

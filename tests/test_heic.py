@@ -12,7 +12,7 @@ from PIL import Image, ImageCms, ImageOps
 from upres.errors import InputError, OutputError
 from upres.imaging.encoder import encode
 from upres.imaging.heic import is_heic
-from upres.imaging.reader import read_facts, read_picture, read_size
+from upres.imaging.reader import read_metadata, read_picture, read_size
 
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 XMP = b"<x:xmpmeta xmlns:x='adobe:ns:meta/'><rdf:RDF/></x:xmpmeta>"
@@ -94,7 +94,7 @@ def test_it_is_turned_once_and_by_the_file(orientation, tmp_path):
 def test_what_stands_beside_the_pixels_is_kept():
     info = {"exif": exif_with(1), "xmp": XMP, "icc_profile": SRGB, "icc_profile_type": "prof"}
     data = heic(BYTES[..., :3], "RGB", info=info)
-    for picture in (read_picture(data), read_facts(data)):
+    for picture in (read_picture(data), read_metadata(data)):
         assert (picture.icc, picture.xmp, picture.cicp) == (SRGB, XMP, None)
         assert picture.exif == b"Exif\0\0" + exif_with(1).removeprefix(b"Exif\0\0")
         assert picture.channels == 3

@@ -16,7 +16,7 @@ from PIL import Image, PngImagePlugin
 from upres.errors import InputError, OutputError, ResourceError, WeightsError
 from upres.imaging.encoder import encode
 from upres.imaging.png import packed
-from upres.imaging.reader import read_facts, read_picture
+from upres.imaging.reader import read_metadata, read_picture
 from upres.imaging.spool import Spool
 from upres.imaging.streaming import open_streamed
 from upres.imaging.tiff_directories import Tags, directories
@@ -52,7 +52,7 @@ def test_an_animation_that_claims_more_frames_than_memory_has_room_for():
     with pytest.raises(InputError, match=r"4 x 4 pixels in one of 214748364[89] frames"):
         read_picture(data)
     with pytest.raises(InputError):
-        read_facts(data)
+        read_metadata(data)
 
 
 def test_a_file_of_nothing_but_directories(monkeypatch):
@@ -79,7 +79,7 @@ def test_what_would_not_fit_into_memory_is_not_decoded(monkeypatch):
             ResourceError, match=r"takes 0\.0 GiB of memory decoded, 0\.0 GiB are free"
         ):
             read_picture(data)
-        assert read_facts(data).kind
+        assert read_metadata(data).kind
         monkeypatch.undo()
         assert read_picture(data).pixels.size
 

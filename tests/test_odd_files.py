@@ -19,7 +19,7 @@ from upres.imaging.encoder import encode
 from upres.imaging.fidelity import compare
 from upres.imaging.picture import Frame, Picture
 from upres.imaging.profiles import to_srgb
-from upres.imaging.reader import read_facts, read_picture, read_size
+from upres.imaging.reader import read_metadata, read_picture, read_size
 from upres.imaging.streaming import open_streamed
 from upres.imaging.tiff_rare import libvips_reads
 from upres.imaging.tiff_tags import BANDS_LEFT_OUT
@@ -68,7 +68,7 @@ def test_numbers_of_other_types_become_floats_and_that_is_said(kind, channels):
     picture = read_picture(data)
     np.testing.assert_array_equal(picture.pixels, made.astype(np.float32), strict=True)
     assert picture.notes == (f"pixels of the type {kind} become float32",)
-    facts = read_facts(data)
+    facts = read_metadata(data)
     assert (facts.pixels.dtype, facts.channels) == (np.float32, channels)
     out, notes = encode(picture, "TIFF")
     assert not notes
@@ -343,7 +343,7 @@ def test_an_animation_is_not_decoded_to_see_whether_it_is_read_by_rows(tmp_path,
     frames = [Image.new("RGB", (40, 30), colour) for colour in ("red", "green", "blue")]
     path = tmp_path / f"a.{form.lower()}"
     frames[0].save(path, form, save_all=True, append_images=frames[1:], duration=100)
-    monkeypatch.setattr("upres.imaging.streaming.read_facts", None)
+    monkeypatch.setattr("upres.imaging.streaming.read_metadata", None)
     assert open_streamed(path, at_least=0) is None
 
 
@@ -398,7 +398,7 @@ def test_pages_of_any_kinds_beside_each_other(first):
             more = {} if options.get("planarconfig") != "separate" else {"extrasamples": [2]}
             file.write(made, metadata=None, **options, **more)
     picture = read_picture(buffer.getvalue())
-    assert len(picture.frames) == len(read_facts(buffer.getvalue()).frames) == len(chosen)
+    assert len(picture.frames) == len(read_metadata(buffer.getvalue()).frames) == len(chosen)
     for frame, (made, options) in zip(picture.frames, chosen, strict=True):
         wanted = np.moveaxis(made, 0, -1) if options.get("planarconfig") == "separate" else made
         wanted = wanted[..., None] if wanted.ndim == 2 else wanted
@@ -542,7 +542,7 @@ RAW = {
 def test_raw_files_are_no_pictures_yet(kind, tmp_path):
     path = tmp_path / "photo.tif"
     path.write_bytes(RAW[kind])
-    for read in (read_picture, read_facts, read_size):
+    for read in (read_picture, read_metadata, read_size):
         with pytest.raises(InputError, match="raw file") as caught:
             read(path)
     assert "darktable" in caught.value.next_step
@@ -642,7 +642,7 @@ def test_words_behind_the_pixels_are_read_without_the_pixels(monkeypatch):
         return wide(self)
 
     monkeypatch.setattr(PngImagePlugin.PngImageFile, "load", load)
-    assert read_facts(data).texts == ((b"tEXt", b"Title\0behind"),)
+    assert read_metadata(data).texts == ((b"tEXt", b"Title\0behind"),)
 
 
 def test_parts_of_files_that_nobody_carries_are_named():
@@ -651,14 +651,14 @@ def test_parts_of_files_that_nobody_carries_are_named():
     assert read_picture(png(pixels, 2, *hints)).notes == ()
     data = png(pixels, 2, *hints, chunk(b"caBX", b"signed"), after=chunk(b"prVt", b"own"))
     said = ("PNG chunks caBX, prVt are not carried over",)
-    assert read_picture(data).notes == read_facts(data).notes == said
+    assert read_picture(data).notes == read_metadata(data).notes == said
     extra = b"".join(
         b"\xff" + bytes([marker]) + struct.pack(">H", 2 + len(body)) + body
         for marker, body in ((0xE2, b"urn:own:gains\0\1"), (0xEB, b"JP\0\1"), (0xEC, b"Ducky\0"))
     )
     data = saved(Image.fromarray(pixels), "JPEG", extra=extra, icc_profile=SRGB, exif=Image.Exif())
     said = ("JPEG segments APP11, APP2 (urn:own:gains) are not carried over",)
-    assert read_picture(data).notes == read_facts(data).notes == said
+    assert read_picture(data).notes == read_metadata(data).notes == said
 
 
 def test_damaged_texts_of_a_png_are_carried_too():
@@ -667,7 +667,7 @@ def test_damaged_texts_of_a_png_are_carried_too():
     picture = read_picture(png(pixels, 2, *(chunk(*text) for text in texts)))
     made, _ = encode(picture, "PNG")
     assert read_picture(made).texts == picture.texts == texts
-    assert {item.state for item in compare(picture, read_facts(made))} == {"kept"}
+    assert {item.state for item in compare(picture, read_metadata(made))} == {"kept"}
 
 
 def test_a_profile_hides_no_lossless_webp():

@@ -19,7 +19,7 @@ from upres.imaging.metadata import EXIF_HEAD, updated_exif, updated_xmp
 from upres.imaging.picture import Frame, Picture
 from upres.imaging.png import packed
 from upres.imaging.profiles import srgb_profile
-from upres.imaging.reader import read_facts, read_picture, read_size
+from upres.imaging.reader import read_metadata, read_picture, read_size
 
 RECORDS = b"\x1c\x02\x69\x00\x08Headline"
 GRAY = np.arange(20 * 30, dtype=np.uint16).reshape(20, 30, 1) * 100
@@ -88,7 +88,7 @@ def test_what_stands_behind_the_pixels_of_a_png_is_read(depth):
     exif = packed(b"eXIf", exif_block().removeprefix(EXIF_HEAD))
     xmp = packed(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0<x:xmpmeta/>")
     behind = packed(b"\x1b[2J", b"") + b"and whatever else"
-    for read in (read_picture, read_facts):
+    for read in (read_picture, read_metadata):
         picture = read(data.removesuffix(end) + exif + xmp + end + behind)
         assert (picture.turned, picture.xmp) == (6, b"<x:xmpmeta/>")
         assert picture.exif is not None
@@ -315,7 +315,7 @@ def test_images_that_share_a_directory_are_read(kind, photometric, tmp_path):
     for frame, one in zip(picture.frames, expected, strict=True):
         np.testing.assert_array_equal(frame.pixels[..., 0], one)
     assert not any("not read" in note for note in picture.notes)
-    facts = read_facts(data)
+    facts = read_metadata(data)
     assert len(facts.frames) == 3
     assert "only the first of 3 pages is kept" in read_picture(data, frames=False).notes
     with pytest.raises(InputError, match="30 x 20 pixels in one of 3 frames, over the limit"):

@@ -58,7 +58,7 @@ class Upscaler:
         ensemble: average over the eight flips and rotations: eight times the time for about 0.1 dB.
         fast: with "auto", the best of the small models.
         alpha: what enlarges transparency, "bicubic" or "network".
-        wrap: the picture goes on at its other side: seamless textures stay so.
+        wrap: the picture goes on at its other side: seamless textures stay so. Whole factors only.
         max_memory: bytes that the process may take; tiles are cut accordingly.
         on_download: told of the bytes of weights that arrive: the model's name, how many there are,
             and how many there will be (0: not known).
@@ -159,6 +159,11 @@ class Upscaler:
             extra: what channels beyond colours are; see ``Picture``.
             jpeg_quality: which quality a JPEG was saved at, if they come from one; "auto" takes a
                 model that undoes JPEG's traces for those below ``PHOTO_BELOW``.
+
+        Raises:
+            UsageError: the size cannot be made with these options, or the device is not there.
+            WeightsError: weights are downloaded, and cannot be had.
+            ResourceError: the network does not fit into memory.
         """
         height, width = pixels.shape[:2]
         wide, high = self.goal.size(width, height)

@@ -188,13 +188,12 @@ def batch(
         dry=dry_run,
     ) as journal:
         plan = {job: journal.todo(job.key, *_places(job)) for job in jobs}
+        does = {"do"} | ({"failed"} if retry_failed else set())
+        does |= set() if ignore_existing else {"redo"}
         wanted = [
             replace(job, replaces=todo in ("redo", "failed"))
             for job, todo in plan.items()
-            if overwrite
-            or todo == "do"
-            or (todo == "redo" and not ignore_existing)
-            or (todo == "failed" and retry_failed)
+            if overwrite or todo in does
         ]
         again = 0 if overwrite or ignore_existing else list(plan.values()).count("redo")
         if again:
@@ -221,22 +220,12 @@ def batch(
         "others": others,
         "unread_folders": len(unread),
     }
-    for job, todo in left.items():
-        if todo == "foreign":
-            speak.note(
-                f"note: {job.target} exists but was not made by upres from {job.source}; left "
-                "alone (--overwrite replaces it)"
-            )
-    parts = [
-        f"{count} {_WORDS[what]}" for what, count in counts.items() if count and what in _WORDS
-    ]
-    parts += [f"about {duration(tally.seconds)}"] if dry_run and tally.done else []
-    speak.note(
-        f"{len(jobs)} picture{'s' * (len(jobs) != 1)}: {', '.join(parts) or 'nothing to do'}"
-    )
-    speak.note(f"results in {target}")
-    long = {"estimated_seconds": round(tally.seconds, 1)} if dry_run else {}
-    speak.event(event="summary", **counts, **long, output=str(target))
+    for job in (job for job, todo in left.items() if todo == "foreign"):
+        speak.note(
+            f"note: {job.target} exists but was not made by upres from {job.source}; left "
+            "alone (--overwrite replaces it)"
+        )
+    _summarise(speak, target, counts, tally.seconds if dry_run else None)
     if failure is not None:
         raise failure
     if counts["failed_before"]:
@@ -248,6 +237,24 @@ def batch(
         raise BatchError(
             f"folders that could not be read: {len(unread)}", "check their permissions"
         )
+
+
+def _summarise(speak: Output, target: Path, counts: dict[str, int], seconds: float | None) -> None:
+    """Say what became of all pictures.
+
+    Args:
+        seconds: that they would take, of a dry run.
+    """
+    parts = [
+        f"{count} {_WORDS[what]}" for what, count in counts.items() if count and what in _WORDS
+    ]
+    if seconds is not None and counts["planned"]:
+        parts.append(f"about {duration(seconds)}")
+    number = counts["pictures"]
+    speak.note(f"{number} picture{'s' * (number != 1)}: {', '.join(parts) or 'nothing to do'}")
+    speak.note(f"results in {target}")
+    long = {} if seconds is None else {"estimated_seconds": round(seconds, 1)}
+    speak.event(event="summary", **counts, **long, output=str(target))
 
 
 _WORDS = {

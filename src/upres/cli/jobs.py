@@ -181,6 +181,10 @@ class ModelOptions:
             goal.size(10**6, 10**6)
         elif sum(v is not None for v in vars(goal).values()) > 1:
             goal.size(1, 1)
+        if self.ensemble and self.model in KERNELS:
+            raise UsageError(
+                f"--ensemble with --model {self.model}, which has no network", "leave it out"
+            )
         if self.model.endswith(".safetensors"):
             read_facts(Path(self.model))
         elif self.model not in ("auto", *KERNELS):

@@ -30,7 +30,7 @@ def write(
     from upres.imaging.encoder import encode
     from upres.imaging.fidelity import compare
     from upres.imaging.parameters import Encoding
-    from upres.imaging.reader import read_facts
+    from upres.imaging.reader import read_metadata
     from upres.imaging.verify import check_written
     from upres.imaging.writer import write_file
 
@@ -44,7 +44,7 @@ def write(
     else:
         overwrite = settings.overwrite or plan.job.replaces
         write_file(plan.target, data, overwrite=overwrite, ready=ready)
-    return notes, compare(plan.source, read_facts(data)) if settings.report_fidelity else None
+    return notes, compare(plan.source, read_metadata(data)) if settings.report_fidelity else None
 
 
 def stream(
@@ -65,7 +65,7 @@ def stream(
     from upres.imaging.encoder import save_rows
     from upres.imaging.fidelity import compare
     from upres.imaging.parameters import Encoding
-    from upres.imaging.reader import read_facts
+    from upres.imaging.reader import read_metadata
     from upres.imaging.spool import Spool
     from upres.imaging.verify import check_written
     from upres.imaging.writer import replacing
@@ -111,7 +111,7 @@ def stream(
         if not done:
             kept = f"{100 * spool.rows // height} % of {target} is kept in {spool.path.name}"
             output.note(f"note: {kept}; to continue, repeat the command{how}")
-    return notes, compare(source, read_facts(target)) if settings.report_fidelity else None
+    return notes, compare(source, read_metadata(target)) if settings.report_fidelity else None
 
 
 def _content(job: Job) -> str:

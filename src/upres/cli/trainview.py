@@ -14,7 +14,7 @@ OnGone = Callable[[Exception], None]
 _LINE_EVERY = 30.0  # seconds, where there is no terminal
 
 
-def clock(seconds: float) -> str:
+def hms(seconds: float) -> str:
     """ "1:02:03"."""
     whole = max(0, round(seconds))
     return f"{whole // 3600}:{whole % 3600 // 60:02d}:{whole % 60:02d}"
@@ -111,8 +111,8 @@ class TrainView:
         yield "rate", f"{facts['rate']:.2e}"
         yield "patches/s", f"{facts['patches_per_second']:.0f}"
         yield "time in data", f"{100 * facts['data_share']:.1f} %"
-        yield "elapsed", clock(facts["seconds"])
-        yield "left", clock(facts["seconds_left"])
+        yield "elapsed", hms(facts["seconds"])
+        yield "left", hms(facts["seconds_left"])
 
     def _draw(self) -> None:
         if self.live is None:
@@ -164,7 +164,7 @@ class _Preparation:
         if made <= 0 or seconds < 1 or self.done >= self.total:
             return f"{self.what}: {count}"
         speed = f"{made / seconds / 1e6:.1f} MB/s, " if self.of_bytes else ""
-        left = clock(seconds * (self.total - self.done) / made)
+        left = hms(seconds * (self.total - self.done) / made)
         return f"{self.what}: {count}, {speed}{left} left"
 
 

@@ -9,7 +9,7 @@ from upres.imaging.fit import Fit
 from upres.imaging.formats import check_size
 from upres.imaging.holding import check_frames, held_exif, lost
 from upres.imaging.metadata import updated_exif, updated_xmp
-from upres.imaging.parameters import Encoding, parameters, pillow_image
+from upres.imaging.parameters import Encoding, pillow_image, save_options
 from upres.imaging.picture import Picture, alike
 from upres.imaging.png import with_chunks
 
@@ -54,7 +54,7 @@ def encode_animation(
         save_all=True,
         append_images=images[1:],
         **timing,
-        **parameters(picture, file_format, exif, xmp, encoding.quality),
+        **save_options(picture, file_format, exif, xmp, encoding.quality),
     )
     if file_format == "AVIF":
         avif.mend(file, picture, exif)

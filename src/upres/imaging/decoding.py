@@ -50,14 +50,11 @@ def decode(
     Raises:
         InputError: its kind of pixels is not read.
     """
-    notes: list[str] = []
     _forget_texts(image)
     form = "JPEG" if image.format == "MPO" else str(image.format)
     there = len(frames_of(image))
-    if len(frames) < there:
-        notes.append(f"only the first of {there} frames is kept")
-    if image.format == "MPO" and getattr(image, "n_frames", 1) > 1:
-        notes.append(f"only the first of {image.n_frames} pictures is read")  # type: ignore[attr-defined]
+    chunks = png_chunks.read_chunks(source) if form == "PNG" else []
+    notes = _left_out(image, source, chunks, len(frames))
     bits, loop = bit_depth(image), image.info.get("loop")
     icc, dpi = image.info.get("icc_profile"), image.info.get("dpi")
     if form == "JPEG2000":
@@ -66,14 +63,9 @@ def decode(
         dpi = None
     if form == "AVIF" and there > 1:
         loop = 0  # Pillow does not tell, and those that it writes are played for ever
-    if image.format == "JPEG" and (rest := jpeg.bytes_behind(source)) > _PADDING:
-        notes.append(f"{rest:,} bytes behind the picture, such as a phone's video, are left out")
     lossless = form == "WEBP" and is_lossless_webp(image)
     kind = kind_of(image)
-    chunks = png_chunks.read_chunks(source) if form == "PNG" else []
     cicp = filefacts.cicp(image, chunks)
-    said = png_chunks.left_out(chunks), jpeg.left_out(image), filefacts.oblong(image)
-    notes += [note for note in said if note]
     deep = bits > 8 and form in _DEEP and not image.mode.startswith("I;16")
     deep &= len(frames) == 1  # libvips has no frames of an animation
     still: list[Frame] = []
@@ -119,6 +111,26 @@ def decode(
         loop=loop if isinstance(loop, int) else None,
         notes=tuple(dict.fromkeys(notes)),
     )
+
+
+def _left_out(
+    image: Image.Image, source: Path | bytes, chunks: list[tuple[bytes, bytes]], wanted: int
+) -> list[str]:
+    """Notes on what of a file is not read.
+
+    Args:
+        chunks: a PNG's.
+        wanted: how many frames are read.
+    """
+    notes, there = [], len(frames_of(image))
+    if wanted < there:
+        notes.append(f"only the first of {there} frames is kept")
+    if image.format == "MPO" and (several := getattr(image, "n_frames", 1)) > 1:
+        notes.append(f"only the first of {several} pictures is read")
+    if image.format == "JPEG" and (rest := jpeg.bytes_behind(source)) > _PADDING:
+        notes.append(f"{rest:,} bytes behind the picture, such as a phone's video, are left out")
+    said = png_chunks.left_out(chunks), jpeg.left_out(image), filefacts.oblong(image)
+    return notes + [note for note in said if note]
 
 
 def from_pil(image: Image.Image) -> Picture:

@@ -16,7 +16,7 @@ from upres.imaging.fit import Fit
 from upres.imaging.formats import check_size
 from upres.imaging.holding import held_channels, held_exif, holds, holds_frames, lost
 from upres.imaging.metadata import updated_exif, updated_xmp
-from upres.imaging.parameters import Encoding, parameters, pillow_image, used_quality
+from upres.imaging.parameters import Encoding, pillow_image, save_options, used_quality
 from upres.imaging.picture import Picture, collect
 from upres.imaging.png import write_png
 from upres.imaging.profiles import fits
@@ -107,7 +107,7 @@ def save_rows(
             elif deep and file_format == "JPEG2000" and jpeg2000.available():
                 file.write(jpeg2000.encode_deep(whole, about.bits if 8 < about.bits < 16 else 16))
             else:
-                options = parameters(about, file_format, exif, xmp, encoding.quality)
+                options = save_options(about, file_format, exif, xmp, encoding.quality)
                 pillow_image(whole, file_format).save(file, file_format, **options)
                 if file_format == "AVIF":
                     avif.mend(file, about, exif)

@@ -48,7 +48,7 @@ def pillow_image(pixels: NDArray[Any], file_format: str) -> Image.Image:
     return image
 
 
-def parameters(
+def save_options(
     about: Picture, file_format: str, exif: bytes | None, xmp: bytes | None, quality: int | None
 ) -> dict[str, Any]:
     """What Pillow's encoders are given."""

@@ -97,7 +97,7 @@ def read_picture(
             return decode(image, name, source, wanted)
 
 
-def read_facts(source: Path | bytes) -> Picture:
+def read_metadata(source: Path | bytes) -> Picture:
     """All but the pixels, of which there are none; the frames' are empty too.
 
     Raises:

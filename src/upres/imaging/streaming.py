@@ -15,7 +15,7 @@ from upres.imaging.picture import Picture
 from upres.imaging.png import SIGNATURE
 from upres.imaging.png_chunks import read_chunks
 from upres.imaging.profiles import fits
-from upres.imaging.reader import read_facts, read_size
+from upres.imaging.reader import read_metadata, read_size
 from upres.imaging.sources import damaged
 from upres.imaging.tiff_layout import first_page
 from upres.imaging.tiff_rare import libvips_reads
@@ -166,7 +166,7 @@ def open_streamed(
     if not _is_read_by_rows(path):
         return None
     size = read_size(path, max_pixels=max_pixels)
-    facts = read_facts(path)
+    facts = read_metadata(path)
     if math.prod(size) * (facts.channels + facts.bands) * facts.bits // 8 < at_least:
         return None
     plain = facts.kind in ("gray", "RGB") and facts.bits in (8, 16)

@@ -12,7 +12,7 @@ from PIL.ExifTags import Base as Tag
 
 from upres.errors import InputError
 from upres.imaging import tiff_tags
-from upres.imaging.calibration import read_calibration, stacked
+from upres.imaging.calibration import Calibration, read_calibration, stacked
 from upres.imaging.deep import BY_FORMULA, CONVERTED, read_deep
 from upres.imaging.filefacts import resolution
 from upres.imaging.georeference import no_data_of, read_georeference
@@ -74,13 +74,7 @@ def decode_tiff(
     # Of several pages only the first one's would be known, and no axis may have been turned.
     if len(pages) == 1 and first.turned == 1:
         place = read_georeference(tags, *first.size)
-    calibration = read_calibration(tags, turned=first.turned >= 5)
-    if calibration and len({(page.size, page.turned) for page in pages}) > 1:
-        notes.append("the size of a pixel is left out, since pages are of several sizes")
-        calibration = None
-    if calibration and not calibration.can_be_written:
-        notes.append("the size of a pixel is left out: TIFF holds no so many pixels a unit")
-        calibration = None
+    calibration = _calibration(pages, notes)
     if note := tiff_tags.left_out(tags, georeferenced=place is not None):
         notes.append(note)
     extra = _extra(pages)
@@ -90,21 +84,9 @@ def decode_tiff(
         notes.append("pages have colour profiles of their own: all get the first one's")
     reader = _Reader(image, source, name, extra, tags.get(Tag.InterColorProfile), notes)
     kind, icc = reader.kind(first), reader.icc
+    frames = [Frame(_empty(first, extra))] * found.count
     if pixels:
-        frames: list[Frame] = []
-        read = reader.read(pages) if found.images == 1 else reader.read_stack(first, found.images)
-        for made, page_kind, page_icc in read:
-            if not frames:
-                kind, icc = page_kind, page_icc
-            frames.append(Frame(made))
-        fitting = [fits(icc, f.pixels.shape[2] - extra.count("band")) for f in frames if icc]
-        if icc and not fitting[0]:
-            notes.append(NOT_FITTING)
-            icc = None
-        elif not all(fitting):
-            notes.append("the colour profile is left out of pages that it is not for")
-    else:
-        frames = [Frame(_empty(first, extra))] * found.count
+        frames, kind, icc = _frames(reader, found, extra)
     bits = first.bits
     # Cameras put a small picture first, and tell everything there.
     told = [first, *(page for page in found.copies if page.index == 0)]
@@ -129,6 +111,37 @@ def decode_tiff(
         frames=tuple(frames) if len(frames) > 1 else (),
         notes=tuple(dict.fromkeys(notes)),
     ).with_own_numbers(inverted=tags.get(Tag.PhotometricInterpretation) == tiff_tags.WHITE_IS_ZERO)
+
+
+def _calibration(pages: list[Page], notes: list[str]) -> Calibration | None:
+    """The size of a pixel, where one holds for all pages and can be written."""
+    found = read_calibration(pages[0].tags, turned=pages[0].turned >= 5)
+    if found and len({(page.size, page.turned) for page in pages}) > 1:
+        notes.append("the size of a pixel is left out, since pages are of several sizes")
+        return None
+    if found and not found.can_be_written:
+        notes.append("the size of a pixel is left out: it is too small or too large for TIFF")
+        return None
+    return found
+
+
+def _frames(
+    reader: "_Reader", found: Pages, extra: tuple[Extra, ...]
+) -> tuple[list[Frame], Kind, bytes | None]:
+    """All pages decoded, with the kind and the profile of the first."""
+    if found.images == 1:
+        read = list(reader.read(found.pages))
+    else:
+        read = list(reader.read_stack(found.pages[0], found.images))
+    frames = [Frame(made) for made, _, _ in read]
+    _, kind, icc = read[0]
+    fitting = [fits(icc, f.pixels.shape[2] - extra.count("band")) for f in frames if icc]
+    if icc and not fitting[0]:
+        reader.notes.append(NOT_FITTING)
+        icc = None
+    elif not all(fitting):
+        reader.notes.append("the colour profile is left out of pages that it is not for")
+    return frames, kind, icc
 
 
 @dataclass

@@ -101,7 +101,7 @@ def _device(name: DeviceName) -> tuple[torch.device, str]:
             f"device {name} is not available here",
             "'upres doctor' says what is; --device auto picks the best",
         )
-    if name in there and (why := refuses(name)):
+    if name in there and (why := why_unusable(name)):
         raise UsageError(
             f"device {name} does not work here ({why})", "--device auto takes what does"
         )
@@ -110,14 +110,14 @@ def _device(name: DeviceName) -> tuple[torch.device, str]:
     reason = "no accelerator"
     for kind, available in there.items():
         if available:
-            if not (why := refuses(kind)):
+            if not (why := why_unusable(kind)):
                 return _numbered(kind), f"{kind} is available"
             reason = f"{kind} does not work here ({why})"
     return torch.device("cpu"), reason
 
 
 @cache
-def refuses(kind: str) -> str:
+def why_unusable(kind: str) -> str:
     """Why an accelerator that says it is there does not compute; "" if it does. A GPU may be older
     than those that torch was built for, or belong to another process alone."""
     try:

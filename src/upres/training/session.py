@@ -15,7 +15,7 @@ from upres.data.patches import Sampler
 from upres.data.prepare import prepare
 from upres.data.prepared import Entry, Prepared
 from upres.errors import ResourceError, UpresError, UsageError
-from upres.inference.device import refuses
+from upres.inference.device import why_unusable
 from upres.inference.engine import is_out_of_memory
 from upres.model import Model
 from upres.training.checkpoint import NAME as CHECKPOINT
@@ -117,7 +117,7 @@ def run_order(order: Order, view: TrainingView, stop: Stopping) -> list[Result]:
         view = _Nobody()
     try:
         # Only now is each process at its own GPU, and not all at the first one.
-        if kind == "cuda" and (why := refuses(kind)):
+        if kind == "cuda" and (why := why_unusable(kind)):
             raise UsageError(f"device cuda does not work here ({why})", "give --device cpu")
         device = torch.device(kind, processes.local_rank) if kind == "cuda" else torch.device(kind)
         results = _runs(order, view, stop, processes, device)
