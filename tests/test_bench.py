@@ -61,6 +61,20 @@ def find(text, tmp_path, scale=2, data_dir=None):
 # Sets
 
 
+def test_low_resolution_files_are_found_by_the_names_that_sets_give_them(tmp_path, photo):
+    for i, name in enumerate(("0801", "0802")):
+        high = photo[8 * i : 8 * i + 40, :40]
+        save(tmp_path / f"zip/DIV2K_valid_HR/{name}.png", high)
+        save(tmp_path / f"zip/DIV2K_valid_LR_bicubic/x2/{name}x2.png", 255 - high[:20, :20])
+    pair = f"{tmp_path}/zip/DIV2K_valid_HR:{tmp_path}/zip/DIV2K_valid_LR_bicubic/x2"
+    for text, place in ((pair, None), ("div2k", tmp_path / "zip")):
+        _, found = find(text, tmp_path, data_dir=place)
+        assert [(t.path.name, t.low.name) for t in found] == [
+            ("0801.png", "0801x2.png"),
+            ("0802.png", "0802x2.png"),
+        ]
+
+
 @pytest.mark.parametrize(
     "layout",
     [
@@ -237,7 +251,7 @@ def test_half_an_archive_and_no_network(archive, fetch, tmp_path):
         offline = {"HF_HUB_OFFLINE": "1", "HF_HOME": "elsewhere"}
         said = fetch(hub, archive, **offline)
         assert "is not in the cache and HF_HUB_OFFLINE forbids" in said
-        assert "UPRES_DATA" in said
+        assert "put its 2 PNG files into" in said
 
 
 # Papers
@@ -531,6 +545,35 @@ def test_bench_keeps_going_when_asked(upres, small_set):
     assert done.returncode == 7
     assert b"mine x2" in done.stdout
     assert b"none is neither a known set nor a folder" in done.stderr
+
+
+def test_what_keeps_going_leaves_out_no_more_than_what_fails(upres, small_set):
+    good = sorted(Path(small_set).iterdir())
+    (Path(small_set) / "zz.png").write_bytes(good[0].read_bytes()[:200])
+    run = ("bench", small_set, "-s", "2", "-m", "edsr-light,nope", "--keep-going", "--quiet")
+    done = upres(*run)
+    assert done.returncode == 7
+    assert f"mine ({len(good)} of {len(good) + 1}) x2".encode() in done.stdout
+    assert b"edsr-light" in done.stdout
+    assert b"not measured: nope x2: no model is called 'nope'" in done.stderr
+    assert b"not measured: zz of mine x2: " in done.stderr
+
+
+def test_auto_is_also_what_it_means_for_jpegs(upres, small_set):
+    def models(*options):
+        found = json.loads(upres("bench", small_set, "--json", *options).stdout)
+        return [row["model"] for row in found["rows"]]
+
+    assert models("-s", "2", "--jpeg", "60") == ["bicubic", "edsr-baseline", "photo"]
+    assert models("-s", "2", "--jpeg", "95") == ["bicubic", "edsr-baseline"]
+    assert models("-s", "3", "--jpeg", "60") == ["bicubic", "edsr-baseline"]
+
+
+def test_names_with_commas_that_are_there(upres, small_set, tmp_path):
+    Path(small_set).rename(tmp_path / "Rome, 2024")
+    done = upres("bench", "Rome, 2024", "-s", "2", "-m", "bicubic")
+    assert done.returncode == 0, done.stderr
+    assert b"Rome, 2024 x2" in done.stdout
 
 
 @pytest.mark.parametrize(

@@ -773,6 +773,17 @@ def test_doctor_says_what_is_wrong_with_the_hubs_settings(upres, wrong):
     assert b"huggingface_hub does not start" in done.stdout
 
 
+def test_a_pictures_bytes_do_not_go_to_a_terminal(start, small):
+    import pty
+
+    screen, end = pty.openpty()
+    process = start("small.png", "-o", "-", "-s", "2", "-m", "bicubic", stdout=end)
+    assert process.wait(60) == 2
+    assert b"a picture's bytes are not for a terminal; give -o FILE" in process.err
+    os.close(end)
+    os.close(screen)
+
+
 def test_a_terminal_that_is_closed_is_no_reason_to_end(start, tmp_path, photo):
     import pty
 

@@ -385,6 +385,14 @@ def test_constant_alpha_is_kept_and_leaves_colours_alone(photo):
     )
 
 
+def test_kernels_tell_their_progress_too(photo):
+    seen = []
+    pipeline([], photo[:300], (900, 3 * photo.shape[1])).run(lambda *facts: seen.append(facts))
+    assert len(seen) > 3
+    assert seen == sorted(seen)
+    assert seen[-1] == (1.0, 1)
+
+
 @pytest.mark.parametrize("ensemble", [False, True])
 @pytest.mark.parametrize("scarce", [False, True])
 def test_progress_reaches_the_number_of_tiles_when_all_are_done(ensemble, scarce):
@@ -532,7 +540,7 @@ def test_float32_is_all_of_float32_while_anyone_needs_it():
 def test_an_accelerator_that_does_not_compute_is_not_taken(monkeypatch):
     """A GPU that is older than this torch: it is there, and no kernel runs on it."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(device_module, "refuses", lambda kind: "no kernel image is available")
+    monkeypatch.setattr(device_module, "why_unusable", lambda kind: "no kernel image is available")
     target = choose("auto", "fp32", deep=False)
     assert target.device.type == "cpu"
     assert "cuda does not work here (no kernel image is available)" in target.reason
@@ -553,10 +561,10 @@ def test_pictures_with_more_than_8_bits_are_computed_in_float32(monkeypatch):
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="has a CUDA device")
 def test_what_an_accelerator_says_is_asked_of_it():
-    device_module.refuses.cache_clear()
+    device_module.why_unusable.cache_clear()
     assert device_module.why_unusable("cpu") == ""
     assert device_module.why_unusable("cuda")
-    device_module.refuses.cache_clear()
+    device_module.why_unusable.cache_clear()
 
 
 def test_the_time_of_small_pictures_is_estimated_from_small_tiles_and_once():

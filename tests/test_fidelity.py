@@ -946,6 +946,7 @@ def test_the_command_strips_converts_and_lays_on(upres, tmp_path):
 def page():
     """docs/fidelity.md, from what is found now."""
     lines = ["| pixels | " + " | ".join(FORMATS) + " |", "|---" * (len(FORMATS) + 1) + "|"]
+    said = {}  # notes, by their numbers
     for name, kind in KINDS.items():
         cells = []
         for form in FORMATS:
@@ -954,8 +955,10 @@ def page():
                 continue
             data, _ = source(name, form)
             _, _, _, notes = doubled(data, form)
-            cells.append("; ".join(notes) if notes else "kept")
+            numbers = [said.setdefault(note, len(said) + 1) for note in notes]
+            cells.append(f"note {', '.join(map(str, numbers))}" if notes else "kept")
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    lines += ["", "Notes:", "", *(f"{number}. {note}" for note, number in said.items())]
     beside = ["| beside the pixels | " + " | ".join(FORMATS) + " |"]
     beside.append("|---" * (len(FORMATS) + 1) + "|")
     found = {}

@@ -122,7 +122,7 @@ def test_architectures_are_listed_by_name():
         assert type(network) in ARCHITECTURES.values()
 
 
-def test_colour_spaces_and_input_kinds_are_stated():
+def test_colour_spaces_are_stated():
     assert (EDSR(2).colour, EDSR(2).channels) == ("rgb", 3)
     assert (VDSR().colour, VDSR().channels) == ("y", 1)
     assert (SRCNN(2).colour, SRResNet(2).colour, MDSR().colour) == ("y", "rgb", "rgb")

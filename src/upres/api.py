@@ -16,8 +16,8 @@ from torch import Tensor
 from upres.errors import InputError, ResourceError, UsageError
 from upres.imaging.decoding import from_pil
 from upres.imaging.encoder import encode
-from upres.imaging.formats import check_size, format_of, written_as, written_to
-from upres.imaging.holding import check_frames, held_channels, holds_frames
+from upres.imaging.formats import format_of, written_as, written_to
+from upres.imaging.holding import holds_frames, prepared_for
 from upres.imaging.parameters import Encoding
 from upres.imaging.picture import Extra, Picture, in_8_bits
 from upres.imaging.reader import read_picture
@@ -445,15 +445,11 @@ class Upscaler:
         if output and folder is None:
             target = Path(output)
         else:
-            factor = self.goal.fixed
-            size = f"{wide}x{high}" if factor is None else f"x{factor:g}"
-            usual = path.with_stem(f"{path.stem}-{size}")
+            usual = path.with_stem(f"{path.stem}-{self.goal.label(wide, high)}")
             target = written_to(usual if folder is None else folder / usual.name)
         file_format = asked or written_as(picture.format, path, target)
         check_target(target, overwrite=overwrite, source=path)
-        check_size(file_format, wide, high)
-        check_frames(picture, file_format)
-        result = self.picture(held_channels(picture, file_format))
+        result = self.picture(prepared_for(file_format, picture, wide, high))
         data, notes = encode(result, file_format, Encoding(quality))
         write_file(target, data, overwrite=overwrite)
         return target, [f"{path}: {note}" for note in dict.fromkeys([*result.notes, *notes])]

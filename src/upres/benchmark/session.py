@@ -9,19 +9,20 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from upres.api import Upscaler
 from upres.benchmark.page import TRUTH, Gallery
-from upres.benchmark.quality import Row, Settings, measure_set
+from upres.benchmark.quality import Row, Settings, example, measure_set
 from upres.benchmark.report import Report
 from upres.data.evaluation import EVALUATION_SETS, Truth, find_set
-from upres.errors import UpresError, UsageError, VerificationError
+from upres.errors import InputError, UpresError, UsageError, VerificationError
 from upres.inference.device import DeviceName, Precision, choose
 from upres.inference.sizes import Goal
 from upres.progress import Note, Transfer, downloading
 from upres.weights.known import known_models
-from upres.weights.manifest import KERNELS
+from upres.weights.manifest import KERNELS, PHOTO_BELOW
 
 # How far a measured figure may be from the one in weights.toml, in dB.
 TOLERANCE = 0.02
@@ -77,9 +78,10 @@ def run_order(
     for name in order.sets:
         for scale in order.scales:
             with _kept_going(order, failures, f"{name} x{scale}"):
-                models = models_at(order, scale, note, progress)
+                models = models_at(order, scale, note, progress, failures)
                 label, truths = _set(order, name, scale, note, progress)
                 label = unambiguous(label, name, texts)  # two folders may be called HR
+                label, truths = _readable(order, label, scale, truths, failures)
                 jobs.append((label, scale, truths, models))
     gallery = Gallery(sum(len(truths) * (len(models) + 1) for _, _, truths, models in jobs))
     seen = gallery.seen if order.pictures else None
@@ -110,29 +112,61 @@ def _kept_going(order: Order, failures: list[str], what: str) -> Iterator[None]:
         failures.append(f"{what}: {error}")
 
 
+def _readable(
+    order: Order, label: str, scale: int, truths: list[Truth], failures: list[str]
+) -> tuple[str, list[Truth]]:
+    """The pictures that can be measured, and a label that says how many of how many, if what fails
+    is to be left out."""
+    if not order.keep_going:
+        return label, truths
+    good = []
+    for truth in truths:
+        with _kept_going(order, failures, f"{truth.name} of {label} x{scale}"):
+            example(truth, scale, order.settings)
+            good.append(truth)
+    if not good:
+        raise InputError(f"none of its {len(truths)} pictures can be measured", "see above")
+    return label if len(good) == len(truths) else f"{label} ({len(good)} of {len(truths)})", good
+
+
 def models_at(
-    order: Order, scale: int, note: Note, progress: Transfer
+    order: Order, scale: int, note: Note, progress: Transfer, failures: list[str] | None = None
 ) -> list[tuple[str, Upscaler]]:
     """Bicubic and what was asked for, as far as it serves the scale; by labels that mean the same
-    at every scale."""
+    at every scale. "auto" is also what it means for JPEG files of that quality.
+
+    Args:
+        failures: why models are left out is added to them, if the order says to keep going.
+    """
     found: dict[str, Upscaler] = {}
     labels = labelled(order.models)
-    for name in ("bicubic", *order.models):
-        upscaler = Upscaler(
-            name,
-            Goal(scale=scale),
-            device=order.device,
-            precision=order.precision,
-            ensemble=order.ensemble and name not in KERNELS,
-            on_download=downloading(progress),
-        )
-        if name == "auto":
-            name = upscaler.chosen(scale)
-        if not upscaler.serves(scale):
-            note(f"{name} has no weights for x{scale} and is left out there")
-            continue
-        found.setdefault(labels.get(name, name) + "+" * upscaler.ensemble, upscaler)
+    for asked in ("bicubic", *order.models):
+        for name in _meant(asked, order.settings.degradation.quality):
+            with _kept_going(order, failures if failures is not None else [], f"{name} x{scale}"):
+                upscaler = Upscaler(
+                    name,
+                    Goal(scale=scale),
+                    device=order.device,
+                    precision=order.precision,
+                    ensemble=order.ensemble and name not in KERNELS,
+                    on_download=downloading(progress),
+                )
+                called = upscaler.chosen(scale) if name == "auto" else name
+                if not upscaler.serves(scale):
+                    note(f"{called} has no weights for x{scale} and is left out there")
+                    continue
+                if order.keep_going:  # weights that cannot be had are known now
+                    upscaler.upscale(np.zeros((16, 16, 3), np.uint8))
+                label = labels.get(called, called) + "+" * upscaler.ensemble
+                found.setdefault(label, upscaler)
     return list(found.items())
+
+
+def _meant(model: str, jpeg: int | None) -> tuple[str, ...]:
+    """Names of the models that a name stands for where inputs are JPEGs of this quality."""
+    if model != "auto" or jpeg is None or jpeg >= PHOTO_BELOW:
+        return (model,)
+    return (model, *known_models().photo)
 
 
 def labelled(models: Sequence[str]) -> dict[str, str]:

@@ -304,7 +304,7 @@ def _measure(
         if not unwritten:
             raise
     for failure in found.failures:
-        output.note(f"not measured: {failure}")
+        output.error(BatchError(f"not measured: {failure}"))
     for other in unwritten[1:]:
         output.error(other)
     if unwritten:
@@ -353,6 +353,8 @@ def _verify(order: "Order", output: Output) -> None:
         )
     for name in never:
         output.note(f"{name}: not measured by us, nothing to compare")
+    agree = sum(check.holds is True for check in checks)
+    output.note(f"{agree} of {len(checks)} figures agree")
     demand(checks)
 
 
@@ -373,11 +375,19 @@ def _list(output: Output) -> None:
         output.table(["set", "pictures", "from", "licence"], rows)
 
 
+def _is_there(text: str) -> bool:
+    try:
+        return Path(text).exists()
+    except (OSError, ValueError):  # a name that no file can have
+        return False
+
+
 def _words(texts: list[str]) -> tuple[str, ...]:
-    """Commas separate as spaces do; known sets in lower case."""
+    """Commas separate as spaces do, but in names of what is there; known sets in lower case."""
     from upres.data.evaluation import EVALUATION_SETS
 
-    words = [word.strip() for text in texts for word in text.split(",") if word.strip()]
+    parts = [[text] if _is_there(text) else text.split(",") for text in texts]
+    words = [word.strip() for part in parts for word in part if word.strip()]
     return tuple(w.lower() if w.lower() in EVALUATION_SETS else w for w in words)
 
 

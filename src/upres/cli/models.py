@@ -28,7 +28,8 @@ class _ModelsGroup(UpresGroup):
 
 app = typer.Typer(cls=_ModelsGroup, help=_HELP, rich_markup_mode=None)
 
-Name = Annotated[
+Name = Annotated[str, typer.Argument(metavar="NAME", help="A model, or one file of it (NAME-x4).")]
+NameOrFile = Annotated[
     str,
     typer.Argument(
         metavar="NAME|FILE", help="A model, one file of it (NAME-x4), or a .safetensors file."
@@ -69,7 +70,7 @@ def list_(json: options.Json = False) -> None:
 
 
 @app.command(cls=UpresCommand)
-def show(name: Name, json: options.Json = False) -> None:
+def show(name: NameOrFile, json: options.Json = False) -> None:
     """Everything known about a model, or about a .safetensors file."""
     output = Output(json=json)
     if name.endswith(".safetensors"):

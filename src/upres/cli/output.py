@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol, TextIO, cast
 
-from upres.errors import OutputError, UpresError
+from upres.errors import OutputError, UpresError, UsageError
 
 
 class Progress(Protocol):
@@ -108,6 +108,17 @@ class Output:
         """Data that only scripts want."""
         if self.json:
             self.value("", **event)
+
+    def check_raw(self) -> None:
+        """See that a picture's bytes may go to stdout.
+
+        Raises:
+            UsageError: it is a terminal, which would take them for commands.
+        """
+        if sys.stdout.isatty():
+            raise UsageError(
+                "a picture's bytes are not for a terminal", "give -o FILE, or pipe them on"
+            )
 
     def raw(self, data: bytes) -> None:
         """A picture's bytes, on stdout."""

@@ -57,21 +57,19 @@ def plan(
         ResourceError: disk or memory cannot.
         UsageError, WeightsError: see ``Upscaler``.
     """
-    from upres.imaging.formats import FORMATS, check_size, written_as
+    from upres.imaging.formats import FORMATS, written_as
     from upres.imaging.georeference import files_beside
-    from upres.imaging.holding import check_frames, held_channels
+    from upres.imaging.holding import prepared_for
     from upres.imaging.spool import spool_path
     from upres.imaging.writer import check_disk
 
     sizes = upscaler.goal.sizes(source.sizes)
     wide, high = sizes[0]
     file_format = job.file_format or written_as(source.format, job.source, job.target)
-    picture = held_channels(source, file_format)
-    check_size(file_format, wide, high, picture.pixels.shape[2])
-    check_frames(picture, file_format)
+    picture = prepared_for(file_format, source, wide, high)
     target = job.target
     if target is not None and job.named_by_size:
-        target = target.with_stem(f"{target.stem}-{wide}x{high}")
+        target = target.with_stem(f"{target.stem}-{upscaler.goal.label(wide, high)}")
         check_target_of(job, target, settings)
     pipeline = upscaler.pipeline_of(picture)
     frames = len(picture.frames)

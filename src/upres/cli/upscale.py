@@ -92,8 +92,14 @@ def upscale(
         max_memory=max_memory,
     )
     jobs = _jobs(files, output, chosen.label, format_)
-    if json and any(job.target is None for job in jobs):
-        raise UsageError("--json and a picture cannot share standard output", "name a file with -o")
+    speak = Output(json=json, quiet=quiet)
+    if any(job.target is None for job in jobs):
+        if json:
+            raise UsageError(
+                "--json and a picture cannot share standard output", "name a file with -o"
+            )
+        if not dry_run:
+            speak.check_raw()
     settings = Settings(
         quality=quality,
         overwrite=overwrite,
@@ -106,7 +112,7 @@ def upscale(
         max_memory=max_memory,
         resume=resume,
     )
-    run(jobs, chosen, settings, Output(json=json, quiet=quiet), single=len(jobs) == 1)
+    run(jobs, chosen, settings, speak, single=len(jobs) == 1)
 
 
 def _jobs(files: list[str], output: str | None, label: str | None, form: str | None) -> list[Job]:

@@ -165,15 +165,17 @@ def find_set(
                 return known.name, found
             note(f"{place} holds {len(found)} of {known.title}'s {known.pictures} pictures")
             return f"{known.name} ({len(found)} of {known.pictures})", found
+    place = home / known.title / ("DIV2K_valid_HR" if known.name == "div2k" else "HR")
+    remedy = f"put its {known.pictures} PNG files into {place}"
     if known.name == "div2k":
-        fetch_set(DIV2K, home / "DIV2K", note=note, progress=progress, only="DIV2K_valid_HR")
+        try:
+            fetch_set(DIV2K, home / "DIV2K", note=note, progress=progress, only="DIV2K_valid_HR")
+        except WeightsError as error:
+            raise WeightsError(error.problem, f"try again later, or {remedy}") from error
     elif known.source is None:
-        raise InputError(
-            f"{known.title} cannot be downloaded ({known.licence})",
-            f"put its {known.pictures} PNG files into {home / known.title / 'HR'}",
-        )
+        raise InputError(f"{known.title} cannot be downloaded ({known.licence})", remedy)
     else:
-        archive = fetch_file(known.source, partial(downloading(progress), known.title))
+        archive = fetch_file(known.source, remedy, partial(downloading(progress), known.title))
         with one_fetches(home / known.title, note):
             if not _copy(known, home, scale):  # another process may have unpacked it meanwhile
                 _unpack(known, archive, home)
@@ -199,12 +201,13 @@ def _folder(text: str, scale: int) -> tuple[str, list[Truth]]:
     if low is None:
         return name, found
     partners = {low_one.name: low_one.path for low_one in _truths(low)}
-    missing = [truth.name for truth in found if truth.name not in partners]
-    if missing:
+    lows = {truth.name: partner(partners, truth.name, scale) for truth in found}
+    if missing := [picture for picture, path in lows.items() if path is None]:
         raise InputError(
-            f"{low} has no picture called {missing[0]}", "both folders need the same names"
+            f"{low} has no picture called {missing[0]} or {missing[0]}x{scale}",
+            "both folders need the same names",
         )
-    return name, [Truth(truth.name, truth.path, partners[truth.name]) for truth in found]
+    return name, [Truth(truth.name, truth.path, lows[truth.name]) for truth in found]
 
 
 def _two(text: str) -> tuple[Path, Path | None]:
@@ -234,8 +237,10 @@ def _copy(known: EvaluationSet, place: Path, scale: int) -> list[Truth]:
         title = folder.name.lower()
         if title in titles and (found := _in_layout(folder, scale) or _truths(folder)):
             return found
-        if title in {f"{t}_hr" for t in titles} and (found := _truths(folder)):
-            return found
+        if title in {f"{t}_hr" for t in titles}:
+            beside = place / f"{folder.name[:-3]}_LR_bicubic"
+            if found := _with_lows(_truths(folder), beside, scale):
+                return found
     return []
 
 
@@ -254,12 +259,18 @@ def _in_layout(folder: Path, scale: int) -> list[Truth]:
         if stem.endswith(f"{end}HR")
     ]
     for high, low in (("HR", "LR_bicubic"), ("DIV2K_valid_HR", "DIV2K_valid_LR_bicubic")):
-        if found := _truths(folder / high):
-            lows = {t.name: t.path for t in _truths(folder / low / f"X{scale}")}
-            # What was downloaded beside pictures of one's own does not stand for them.
-            if lows or not numbered:
-                return [Truth(t.name, t.path, partner(lows, t.name, scale)) for t in found]
+        found = _with_lows(_truths(folder / high), folder / low, scale)
+        # What was downloaded beside pictures of one's own does not stand for them.
+        if found and (not numbered or any(one.low for one in found)):
+            return found
     return numbered
+
+
+def _with_lows(found: list[Truth], low: Path, scale: int) -> list[Truth]:
+    """The same with the low-resolution files of a folder of folders, X2 or x2."""
+    places = (low / f"X{scale}", low / f"x{scale}")
+    lows = {one.name: one.path for place in places for one in _truths(place)}
+    return [Truth(one.name, one.path, partner(lows, one.name, scale)) for one in found]
 
 
 def _truths(folder: Path) -> list[Truth]:

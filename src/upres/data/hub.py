@@ -29,8 +29,11 @@ class HubFile:
         return f"{self.repository}/{self.path}"
 
 
-def fetch_file(file: HubFile, progress: BytesProgress | None = None) -> Path:
+def fetch_file(file: HubFile, remedy: str, progress: BytesProgress | None = None) -> Path:
     """The verified file, downloaded if need be.
+
+    Args:
+        remedy: what people can do instead.
 
     Raises:
         WeightsError: it cannot be had, or is not what was published.
@@ -44,8 +47,8 @@ def fetch_file(file: HubFile, progress: BytesProgress | None = None) -> Path:
             progress=progress,
             again=again,
             kind="dataset",
-            offline_remedy="put a copy of the set where UPRES_DATA points",
-            remedy="try again later, or put a copy of the set where UPRES_DATA points",
+            offline_remedy=remedy,
+            remedy=f"try again later, or {remedy}",
         )
         try:
             actual = sha256_of(path)
@@ -57,5 +60,5 @@ def fetch_file(file: HubFile, progress: BytesProgress | None = None) -> Path:
             return path
     raise WeightsError(
         f"{file} has SHA-256 {actual[:16]}..., published was {str(file.sha256)[:16]}...",
-        "put a copy of the set where UPRES_DATA points",
+        remedy,
     )

@@ -219,12 +219,12 @@ def _deep(
         made = jpeg2000.decode_deep(source, name, bits)
         return [Frame(made)], "gray" if made.shape[2] <= 2 else "RGB"
     try:
-        made, kind, _ = read_deep(source, name)
+        decoded = read_deep(source, name)
     except InputError:
         if image.mode in ("RGB", "RGBA"):
             return [], "RGB"
         raise
-    return [Frame(made)], kind
+    return [Frame(decoded.pixels)], decoded.kind
 
 
 def _channels(image: Image.Image) -> int:

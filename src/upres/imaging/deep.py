@@ -2,23 +2,39 @@
 them either, by tifffile."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from upres.errors import InputError
+from upres.imaging.modes import by_formula
 from upres.imaging.picture import Extra, Kind, stretched
 from upres.imaging.sources import damaged
 from upres.imaging.tiff_rare import libvips_reads, read_rare
 from upres.imaging.tiff_tags import left_out_channels
 from upres.imaging.vips import opened, reason, unlimited, vips
 
-# Kinds whose pixels become RGB in sRGB.
-CONVERTED: tuple[Kind, ...] = ("CMYK", "Lab")
-BY_FORMULA = "CMYK without a usable profile becomes RGB by formula"
 _OTHER: dict[str, Kind] = {"cmyk": "CMYK", "lab": "Lab", "labs": "Lab", "labq": "Lab"}
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """Pixels as they lie in a file, or as RGB.
+
+    Attributes:
+        pixels: H x W x C, uint8, uint16 or float32.
+        kind: how the file stores them.
+        note: what they were converted from, for people, or None.
+        profile: which one they have now: the file's own, sRGB, or none that anybody knows.
+    """
+
+    pixels: NDArray[Any]
+    kind: Kind
+    note: str | None = None
+    profile: Literal["own", "srgb", "none"] = "own"
 
 
 def read_deep(
@@ -30,7 +46,7 @@ def read_deep(
     tags: Mapping[int, Any] | None = None,
     extra: tuple[Extra, ...] = (),
     stacked: bool = False,
-) -> tuple[NDArray[Any], Kind, str | None]:
+) -> Decoded:
     """Decode a picture as it lies in the file; libvips divides colours that were multiplied by
     alpha.
 
@@ -41,17 +57,13 @@ def read_deep(
         extra: what its channels beyond colours are, if bands are wanted; see ``Picture``.
         stacked: the pages share one directory.
 
-    Returns:
-        H x W x C, uint8, uint16 or float32, how the file stores them, and a note if they were
-        converted.
-
     Raises:
         InputError: pixels of another kind, or damaged.
     """
     left_out = left_out_channels(tags or {}, extra)
     if tags is not None and (stacked or not libvips_reads(tags)):
-        made = read_rare(source, name, page or 0, left_out, stacked=count if stacked else 0)
-        return _finished(made, name, len(extra))
+        rare = read_rare(source, name, page or 0, left_out, stacked=count if stacked else 0)
+        return _finished(rare, name, len(extra))
     pyvips = vips()
 
     options: dict[str, Any] = {"access": "sequential", "fail_on": "error"}
@@ -65,19 +77,15 @@ def read_deep(
         if 0 < left_out < image.bands:
             image = image.extract_band(0, n=image.bands - left_out)
         kind = _OTHER.get(image.interpretation)
-        note = None
-        if kind is not None:
-            note = f"{kind} becomes RGB in the sRGB profile"
-            if kind == "CMYK" and image.get_typeof("icc-profile-data"):
-                # The intent that 8 bits are converted with, by Pillow.
-                depth = 8 if image.format == "uchar" else 16
-                image = image.icc_transform("srgb", depth=depth, embedded=True, intent="perceptual")
-            elif kind == "CMYK":
-                note = BY_FORMULA
-            else:
-                image = image.colourspace("rgb16")
+        known = kind == "Lab" or image.get_typeof("icc-profile-data")
+        if kind == "CMYK" and known:
+            # The intent that 8 bits are converted with, by Pillow.
+            depth = 8 if image.format == "uchar" else 16
+            image = image.icc_transform("srgb", depth=depth, embedded=True, intent="perceptual")
+        elif kind == "Lab":
+            image = image.colourspace("rgb16")
         pixels = image.numpy()
-        if note == BY_FORMULA:
+        if kind == "CMYK" and not known:
             pixels = _without_inks(pixels)
         if image.get("vips-loader").startswith("heif"):
             # libvips puts 10 or 12 bits into the upper ones of 16.
@@ -85,8 +93,12 @@ def read_deep(
             pixels = stretched(pixels >> (16 - bits), bits)
     except pyvips.Error as error:
         raise damaged(name, reason(error)) from error
-    made, plain, more = _finished(pixels.reshape(*pixels.shape[:2], -1), name, len(extra))
-    return made, kind or plain, note or more
+    made = _finished(pixels.reshape(*pixels.shape[:2], -1), name, len(extra))
+    if kind is None:
+        return made
+    if not known:
+        return Decoded(made.pixels, kind, by_formula(kind), "none")
+    return Decoded(made.pixels, kind, f"{kind} becomes RGB in the sRGB profile", "srgb")
 
 
 def _without_inks(pixels: NDArray[Any]) -> NDArray[Any]:
@@ -97,7 +109,7 @@ def _without_inks(pixels: NDArray[Any]) -> NDArray[Any]:
     return np.concatenate([light.astype(pixels.dtype), pixels[..., 4:]], axis=2)
 
 
-def _finished(pixels: NDArray[Any], name: str, extra: int) -> tuple[NDArray[Any], Kind, str | None]:
+def _finished(pixels: NDArray[Any], name: str, extra: int) -> Decoded:
     """In one of the types that networks are for, with a note if it was another.
 
     Args:
@@ -113,4 +125,4 @@ def _finished(pixels: NDArray[Any], name: str, extra: int) -> tuple[NDArray[Any]
         note = f"pixels of the type {pixels.dtype} become {np.dtype(np.float32)}"
         with np.errstate(over="ignore"):  # infinite then, and left where it was
             pixels = pixels.astype(np.float32)
-    return pixels, "gray" if channels - extra <= 2 else "RGB", note
+    return Decoded(pixels, "gray" if channels - extra <= 2 else "RGB", note)

@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image, TiffImagePlugin
 
 from upres.errors import OutputError
-from upres.imaging.formats import FORMATS, TIMED
+from upres.imaging.formats import FORMATS, TIMED, check_size
 from upres.imaging.metadata import EXIF_IFD, GPS_IFD
 from upres.imaging.picture import Picture
 from upres.imaging.profiles import fits
@@ -71,6 +71,21 @@ def held_channels(picture: Picture, file_format: str) -> Picture:
     if FORMATS[file_format].bands or not picture.bands:
         return picture
     return replace(picture.without_bands(), notes=(*picture.notes, BANDS_LEFT_OUT))
+
+
+def prepared_for(file_format: str, picture: Picture, width: int, height: int) -> Picture:
+    """The picture with what a file of this format holds, before any work.
+
+    Args:
+        width, height: the result's.
+
+    Raises:
+        OutputError: it is too large for the format, or its frames are of several sizes.
+    """
+    held = held_channels(picture, file_format)
+    check_size(file_format, width, height, held.pixels.shape[2])
+    check_frames(held, file_format)
+    return held
 
 
 def has(picture: Picture) -> dict[str, bool]:

@@ -103,9 +103,14 @@ def _to_srgb(
                 notes.append(f"{image.mode} becomes RGB in the sRGB profile")
                 return turned, srgb_profile()
     if image.mode != "YCbCr":
-        notes.append(f"{image.mode} without a usable profile becomes RGB by formula")
+        notes.append(by_formula(image.mode))
         icc = None
     return image.convert("RGB"), icc
+
+
+def by_formula(kind: str) -> str:
+    """The note on colours that nobody knows the profile of."""
+    return f"{kind} without a usable profile becomes RGB by formula"
 
 
 def array_of(image: Image.Image) -> NDArray[Any]:

@@ -13,7 +13,7 @@ from PIL.ExifTags import Base as Tag
 from upres.errors import InputError
 from upres.imaging import tiff_tags
 from upres.imaging.calibration import Calibration, read_calibration, stacked
-from upres.imaging.deep import BY_FORMULA, CONVERTED, read_deep
+from upres.imaging.deep import Decoded, read_deep
 from upres.imaging.filefacts import resolution
 from upres.imaging.georeference import no_data_of, read_georeference
 from upres.imaging.limits import limit_lifted
@@ -186,7 +186,7 @@ class _Reader:
         self, page: Page, count: int
     ) -> Iterator[tuple[NDArray[Any], Kind, bytes | None]]:
         """So many images that share a directory."""
-        made, kind, note = read_deep(
+        made = read_deep(
             self.source,
             self.name,
             page=page.index,
@@ -195,13 +195,13 @@ class _Reader:
             extra=self.extra,
             stacked=True,
         )
-        yield from self._apart(made, [page] * count, kind, note)
+        yield from self._apart(made, [page] * count)
 
     def _deep(self, run: list[Page]) -> Iterator[tuple[NDArray[Any], Kind, bytes | None]]:
         """Pages that are alike, by decoders other than Pillow's."""
         first = run[0]
         try:
-            made, kind, note = read_deep(
+            made = read_deep(
                 self.source,
                 self.name,
                 page=first.index,
@@ -219,19 +219,17 @@ class _Reader:
                 raise
             yield self._by_pillow(image, first)
             return
-        yield from self._apart(made, run, kind, note)
+        yield from self._apart(made, run)
 
     def _apart(
-        self, made: NDArray[Any], pages: list[Page], kind: Kind, note: str | None
+        self, made: Decoded, pages: list[Page]
     ) -> Iterator[tuple[NDArray[Any], Kind, bytes | None]]:
         """Each of the pages that were read together, one below the other."""
-        if note:
-            self.notes.append(note)
-        icc = srgb_profile() if kind in CONVERTED else self.icc
-        if note == BY_FORMULA:
-            icc = None
-        for page, pixels in zip(pages, np.split(made, len(pages)), strict=True):
-            yield upright(pixels, page.turned), kind, icc
+        if made.note:
+            self.notes.append(made.note)
+        icc = {"own": self.icc, "srgb": srgb_profile(), "none": None}[made.profile]
+        for page, pixels in zip(pages, np.split(made.pixels, len(pages)), strict=True):
+            yield upright(pixels, page.turned), made.kind, icc
 
     def _seen(self, page: Page) -> Image.Image | None:
         """The page in Pillow, if that knows its kind of pixels."""

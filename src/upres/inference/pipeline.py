@@ -308,6 +308,8 @@ class Pipeline:
                 else np.broadcast_to(part, (*strip.shape[:2], 1))
                 for part in self._beside
             ]
+            if progress is not None and not self.models:
+                progress(bottom / self.size[0], 1)
             yield np.concatenate([strip, *beside], axis=2) if beside else strip
             top = bottom
 

@@ -34,6 +34,10 @@ class Goal:
             return None
         return 4.0 if self.scale is None else self.scale
 
+    def label(self, width: int, height: int) -> str:
+        """What names of results end in, if they have this size: "x4", or "1920x1080"."""
+        return f"{width}x{height}" if self.fixed is None else f"x{self.fixed:g}"
+
     def size(self, width: int, height: int) -> tuple[int, int]:
         """Width and height of the result for a picture of this size.
 
