@@ -20,6 +20,7 @@ from upres.imaging.metadata import orientation, updated_exif, updated_xmp
 from upres.imaging.parameters import Encoding
 from upres.imaging.picture import Frame, Picture
 from upres.imaging.reader import read_picture, read_size
+from upres.imaging.streaming import open_streamed
 from upres.imaging.writer import check_target, write_file
 
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
@@ -523,13 +524,19 @@ def mutated(draw):
 
 
 @given(st.lists(mutated(), min_size=40, max_size=40))
-def test_damaged_files_never_bring_a_traceback(files):
+def test_damaged_files_never_bring_a_traceback(tmp_path_factory, files):
     """At least a thousand files in `make test`, sixteen thousand in `make soak`."""
+    path = tmp_path_factory.getbasetemp() / "mutated"
     for data in files:
         with contextlib.suppress(UpresError):
             picture = read_picture(data, max_pixels=10**6)
             assert picture.pixels.ndim == 3
             assert picture.pixels.shape[2] in (1, 2, 3, 4)
+        path.write_bytes(data)
+        with contextlib.suppress(UpresError):
+            streamed = open_streamed(path, at_least=1, max_pixels=10**6)
+            rows = 0 if streamed is None else sum(map(len, streamed.pixels.blocks()))
+            assert streamed is None or rows == streamed.height
 
 
 def test_writing_is_atomic_and_keeps_what_exists(tmp_path):

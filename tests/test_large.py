@@ -1,5 +1,6 @@
 """Pictures that need not fit into memory: read and written row by row."""
 
+import io
 import json
 import os
 import shutil
@@ -526,6 +527,25 @@ def test_a_result_that_has_to_fit_into_memory_keeps_to_the_limit_too(upres, tmp_
         done.stderr
     )
     assert upres(*options, "out.png").returncode == 0
+
+
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "TIFF"])
+def test_what_is_cut_off_is_found_before_the_work(tmp_path, form):
+    noise = np.random.default_rng(0).integers(0, 256, (200, 300, 3), np.uint8)
+    path = tmp_path / "a"
+    path.write_bytes(encode(Picture(noise, form, "RGB"), form)[0])
+    assert open_streamed(path, at_least=1) is not None
+    with path.open("ab") as file:
+        file.write(b"and more behind it")
+    assert open_streamed(path, at_least=1) is not None
+    data = path.read_bytes()
+    if form == "TIFF":  # its directory may stand first
+        begin = io.BytesIO()
+        Image.fromarray(noise).save(begin, "TIFF", compression="raw")
+        data = begin.getvalue()
+    path.write_bytes(data[: len(data) * 3 // 4])
+    with pytest.raises(InputError, match="cut off: it has no end"):
+        open_streamed(path, at_least=1)
 
 
 def test_a_large_picture_through_the_command(upres, tmp_path):

@@ -41,8 +41,6 @@ from upres.weights.store import fetch
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-# JPEG files of a lower quality get a model that undoes its traces, if "auto" may choose.
-
 
 @dataclass
 class Upscaler:

@@ -4,7 +4,7 @@
     |-- UsageError           2  the command or call cannot mean anything
     |-- InputError           3  a picture cannot be read
     |-- OutputError          4  a picture cannot be written where or how it was asked
-    |-- WeightsError         5  weights or a set are unknown, damaged, or cannot be downloaded
+    |-- WeightsError         5  weights are unknown; they or a set damaged, or not to be had
     |-- ResourceError        6  memory or disk is full
     |-- BatchError           7  part of a batch failed
     `-- VerificationError    8  a check of an installation or of a file failed
@@ -72,8 +72,8 @@ class OutputError(UpresError):
 
 
 class WeightsError(UpresError):
-    """Weights, or a set of pictures, are unknown, damaged, or cannot be downloaded; or a checkpoint
-    is damaged (exit code 5)."""
+    """Weights are unknown; or they, a set of pictures or a checkpoint are damaged, or cannot be
+    downloaded (exit code 5)."""
 
     exit_code = 5
 

@@ -3,6 +3,9 @@
 import os
 from pathlib import Path
 
+# Bytes that a process takes before any picture: the interpreter, torch, a network.
+PROCESS = 400 * 2**20
+
 
 def free_main_memory() -> int:
     """Bytes: the least of what Linux calls available and what the control group has left."""

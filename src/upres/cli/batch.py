@@ -12,6 +12,7 @@ import typer
 
 from upres.cli import options
 from upres.cli.jobs import Job, ModelOptions, Settings, fingerprint, refuse_collisions
+from upres.cli.journal import NAME as JOURNAL
 from upres.cli.journal import Journal
 from upres.cli.output import Output
 from upres.cli.reports import Report
@@ -176,6 +177,7 @@ def batch(
         max_memory=max_memory,
         resume=True,
         fail_fast=fail_fast,
+        wrap=wrap,
     )
     if not dry_run:
         _make_folders(target, jobs)
@@ -351,7 +353,7 @@ def _pictures(
     folder: Path, target: Path, chosen: _Chosen, on_error: Callable[[OSError], None]
 ) -> tuple[list[Path], int]:
     """Files with a picture's suffix in a stable order, and how many others there are. Hidden files
-    and folders and the folder of the results are left alone, and links to folders not followed.
+    and folders and folders of results are left alone, and links to folders not followed.
     """
     from upres.imaging.formats import is_readable
 
@@ -365,7 +367,9 @@ def _pictures(
     for place, folders, files in os.walk(folder, onerror=on_error):
         here = Path(place)
         folders[:] = sorted(
-            f for f in folders if f[0] != "." and os.path.realpath(here / f) != avoid
+            f
+            for f in folders
+            if f[0] != "." and os.path.realpath(here / f) != avoid and not _is_made(here / f)
         )
         for file in sorted(files):
             suits = file[0] != "." and is_readable(file)
@@ -374,6 +378,11 @@ def _pictures(
             else:
                 others += 1
     return found, others
+
+
+def _is_made(folder: Path) -> bool:
+    """Whether an earlier run's results are in it."""
+    return os.path.isfile(folder / JOURNAL)  # noqa: PTH113 - never raises
 
 
 def _refuse_mixing(jobs: list[Job], folder: Path, target: Path) -> None:

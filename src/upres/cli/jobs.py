@@ -96,6 +96,7 @@ class Settings:
         fail_fast: the first failure ends the run.
         max_memory: bytes that the process may take, or None.
         resume: go on with what an interrupted run left of a large result.
+        wrap: the picture goes on at its other side, so that all of it is needed at once.
     """
 
     quality: int | None
@@ -110,12 +111,24 @@ class Settings:
     fail_fast: bool = False
     max_memory: int | None = None
     resume: bool = False
+    wrap: bool = False
 
     @property
     def streams_from(self) -> int:
-        """Bytes of pixels from which on pictures are read and written row by row."""
+        """Bytes of pixels from which on results are written row by row."""
         usual = 2**28
         return usual if self.max_memory is None else min(usual, self.max_memory // 64)
+
+    def reads_rows_from(self, *, isolated: bool) -> int:
+        """Bytes of pixels from which on pictures are read row by row.
+
+        Args:
+            isolated: others are decoded in a process of their own, which costs this one less than
+                a file that makes it crash: only what is large for the limit is read here.
+        """
+        if self.max_memory is None or not isolated:
+            return self.streams_from
+        return min(2**28, self.max_memory // 8)
 
 
 def fingerprint(facts: Mapping[str, Any]) -> str:

@@ -250,18 +250,18 @@ def _training(story: dict[str, Any]) -> str:
     """The story of a run in lines that continue the label's."""
     data = story.get("data", {})
     recipe = story.get("recipe", {})
-    looks = (
+    looks = [
         f"x{q['scale']} {q['psnr']:.2f} dB / {q['ssim']:.4f}, bicubic "
         f"{q['bicubic_psnr']:.2f} / {q['bicubic_ssim']:.4f}"
         for q in story.get("validation", ())
-    )
+    ]
     lines = [
         f"recipe {recipe.get('name')}, {story.get('steps')} steps in {story.get('hours')} hours",
         f"on {story.get('device')}, seed {story.get('seed')}, upres {story.get('version')}",
         f"{data.get('pictures')} pictures, {data.get('megapixels')} megapixels",
         f"from {', '.join(data.get('names', ()))}; sha256 {str(data.get('sha256'))[:16]}...",
         f"started from {story.get('start')}",
-        f"validation: {'; '.join(looks) or 'none'} (Y, scale shaved)",
+        f"validation: {'; '.join(looks)} (Y, scale shaved)" if looks else "validation: none",
     ]
     return f"\n{'':<14}".join(lines)
 

@@ -9,7 +9,7 @@ from upres.cli.jobs import STREAM, Job, Settings
 from upres.cli.reading import check_target_of
 from upres.cli.reports import Report
 from upres.errors import OutputError, ResourceError
-from upres.memory import free_main_memory
+from upres.memory import PROCESS, free_main_memory
 
 if TYPE_CHECKING:
     from upres.api import Upscaler
@@ -87,7 +87,8 @@ def plan(
         written = values * (depth if FORMATS[file_format].deep else 1)
         room = check_disk(target, file_format, written, spool_path(target) if streams else None)
         notes += [room] if room else []
-    _check_memory(job, pipeline, 0 if streams else values * depth, settings, by_rows=by_rows)
+    held = 0 if streams else values * depth
+    _check_memory(job, pipeline, held, settings, by_rows=by_rows, frames=bool(frames))
     estimated = None
     if settings.dry_run or values * depth >= _SLOW:
         estimated = round(values / math.prod(shape) * pipeline.estimate(), 1)
@@ -119,20 +120,23 @@ def _named_otherwise(target: Path, file_format: str) -> bool:
         return False
 
 
-_BY_ROWS = "write .tif or .png, which need not be in memory, or choose a smaller result"
-
-
 def _check_memory(
-    job: Job, pipeline: "Pipeline", result: int, settings: Settings, *, by_rows: bool
+    job: Job, pipeline: "Pipeline", result: int, settings: Settings, *, by_rows: bool, frames: bool
 ) -> None:
     """Linux hands out memory that it does not have and then kills; so count first.
 
     Args:
         result: bytes of the result that are in memory at once.
         by_rows: it could be written row by row instead.
+        frames: it has several.
     """
-    from upres.inference.planning import PROCESS
+    from upres.imaging.streaming import StreamedPixels
 
+    by_rows_elsewhere = "choose a smaller result"
+    if not frames and job.target is not None:
+        by_rows_elsewhere = (
+            f"write .tif or .png, which need not be in memory, or {by_rows_elsewhere}"
+        )
     on_cpu = pipeline.steps.target.device.type == "cpu"
     # The result, Pillow's copy of it (four bytes a pixel), and the file.
     made, tiles = int(result * 3.5), pipeline.memory if on_cpu else 0
@@ -149,13 +153,18 @@ def _check_memory(
             f"{free / 2**30:.1f} GiB are free",
             "give --max-memory 1G, so that it is written row by row"
             if by_rows and result
-            else _BY_ROWS,
+            else by_rows_elsewhere,
         )
     most = settings.max_memory
-    needed += PROCESS
-    if most is not None and result and needed > most:
+    source = pipeline.source
+    held = 0 if isinstance(source, StreamedPixels) else source.nbytes
+    needed += PROCESS + held
+    if most is not None and needed > most:
+        what, remedy = "the result as a whole", f"{by_rows_elsewhere}, or allow more"
+        if not result:
+            what, remedy = "the picture, which cannot be read row by row,", "allow more"
         raise ResourceError(
-            f"{job.name}: the result as a whole needs {needed / 2**30:.1f} GiB of memory, "
+            f"{job.name}: {what} needs {needed / 2**30:.1f} GiB of memory, "
             f"more than --max-memory {most / 2**30:.2g} GiB",
-            _BY_ROWS,
+            remedy,
         )

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from upres.cli.jobs import Job, Settings
-from upres.memory import free_main_memory
+from upres.memory import PROCESS, free_main_memory
 
 if TYPE_CHECKING:
     from upres.imaging.isolation import Decoder
@@ -67,7 +67,8 @@ def read(job: Job, settings: Settings, decoder: "Decoder | None") -> "Picture":
 
     if not job.named_by_size:
         check_target_of(job, job.target, settings)
-    if (large := _streamed(job, settings)) is not None:
+    least = settings.reads_rows_from(isolated=decoder is not None)
+    if (large := _streamed(job, settings, least)) is not None:
         return large
     frames = job.file_format is None or holds_frames(job.file_format)
     if decoder is not None and isinstance(job.contents, Path):
@@ -77,20 +78,18 @@ def read(job: Job, settings: Settings, decoder: "Decoder | None") -> "Picture":
     return to_srgb(picture) if settings.convert_profile == "srgb" else picture
 
 
-def _streamed(job: Job, settings: Settings) -> "Picture | None":
-    """A picture that is read row by row, if it is so large and that is possible."""
+def _streamed(job: Job, settings: Settings, least: int) -> "Picture | None":
+    """A picture that is read row by row, if it has so many bytes and that is possible."""
     path = job.contents
-    if not isinstance(path, Path) or settings.convert_profile is not None:
+    if not isinstance(path, Path) or settings.convert_profile is not None or settings.wrap:
         return None
     try:
         # Nothing but flat colour compresses a thousandfold.
-        if not path.is_file() or path.stat().st_size < settings.streams_from / 1000:
+        if not path.is_file() or path.stat().st_size < least / 1000:
             return None
     except (OSError, ValueError):
         return None  # the reader says what is wrong
     from upres.imaging.streaming import open_streamed
 
-    most = settings.max_memory and min(settings.max_memory, free_main_memory())
-    return open_streamed(
-        path, at_least=settings.streams_from, most=most, max_pixels=settings.max_pixels
-    )
+    most = settings.max_memory and min(settings.max_memory - PROCESS, free_main_memory())
+    return open_streamed(path, at_least=least, most=most, max_pixels=settings.max_pixels)

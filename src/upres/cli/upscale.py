@@ -111,6 +111,7 @@ def upscale(
         report_fidelity=report_fidelity,
         max_memory=max_memory,
         resume=resume,
+        wrap=wrap,
     )
     run(jobs, chosen, settings, speak, single=len(jobs) == 1)
 

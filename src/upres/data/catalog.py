@@ -172,6 +172,8 @@ def _check_room(missing: Sequence[Archive], folder: Path) -> None:
         most, unpacked = max(most, unpacked + 2 * archive.size), unpacked + archive.size
     with os_errors(folder, ELSEWHERE):
         folder.mkdir(parents=True, exist_ok=True)
+        for archive in missing:  # what a killed run unpacked
+            shutil.rmtree(folder / f".{archive.holds}.part", ignore_errors=True)
         there = sum(
             path.stat().st_size
             for archive in missing

@@ -5,6 +5,7 @@ Its name is a hash of the pictures' contents, so a changed picture makes another
 appear under their names only when they are whole.
 """
 
+import errno
 import hashlib
 import json
 import math
@@ -53,6 +54,7 @@ def prepare(
     progress: Progress,
     note: Note,
     threads: int,
+    retry: bool = False,
 ) -> Prepared:
     """Decode what is not decoded yet, and make the low-resolution partners that are missing.
 
@@ -61,6 +63,7 @@ def prepare(
         sizes: at which sizes the pictures are used, 1 and below.
         scales: for which partners are needed.
         versions: 0 for MATLAB's bicubic alone; else how many degraded versions there are as well.
+        retry: decode anew if the disk failed to read a picture the last time.
 
     Raises:
         InputError: pictures cannot be read, or low-resolution files do not fit them.
@@ -73,22 +76,22 @@ def prepare(
     folder = cache / key[:16]
     with os_errors(folder, "give --cache on another disk"), _ours(folder, note):
         index = folder / "index.json"
-        prepared = _found(folder, pictures)
+        prepared = _found(folder, pictures, retry=retry)
         if prepared is None:
             for rest in (index, *folder.glob("low-*.u8")):
                 rest.unlink(missing_ok=True)
             prepared, passing = _decode(
                 pictures, folder, sorted(sizes, reverse=True), progress, threads
             )
-            if not passing:
-                text = json.dumps(
-                    {
-                        "entries": [asdict(entry) for entry in prepared.entries],
-                        "skipped": prepared.skipped,
-                    }
-                )
-                with atomic_write(index) as part:
-                    part.write_text(text, encoding="utf-8")
+            text = json.dumps(
+                {
+                    "entries": [asdict(entry) for entry in prepared.entries],
+                    "skipped": prepared.skipped,
+                    "passing": passing,
+                }
+            )
+            with atomic_write(index) as part:
+                part.write_text(text, encoding="utf-8")
         partners = {}
         skipped = list(prepared.skipped)
         for scale in scales:
@@ -100,8 +103,8 @@ def prepare(
     return replace(prepared, partners=partners, skipped=tuple(skipped))
 
 
-def _found(folder: Path, pictures: Pictures) -> Prepared | None:
-    """What was decoded before, if all of it is there."""
+def _found(folder: Path, pictures: Pictures, *, retry: bool) -> Prepared | None:
+    """What was decoded before, if all of it is there; not if ``retry`` may find more."""
     try:
         raw = json.loads((folder / "index.json").read_text(encoding="utf-8"))
         entries = tuple(Entry(**entry) for entry in raw["entries"])
@@ -111,6 +114,8 @@ def _found(folder: Path, pictures: Pictures) -> Prepared | None:
             "high.u8": 3 * max(e.start + e.pixels for e in entries),
             "detail.f32": 4 * (last.detail_start + last.cells[0] * last.cells[1]),
         }
+        if retry and raw.get("passing", False):
+            return None
         if all((folder / name).stat().st_size >= size for name, size in sizes.items()):
             return Prepared(folder, entries, skipped)
     except (OSError, ValueError, KeyError, TypeError, IndexError):
@@ -153,7 +158,7 @@ def _decode(
             try:
                 picture = read_full_range(file.path)
                 if picture.shape[:2] != (entries[0].height, entries[0].width) and sizes[0] == 1:
-                    raise InputError(f"{file.name} has another size than its header says")
+                    raise InputError("it has another size than its header says")
                 for entry in entries:
                     sized = _resized(picture, entry.height, entry.width)
                     pixels[entry.start : entry.start + entry.pixels] = sized.reshape(-1, 3)
@@ -181,9 +186,12 @@ def _decode(
     return Prepared(folder, tuple(good), tuple(skipped)), passing
 
 
+_PASSING = (errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EMFILE, errno.ENFILE, errno.EAGAIN)
+
+
 def _of_the_disk(error: InputError) -> bool:
     """Whether the system failed, rather than what it read: another time it may not."""
-    return getattr(error.__cause__, "errno", None) is not None
+    return getattr(error.__cause__, "errno", None) in _PASSING
 
 
 def _shrink(

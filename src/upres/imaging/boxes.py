@@ -22,6 +22,41 @@ def code_points(image: Image.Image) -> tuple[int, int] | None:
     return struct.unpack(">HH", body[4:]) if body[:4] == b"nclx" and len(body) == 8 else None
 
 
+# Of a JPEG 2000 file: those that are read, or that say how it is stored.
+_CARRIED = {b"jP  ", b"ftyp", b"jp2h", b"jp2c", b"rreq", b"free"}
+
+
+def left_out(image: Image.Image) -> str | None:
+    """A note on what of a JPEG 2000 or AVIF no writer here takes."""
+    if image.format == "JPEG2000":
+        kinds = set(_kinds(image)) - _CARRIED if peek(image, 12)[4:8] == b"jP  " else set()
+        named = sorted(ascii(kind)[2:-1].strip() for kind in kinds)
+        return f"JPEG 2000 boxes {', '.join(named)} are not carried over" if named else None
+    parts = []
+    if image.format == "AVIF":
+        if b"tmap" in peek(image, 256).partition(b"meta")[0]:
+            parts.append("a gain map")
+        light = (b"clli", b"mdcv")
+        if any(box(image, b"meta", b"iprp", b"ipco", kind) for kind in light):
+            parts.append("how bright it is meant to be shown")
+    return f"{' and '.join(parts)} is left out" if parts else None
+
+
+def _kinds(image: Image.Image) -> list[bytes]:
+    """The types of the outermost boxes."""
+    found: list[bytes] = []
+    start, end = 0, length(image)
+    while start + 8 <= end and len(found) < 1000:
+        head = peek(image, 16, start)
+        size = int.from_bytes(head[:4], "big")
+        size = int.from_bytes(head[8:16], "big") if size == 1 else size or end - start
+        if size < 8:
+            break
+        found.append(head[4:8])
+        start += size
+    return found
+
+
 def box(image: Image.Image, *path: bytes) -> tuple[int, int] | None:
     """Where the body of a box within boxes begins and ends (ISO/IEC 14496-12, 4.2)."""
     start, end = 0, length(image)

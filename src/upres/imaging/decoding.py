@@ -9,8 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from upres.errors import InputError
-from upres.imaging import filefacts, jpeg, jpeg2000, png_chunks
-from upres.imaging.boxes import jp2_profile
+from upres.imaging import boxes, filefacts, jpeg, jpeg2000, photoshop, png_chunks
 from upres.imaging.containers import bit_depth, is_lossless_webp
 from upres.imaging.deep import read_deep
 from upres.imaging.formats import TIMED
@@ -58,7 +57,7 @@ def decode(
     bits, loop = bit_depth(image), image.info.get("loop")
     icc, dpi = image.info.get("icc_profile"), image.info.get("dpi")
     if form == "JPEG2000":
-        icc = icc or jp2_profile(image)
+        icc = icc or boxes.jp2_profile(image)
     if form == "JPEG" and not jpeg.states_resolution(image):
         dpi = None
     if form == "AVIF" and there > 1:
@@ -129,7 +128,13 @@ def _left_out(
         notes.append(f"only the first of {several} pictures is read")
     if image.format == "JPEG" and (rest := jpeg.bytes_behind(source)) > _PADDING:
         notes.append(f"{rest:,} bytes behind the picture, such as a phone's video, are left out")
-    said = png_chunks.left_out(chunks), jpeg.left_out(image), filefacts.oblong(image)
+    said = (
+        png_chunks.left_out(chunks),
+        jpeg.left_out(image),
+        boxes.left_out(image),
+        photoshop.left_out(image.info.get("photoshop") or ()),
+        filefacts.oblong(image),
+    )
     return notes + [note for note in said if note]
 
 

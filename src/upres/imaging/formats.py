@@ -61,7 +61,7 @@ FORMATS: dict[str, Format] = {
     ),
     "GIF": Format((".gif",), 65535, alpha=True, deep=False, lossy=False, timed=True),
     "JPEG2000": Format(
-        (".jp2", ".j2k", ".jpx"),
+        (".jp2", ".j2k", ".jpx", ".jpf", ".j2c", ".jpc"),
         _LONG,
         alpha=True,
         deep=True,

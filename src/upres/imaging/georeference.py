@@ -80,7 +80,7 @@ class GeoReference:
 
 # How files end that say more about a picture beside them: its place on the Earth (world files),
 # GDAL's statistics and smaller copies, metadata of photographers' programs.
-_WORLD = (".tfw", ".tifw", ".jgw", ".jpgw", ".pgw", ".pngw", ".wld")
+_WORLD = (".tfw", ".tifw", ".jgw", ".jpgw", ".pgw", ".pngw", ".j2w", ".bpw", ".wld")
 _APPENDED = (".aux.xml", ".ovr", ".xmp")
 
 

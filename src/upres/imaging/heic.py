@@ -56,7 +56,8 @@ class Heic:
     def pixel_bytes(self) -> int:
         """Of a decoded pixel, as libheif holds it and as an array."""
         depth = 2 if int(self.image.info["bit_depth"]) > 8 else 1
-        return 2 * (3 + bool(self.image.has_alpha)) * depth
+        colours = 1 if self.image.mode[0] in "LI" else 3
+        return 2 * (colours + bool(self.image.has_alpha)) * depth
 
 
 def available() -> bool:

@@ -25,8 +25,18 @@ _CARRIED = {
 
 
 def bytes_behind(source: Path | bytes) -> int:
-    """Bytes that follow the end of a JPEG, which scans cannot hold (ITU-T T.81, B.1.1.2); 0 too
-    where its segments are not what they should be."""
+    """Bytes that follow the end of a JPEG; 0 too where its segments are not what they should be."""
+    return max(0, _behind(source))
+
+
+def has_end(source: Path | bytes) -> bool:
+    """Whether a marker says that its scans are at their end."""
+    return _behind(source) >= 0
+
+
+def _behind(source: Path | bytes) -> int:
+    """Bytes behind the marker of the end, which scans cannot hold (ITU-T T.81, B.1.1.2); -1 if
+    there is none, 0 where its segments are not what they should be."""
     with reopened(source) as file:
         file.seek(2)
         while (head := file.read(4))[:1] == b"\xff" and len(head) == 4 and head[1] != 0xDA:
@@ -39,7 +49,7 @@ def bytes_behind(source: Path | bytes) -> int:
             if at >= 0:
                 return file.seek(0, 2) - (start - len(carried) + at + 2)
             start, carried = start + len(block), block[-1:]
-    return 0
+    return -1
 
 
 def quality_of(image: Image.Image) -> int | None:

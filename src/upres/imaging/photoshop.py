@@ -2,6 +2,7 @@
 file format: a signature, a number, a name, a size, all of even length)."""
 
 import struct
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 _SIGNATURE = b"8BIM"
@@ -14,20 +15,33 @@ def iptc_resource(iptc: bytes) -> bytes:
     return head + iptc + b"\0" * (len(iptc) % 2)
 
 
-def without_resources(raw: bytes | None) -> bytes | None:
-    """The IPTC among resources, or None if it is not among them; what are no resources is given
-    back."""
-    if raw is None or not raw.startswith(_SIGNATURE):
-        return raw
+# Numbers of clipping paths.
+_PATHS = range(2000, 2999)
+
+
+def left_out(numbers: Iterable[int]) -> str | None:
+    """A note on resources that people make, and no writer here takes."""
+    paths = sum(number in _PATHS for number in numbers)
+    return f"{paths} of Photoshop's paths left out" if paths else None
+
+
+def resources_in(raw: bytes) -> Iterator[tuple[int, bytes]]:
+    """Numbers and contents, as far as they can be told apart."""
     at = 0
     while raw[at : at + 4] == _SIGNATURE and len(raw) >= at + 12:
         number, name = struct.unpack_from(">HB", raw, at + 4)
         at += 6 + (name + 2) // 2 * 2
         size = int.from_bytes(raw[at : at + 4], "big")
-        if number == IPTC:
-            return raw[at + 4 : at + 4 + size]
+        yield number, raw[at + 4 : at + 4 + size]
         at += 4 + size + size % 2
-    return None
+
+
+def without_resources(raw: bytes | None) -> bytes | None:
+    """The IPTC among resources, or None if it is not among them; what are no resources is given
+    back."""
+    if raw is None or not raw.startswith(_SIGNATURE):
+        return raw
+    return next((data for number, data in resources_in(raw) if number == IPTC), None)
 
 
 def iptc_bytes(raw: Any) -> bytes | None:

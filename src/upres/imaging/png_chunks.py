@@ -41,6 +41,17 @@ def read_chunks(source: Path | bytes) -> list[tuple[bytes, bytes]]:
     return found
 
 
+def has_end(source: Path | bytes) -> bool:
+    """Whether the chunk that ends a PNG is there."""
+    with reopened(source) as file:
+        file.seek(8)
+        while len(head := file.read(8)) == 8:
+            if head[4:] == b"IEND":
+                return True
+            file.seek(int.from_bytes(head[:4], "big") + 4, 1)
+    return False
+
+
 def without_pixels(chunks: list[tuple[bytes, bytes]]) -> Image.Image:
     """A PNG of one pixel that says in words what these chunks say.
 

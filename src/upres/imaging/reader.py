@@ -91,9 +91,9 @@ def read_picture(
         with image:
             wanted = frames_of(image)[: None if frames else 1]
             _limit(source, name, [image.size], max_pixels, times=len(wanted))
-            # As Pillow holds it, and as an array.
-            pixel = 2 * len(image.getbands()) * (2 if image.mode.startswith("I;16") else 1)
-            _check_memory(name, math.prod(image.size) * len(wanted) * pixel)
+            # Of an animation's frames Pillow holds one.
+            arrays = (len(wanted) - 1) * 4 * math.prod(image.size)
+            _check_memory(name, math.prod(image.size) * _pixel_bytes(image.mode) + arrays)
             return decode(image, name, source, wanted)
 
 
@@ -160,7 +160,11 @@ def _read_tiff(
         if pixels:
             sizes = [page.size for page in wanted.pages]
             _limit(source, name, sizes, max_pixels, times=wanted.images)
-            _check_memory(name, wanted.images * sum(page.nbytes for page in wanted.pages))
+            needed = wanted.images * sum(page.nbytes for page in wanted.pages)
+            stored = source.stat().st_size if isinstance(source, Path) else len(source)
+            if max_pixels is None and needed > max(_HARMLESS, _DENSEST * stored):
+                raise damaged(name, f"it claims {needed / 2**30:.1f} GiB of pixels")
+            _check_memory(name, needed)
         return decode_tiff(image, source, name, wanted, pixels=pixels)
 
 
@@ -225,6 +229,12 @@ def _limit(
         )
 
 
+def _pixel_bytes(mode: str) -> int:
+    """Of a decoded pixel, as Pillow holds it and as an array, with what is between."""
+    known = {"1": 2, "L": 2, "P": 10, "RGB": 7, "RGBA": 8, "CMYK": 11}
+    return 4 if mode.startswith("I;16") else known.get(mode, 8)
+
+
 def _check_memory(name: str, needed: int) -> None:
     """Systems hand out memory that they do not have and then kill; so count first.
 
@@ -238,8 +248,8 @@ def _check_memory(name: str, needed: int) -> None:
         raise ResourceError(
             f"{name} takes {needed / 2**30:.1f} GiB of memory decoded, {free / 2**30:.1f} GiB are "
             "free",
-            "end other programs, or save it so that it can be read row by row (baseline JPEG, PNG "
-            "or TIFF, 8 or 16 bits, upright)",
+            "end other programs, or give the command --max-memory 1G: then it is read row by row, "
+            "if it is an upright JPEG, PNG or TIFF",
         )
 
 
@@ -264,7 +274,7 @@ def _check(source: Path | bytes, name: str) -> Path | io.BytesIO:
         raise InputError(f"{name} does not exist", "check the path") from None
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise InputError(f"{name!r} cannot be opened ({reason})", "check the path") from None
+        raise InputError(f"{name!r} cannot be opened ({reason})", "check the path") from error
     return source
 
 

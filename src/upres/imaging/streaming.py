@@ -5,15 +5,16 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import EllipsisType
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from upres.errors import InputError, ResourceError
+from upres.imaging import jpeg
 from upres.imaging.picture import Picture
 from upres.imaging.png import SIGNATURE
-from upres.imaging.png_chunks import read_chunks
+from upres.imaging.png_chunks import has_end, read_chunks
 from upres.imaging.profiles import fits
 from upres.imaging.reader import read_metadata, read_size
 from upres.imaging.sources import damaged
@@ -21,9 +22,6 @@ from upres.imaging.tiff_layout import first_page
 from upres.imaging.tiff_rare import libvips_reads
 from upres.imaging.vips import opened, reason, vips
 from upres.memory import free_main_memory
-
-# Formats that are decoded from the top down.
-_FORMATS = ("PNG", "TIFF", "JPEG")
 
 _BLOCK = 256  # rows
 _ABOVE = 2560  # rows; bands have 2048 and their halos at most
@@ -114,16 +112,35 @@ class StreamedPixels:
         return rows if len(self._chosen) == channels else rows[..., self._chosen]
 
 
-def _is_read_by_rows(path: Path) -> bool:
-    """Whether it begins as such a file does. To learn more of an animation all of it is decoded."""
+def _begins_as(path: Path) -> Literal["PNG", "JPEG", "TIFF"] | None:
+    """Of which of these formats, which are decoded from the top down, it says to be. None is an
+    animation too: to learn more of one, all of it is decoded."""
     try:
         with path.open("rb") as file:
             head = file.read(8)
         if head == SIGNATURE:
-            return all(kind != b"acTL" for kind, _ in read_chunks(path))
+            return None if any(kind == b"acTL" for kind, _ in read_chunks(path)) else "PNG"
     except OSError:
-        return False  # the usual reader says what is wrong
-    return head[:2] in (b"\xff\xd8", b"II", b"MM")  # JPEG, TIFF
+        return None  # the usual reader says what is wrong
+    if head[:2] == b"\xff\xd8":
+        return "JPEG"
+    return "TIFF" if head[:2] in (b"II", b"MM") else None
+
+
+def _check_end(path: Path, form: str) -> None:
+    """What is cut off would only be found when its last row is reached, hours later it may be.
+
+    Raises:
+        InputError: the file has no end.
+    """
+    if form == "JPEG":
+        whole = jpeg.has_end(path)
+    elif form == "PNG":
+        whole = has_end(path)
+    else:
+        whole = path.stat().st_size >= first_page(path, str(path)).end
+    if not whole:
+        raise InputError(f"{path} is cut off: it has no end", "get it again from its source")
 
 
 class Reader:
@@ -160,17 +177,22 @@ def open_streamed(
         max_pixels: see ``read_picture``.
 
     Raises:
-        InputError: it is no picture that can be read, or too large.
+        InputError: it is no picture that can be read, too large, or cut off.
         ResourceError: it would take more memory than that.
     """
-    if not _is_read_by_rows(path):
+    form = _begins_as(path)
+    if form is None:
         return None
     size = read_size(path, max_pixels=max_pixels)
+    # Others have at most colour and transparency in 16 bits.
+    most_bytes = first_page(path, str(path)).nbytes if form == "TIFF" else 8 * math.prod(size)
+    if most_bytes < at_least:
+        return None
     facts = read_metadata(path)
     if math.prod(size) * (facts.channels + facts.bands) * facts.bits // 8 < at_least:
         return None
     plain = facts.kind in ("gray", "RGB") and facts.bits in (8, 16)
-    if facts.format not in _FORMATS or not plain or facts.turned != 1 or facts.frames:
+    if facts.format != form or not plain or facts.turned != 1 or facts.frames:
         return None
     if facts.format == "TIFF":
         first = first_page(path, str(path))
@@ -193,6 +215,7 @@ def open_streamed(
     pixels = StreamedPixels(path, shape, np.dtype(dtype))
     if facts.icc and not fits(facts.icc, facts.channels):
         return None
+    _check_end(path, form)
     held = _held(image, pixels.nbytes) if image.get_typeof("interlaced") else 0
     most = free_main_memory() if most is None else most
     if held > most:

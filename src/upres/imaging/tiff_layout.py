@@ -45,9 +45,23 @@ class Page:
 
     @property
     def nbytes(self) -> int:
-        """Of its pixels, decoded."""
-        channels = self.tags.get(Tag.SamplesPerPixel, 1)
-        return math.prod(self.size) * int(channels) * -(-self.bits // 8)
+        """Of its pixels, decoded, with what is held on the way."""
+        if self.tags.get(Tag.PhotometricInterpretation) == tiff_tags.PALETTE:
+            return 10 * math.prod(self.size)
+        channels, deep = int(self.tags.get(Tag.SamplesPerPixel, 1)), -(-self.bits // 8)
+        return math.prod(self.size) * channels * deep * (3 if deep >= 4 else 2)
+
+    @property
+    def end(self) -> int:
+        """Of its last strip or tile, as bytes from the beginning of the file; 0 if it does not say
+        where they lie."""
+        tiled = Tag.TileOffsets in self.tags
+        names = (Tag.TileOffsets, Tag.TileByteCounts)
+        if not tiled:
+            names = (Tag.StripOffsets, Tag.StripByteCounts)
+        places, sizes = (self.tags.get(name, ()) for name in names)
+        both = zip(places, sizes, strict=False) if isinstance(places, tuple) else ()
+        return max((int(place) + int(size) for place, size in both), default=0)
 
     @property
     def is_page(self) -> bool:

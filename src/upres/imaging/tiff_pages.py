@@ -11,14 +11,13 @@ from PIL import Image
 from PIL.ExifTags import Base as Tag
 
 from upres.errors import InputError
-from upres.imaging import tiff_tags
+from upres.imaging import photoshop, tiff_tags
 from upres.imaging.calibration import Calibration, read_calibration, stacked
 from upres.imaging.deep import Decoded, read_deep
 from upres.imaging.filefacts import resolution
 from upres.imaging.georeference import no_data_of, read_georeference
 from upres.imaging.limits import limit_lifted
 from upres.imaging.modes import COLOURLESS, READ_AS_8, array_of, kind_of, made_plain
-from upres.imaging.photoshop import iptc_bytes
 from upres.imaging.picture import Extra, Frame, Kind, Picture, stretched
 from upres.imaging.profiles import NOT_FITTING, fits, srgb_profile
 from upres.imaging.sources import reopened
@@ -90,6 +89,10 @@ def decode_tiff(
     bits = first.bits
     # Cameras put a small picture first, and tell everything there.
     told = [first, *(page for page in found.copies if page.index == 0)]
+    if note := _paths(tags):
+        notes.append(note)
+    if not calibration and len({_dpi(page.tags) for page in pages}) > 1:
+        notes.append("pages have resolutions of their own: all get the first one's")
     missing = {no_data_of(page.tags) for page in pages}
     if len(missing) > 1:
         notes.append("the no-data value is left out, since pages have several")
@@ -103,7 +106,7 @@ def decode_tiff(
         icc=icc,
         exif=max((_exif_at(source, page.offset, notes) for page in told), key=len) or None,
         xmp=_first(tiff_tags.xmp_of(page.tags) for page in told),
-        iptc=_first(iptc_bytes(tiff_tags.iptc_of(page.tags)) for page in told),
+        iptc=_first(photoshop.iptc_bytes(tiff_tags.iptc_of(page.tags)) for page in told),
         dpi=None if calibration else resolution(_dpi(tags), turned=first.turned >= 5),
         calibration=calibration,
         place=place,
@@ -113,6 +116,12 @@ def decode_tiff(
     ).with_own_numbers(inverted=tags.get(Tag.PhotometricInterpretation) == tiff_tags.WHITE_IS_ZERO)
 
 
+def _paths(tags: Tags) -> str | None:
+    resources = tags.get(Tag.ImageResources)
+    found = photoshop.resources_in(resources) if isinstance(resources, bytes) else ()
+    return photoshop.left_out(number for number, _ in found)
+
+
 def _calibration(pages: list[Page], notes: list[str]) -> Calibration | None:
     """The size of a pixel, where one holds for all pages and can be written."""
     found = read_calibration(pages[0].tags, turned=pages[0].turned >= 5)
@@ -120,7 +129,7 @@ def _calibration(pages: list[Page], notes: list[str]) -> Calibration | None:
         notes.append("the size of a pixel is left out, since pages are of several sizes")
         return None
     if found and not found.can_be_written:
-        notes.append("the size of a pixel is left out: it is too small or too large for TIFF")
+        notes.append("the size of a pixel is left out: it is too small for TIFF")
         return None
     return found
 

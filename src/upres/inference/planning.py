@@ -7,6 +7,7 @@ from typing import TypeGuard
 from upres.errors import UsageError
 from upres.inference.device import Target, free_memory
 from upres.inference.tiling import Grid
+from upres.memory import PROCESS
 from upres.networks import Network
 from upres.networks.chain import ChainNetwork
 
@@ -23,8 +24,6 @@ _CPU_SHARE, _CUDA_SHARE = 0.25, 0.6
 # its result, and the copy that is written.
 _BAND_BUDGET = 2**29
 _LOWEST_BAND = 64
-# What a process takes before any picture: the interpreter, torch, a network.
-PROCESS = 400 * 2**20
 # The least that --max-memory may be, and what tiles and a band of them may take of what is left.
 LEAST_MEMORY = 2**30
 _TILES_SHARE, _BAND_SHARE = 1 / 2, 1 / 3

@@ -74,8 +74,9 @@ def check_order(order: Order) -> list[Plan]:
     for plan in wanted:
         check_folder(plan.folder, order)
         training_dtype(plan.recipe.precision, device)
-    if not _resumes(order, wanted[0]):
-        check_start(order, wanted[0])
+    for i, plan in enumerate(wanted):
+        if not _resumes(order, plan):
+            check_start(order, plan, weights=i == 0)
     if len({plan.recipe.data.held_out for plan in wanted}) > 1:
         raise UsageError(
             f"recipe {wanted[0].recipe.name}: data.held_out differs between scales",
@@ -150,7 +151,7 @@ def _runs(
 ) -> list[Result]:
     wanted = check_order(order)
     pictures = gather([folder for _, folder in order.data], wanted[0].recipe.data.held_out)
-    shared = _Shared(order, pictures, view, stop, processes, device)
+    shared = _Shared(order, wanted[0], pictures, view, stop, processes, device)
     results: list[Result] = []
     for plan in wanted:
         if results and stop():  # while the last one was measured
@@ -175,6 +176,7 @@ class _Shared:
     """What all runs of an order share."""
 
     order: Order
+    first_plan: Plan
     pictures: Pictures
     view: TrainingView
     stop: Stopping
@@ -204,9 +206,9 @@ def _one(
         shared.view.note(f"{scales} starts from {start.origin}")
     shared.view.begins(f"{start.model.facts.name} {scales}", plan.recipe, order.minutes)
     # From here on nothing is asked for any more: an old run may go.
-    lock = make_way(plan.folder, order) if first else None
     for other in others if first and order.overwrite else ():
         make_way(other.folder, order).release()
+    lock = make_way(plan.folder, order) if first else None
     record = Record(plan.folder, pairs, shared.view) if first else None
     story = _story(shared, plan, prepared, sampler.used)
     run = Run(
@@ -314,6 +316,7 @@ def _prepared(shared: _Shared, plan: Plan, versions: int) -> Prepared:
                 progress=shared.view.preparing,
                 note=shared.view.note,
                 threads=shared.order.threads,
+                retry=turn and plan is shared.first_plan,
             )
         shared.processes.wait()
     for why in prepared.skipped:

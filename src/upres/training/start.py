@@ -39,8 +39,12 @@ class Start:
     sources: tuple[Mapping[str, Any], ...] = ()
 
 
-def check_start(order: Order, plan: Plan) -> None:
-    """See that the first run of an order can begin, without building or downloading anything.
+def check_start(order: Order, plan: Plan, *, weights: bool) -> None:
+    """See that a run can begin, without building or downloading anything.
+
+    Args:
+        weights: look at those that the order or the recipe names, too; runs behind the first
+            begin with its result.
 
     Raises:
         UsageError, WeightsError: see ``begin``.
@@ -48,7 +52,7 @@ def check_start(order: Order, plan: Plan) -> None:
     facts = _facts(order, plan)
     with torch.device("meta"):
         _built(facts, plan)
-    sum_ = _wanted(order, plan, None)
+    sum_ = _wanted(order, plan, None) if weights else None
     for name in sum_.names if sum_ else ():
         file = _file(name)
         _check_alike(name, read_facts(file) if isinstance(file, Path) else file.facts, facts)

@@ -138,9 +138,9 @@ def remove(name: str) -> tuple[WeightsEntry, ...]:
         OutputError: it cannot be removed.
     """
     unknown = WeightsError(f"no model called {name!r} was added", "'upres models' lists them")
-    if not folder().is_dir():
-        raise unknown
     try:
+        if not folder().is_dir():
+            raise unknown
         with locked(_lock()):
             broken = [path.stem for path in damaged() if path.stem == name]
             found = tuple(e for e in added() if name in (e.facts.name, e.name) and not broken)
