@@ -52,7 +52,7 @@ class Forks:
         """End the server; processes that it started go on."""
         assert self.server.stdin is not None
         self.server.stdin.close()
-        self.server.wait(10)
+        self.server.wait(60)
 
 
 class Process:

@@ -516,7 +516,7 @@ def test_a_texture_that_wraps_goes_on_without_a_seam(model, channels):
 HELD = {
     "profile": {"JPEG", "PNG", "WEBP", "TIFF", "AVIF"},
     "EXIF": {"JPEG", "PNG", "WEBP", "TIFF", "AVIF"},
-    "XMP": {"JPEG", "PNG", "WEBP", "TIFF", "AVIF"},
+    "XMP": {"JPEG", "PNG", "WEBP", "TIFF", "AVIF", "GIF"},
     "extended XMP": {"JPEG"},
     "IPTC": {"JPEG", "PNG", "TIFF"},
     "resolution": {"JPEG", "PNG", "TIFF", "BMP"},

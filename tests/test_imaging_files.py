@@ -137,6 +137,45 @@ def test_xmp_is_carried_over_and_its_orientation_applied(image, kind):
     assert b'Orientation="6"' not in packet
 
 
+def gif_with(data, *extensions):
+    """A GIF with application extensions behind its table of colours."""
+    start = 13 + (3 << (data[10] & 7) + 1)
+    blocks = b"".join(b"!\xff\x0b" + name + body for name, body in extensions)
+    return b"GIF89a" + data[6:start] + blocks + data[start:]
+
+
+def in_blocks(data):
+    cut = [data[at : at + 255] for at in range(0, len(data), 255)]
+    return b"".join(bytes((len(part),)) + part for part in cut) + b"\0"
+
+
+@pytest.mark.parametrize("frames", [1, 3])
+def test_a_gif_carries_xmp_and_tells_of_its_profile(image, frames):
+    # The end that the specification wants, without which readers of blocks get lost.
+    magic = bytes([1, *range(255, -1, -1), 0])
+    xmp = XMP.replace(b'"6"', b'"1"')
+    more = {"save_all": True, "append_images": [image.rotate(9), image.rotate(90)][: frames - 1]}
+    made = gif_with(
+        saved(image, "GIF", **more),
+        (b"ICCRGBG1012", in_blocks(SRGB)),
+        (b"XMP DataXMP", xmp + magic),
+    )
+    picture = read_picture(made)
+    assert (picture.xmp, picture.icc, len(picture.frames) or 1) == (xmp, SRGB, frames)
+    data, notes = encode(picture, "GIF")
+    assert b"!\xff\x0bXMP DataXMP" + xmp + magic in data
+    assert "the colour profile cannot be kept in this GIF" in notes
+    written = read_picture(data)
+    assert (written.xmp, len(written.frames) or 1) == (xmp, frames)
+    assert Image.open(io.BytesIO(data)).info["version"] == b"GIF89a"
+
+
+def test_xmp_in_blocks_is_found_in_a_gif(image):
+    made = gif_with(saved(image, "GIF"), (b"XMP DataXMP", in_blocks(XMP)))
+    picture = read_picture(made)
+    assert (picture.xmp, picture.turned) == (XMP, 1)
+
+
 def test_tiff_carries_exif_and_xmp_together(image):
     tags = Image.Exif()
     tags.load(exif_with(1))
@@ -154,7 +193,7 @@ def test_tiff_carries_exif_and_xmp_together(image):
     ("kind", "lost"),
     [
         ("BMP", "the colour profile and EXIF and XMP"),
-        ("GIF", "the colour profile and EXIF and XMP and the resolution"),
+        ("GIF", "the colour profile and EXIF and the resolution"),
         ("JPEG2000", "the colour profile and EXIF and XMP and the resolution"),
         ("WEBP", "the resolution"),
         ("AVIF", "the resolution"),
@@ -476,7 +515,7 @@ OTHERS = {
     "deep PNG": lambda made: encode(Picture(made.astype(np.uint16) * 257, "PNG"), "PNG")[0],
     "deep TIFF": lambda made: encode(Picture(made.astype(np.uint16) * 257, "TIFF"), "TIFF")[0],
     "float TIFF": lambda made: encode(Picture(made.astype(np.float32) / 255, "TIFF"), "TIFF")[0],
-    "animated GIF": lambda made: animated(made, "GIF"),
+    "animated GIF": lambda made: gif_with(animated(made, "GIF"), (b"XMP DataXMP", in_blocks(XMP))),
     "APNG": lambda made: animated(made, "PNG"),
     "animated WebP": lambda made: animated(made, "WEBP"),
     "pages": lambda made: animated(made, "TIFF"),

@@ -4,7 +4,7 @@ import io
 from collections.abc import Sequence
 from typing import Any
 
-from upres.imaging import avif
+from upres.imaging import avif, gif
 from upres.imaging.fit import Fit
 from upres.imaging.formats import check_size
 from upres.imaging.holding import check_frames, held_exif, lost
@@ -58,6 +58,8 @@ def encode_animation(
     )
     if file_format == "AVIF":
         avif.mend(file, picture, exif)
+    elif file_format == "GIF" and xmp:
+        gif.add_xmp(file, xmp)
     data = file.getvalue()
     if file_format == "PNG":
         data = with_chunks(data, picture, exif, xmp)

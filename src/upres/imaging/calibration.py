@@ -54,7 +54,7 @@ def read_calibration(tags: Mapping[int, Any], *, turned: bool) -> Calibration | 
         turned: by a quarter, so that across becomes down.
     """
     unit, text = tags.get(Tag.ResolutionUnit), str(tags.get(Tag.ImageDescription, ""))
-    if unit != _NO_UNIT and not (text.startswith(_IMAGEJ) or _OME in text[:1000]):
+    if unit != _NO_UNIT and not is_of_the_stack(text):
         return None
     try:
         x, y = float(tags[Tag.XResolution]), float(tags[Tag.YResolution])
@@ -76,6 +76,11 @@ def stacked(tags: Mapping[int, Any]) -> int:
     text = str(tags.get(Tag.ImageDescription, ""))
     found = re.search(r"^images=(\d{1,9})$", text, re.MULTILINE)
     return int(found[1]) if found and text.startswith(_IMAGEJ) else 0
+
+
+def is_of_the_stack(text: str) -> bool:
+    """Whether a description is ImageJ's or OME's, which the first page has for all of them."""
+    return text.startswith(_IMAGEJ) or _OME in text[:1000]
 
 
 def updated_description(text: str, width: int, height: int, dtype: str) -> str:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from upres.errors import InputError
-from upres.imaging import boxes, filefacts, jpeg, jpeg2000, photoshop, png_chunks
+from upres.imaging import boxes, filefacts, gif, jpeg, jpeg2000, photoshop, png_chunks
 from upres.imaging.containers import bit_depth, is_lossless_webp
 from upres.imaging.deep import read_deep
 from upres.imaging.formats import TIMED
@@ -58,6 +58,8 @@ def decode(
     icc, dpi = image.info.get("icc_profile"), image.info.get("dpi")
     if form == "JPEG2000":
         icc = icc or boxes.jp2_profile(image)
+    more = gif.extensions(source) if form == "GIF" else {}
+    icc = more.get(gif.PROFILE, icc)
     if form == "JPEG" and not jpeg.states_resolution(image):
         dpi = None
     if form == "AVIF" and there > 1:
@@ -78,11 +80,11 @@ def decode(
             notes.append(READ_AS_8)
         still, icc = _frames(image, name, frames, icc, notes, bits)
     words = png_chunks.without_pixels(chunks) if form == "PNG" else image
-    exif, xmp = filefacts.exif(words), filefacts.xmp(words)
+    exif, xmp = filefacts.exif(words), more.get(gif.XMP) or filefacts.xmp(words)
     if pixels and icc and not fits(icc, still[0].pixels.shape[2]):
         notes.append(NOT_FITTING)
         icc = None
-    turned = orientation(exif, xmp)
+    turned = 1 if form == "GIF" else orientation(exif, xmp)  # as every program shows it
     already = form == "AVIF" and deep  # libheif has turned it
     if pixels and turned > 1 and not already:
         still = [replace(f, pixels=upright(f.pixels, turned)) for f in still]

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from upres.errors import OutputError, ResourceError, UpresError
-from upres.imaging import avif, jpeg2000
+from upres.imaging import avif, gif, jpeg2000
 from upres.imaging.animation import encode_animation
 from upres.imaging.fit import Fit
 from upres.imaging.formats import check_size
@@ -111,6 +111,8 @@ def save_rows(
                 pillow_image(whole, file_format).save(file, file_format, **options)
                 if file_format == "AVIF":
                     avif.mend(file, about, exif)
+                elif file_format == "GIF" and xmp:
+                    gif.add_xmp(file, xmp)
     return [*notes, *fit.notes]
 
 

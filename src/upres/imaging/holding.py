@@ -17,7 +17,7 @@ from upres.imaging.tiff_tags import BANDS_LEFT_OUT
 _HELD = {
     "the colour profile": {"JPEG", "PNG", "WEBP", "TIFF", "AVIF"},
     "EXIF": {"JPEG", "PNG", "WEBP", "TIFF", "AVIF"},
-    "XMP": {"JPEG", "PNG", "WEBP", "TIFF", "AVIF"},
+    "XMP": {"JPEG", "PNG", "WEBP", "TIFF", "AVIF", "GIF"},
     "extended XMP": {"JPEG"},
     "IPTC": {"JPEG", "PNG", "TIFF"},
     "the resolution": {"JPEG", "PNG", "TIFF", "BMP"},

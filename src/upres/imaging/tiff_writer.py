@@ -16,7 +16,7 @@ from PIL import Image, TiffImagePlugin
 from PIL.ExifTags import Base as Tag
 from zlib_ng import zlib_ng
 
-from upres.imaging.calibration import updated_description
+from upres.imaging.calibration import is_of_the_stack, updated_description
 from upres.imaging.georeference import NO_DATA, extra_tags
 from upres.imaging.metadata import EXIF_IFD, GPS_IFD
 from upres.imaging.picture import Picture, extras_of
@@ -98,7 +98,7 @@ class TiffPages:
             resolutionunit=2 if about.dpi else about.calibration.unit if about.calibration else 1,
             iccprofile=icc,
             extratags=[
-                *_tags(about, exif, xmp, (width, height, dtype.name), big=self.big),
+                *_tags(about, exif, xmp, (width, height, dtype.name), self),
                 *(extra_tags(about.place, width, height) if about.place else ()),
                 *_no_data(about),
             ],
@@ -165,13 +165,13 @@ def _tags(
     exif: bytes | None,
     xmp: bytes | None,
     pixels: tuple[int, int, str],
-    *,
-    big: bool,
+    file: TiffPages,
 ) -> list[tuple[Any, ...]]:
     """Code, type, count, value, and whether only the first page has it.
 
     Args:
         pixels: width, height and type of what is written.
+        file: what it is for, with the pages before.
     """
     found: list[tuple[Any, ...]] = []
     if xmp:
@@ -182,10 +182,11 @@ def _tags(
     for code, value in tags.items():
         if code in _POINTERS:
             # tifffile refuses tags that point; this one, a number lower, becomes one later.
-            found.append((code - 1, 16 if big else 13, 1, 0, False))
+            found.append((code - 1, 16 if file.big else 13, 1, 0, False))
         elif code in KEPT and isinstance(value, str) and value:
             if code == Tag.ImageDescription:
-                value = updated_description(value, *pixels)
+                told = file.exif and is_of_the_stack(value)
+                value = "" if told else updated_description(value, *pixels)
             if value:
                 found.append((code, 2, 0, value.encode("latin-1", "replace"), False))
     if tags and Tag.Orientation in tags:
