@@ -29,9 +29,8 @@ HF_ENDPOINT and HF_HUB_OFFLINE are huggingface_hub's. All: docs/quickstart.md.
 Pictures never leave the machine.
 
 Exit codes: 0 done, 1 our bug, 2 usage, 3 input, 4 output, 5 weights, checkpoint or
-download,
-6 memory or disk, 7 part of a batch failed, 8 verification failed, 129/130/143
-stopped by a signal, 141 the reader of stdout has gone.
+download, 6 memory or disk, 7 part of a batch failed, 8 verification failed,
+129/130/143 stopped by a signal, 141 nobody reads stdout any more.
 """
 
 app = typer.Typer(

@@ -172,7 +172,7 @@ def bench(
         bool,
         typer.Option(
             "--verify",
-            help="Compare with the figures in weights.toml; see also SET, --data-dir.",
+            help="Check that the figures in weights.toml are reached; see SET and --data-dir.",
             rich_help_panel=_MODE,
         ),
     ] = False,
@@ -180,7 +180,7 @@ def bench(
         bool,
         typer.Option(
             "--keep-going",
-            help="Measure the rest when something fails.",
+            help="Leave out what fails, and measure the rest.",
             rich_help_panel="Execution",
         ),
     ] = False,
@@ -188,8 +188,8 @@ def bench(
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Measure PSNR and SSIM of models against bicubic, on known sets or your own pictures; or
-    their speed against other ways to run them.
+    """Measure PSNR and SSIM of models beside bicubic, on known sets or your own pictures, or
+    their speed beside other runtimes.
     """
     output = Output(json=json, quiet=quiet)
     if list_:

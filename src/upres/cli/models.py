@@ -39,7 +39,7 @@ NameOrFile = Annotated[
 
 @app.command("list", cls=UpresCommand)
 def list_(json: options.Json = False) -> None:
-    """All models, what is measured of them, and where they are."""
+    """List all models, their measured quality, and where they are."""
     output = Output(json=json)
     manifest = known_models()
     if json:
@@ -133,7 +133,7 @@ def verify_(
 
 @app.command(cls=UpresCommand)
 def path(name: Name) -> None:
-    """Print where the files of a model are; fails where they are not."""
+    """Print where the files of a model are; fails if they are missing."""
     output = Output()
     for entry in known_models().family(name):
         found = local_path(entry)
@@ -148,7 +148,7 @@ def path(name: Name) -> None:
 def add(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A .safetensors file of upres.")],
     name: Annotated[
-        str, typer.Option(metavar="NAME", help="What to call it.  [default: as the file says]")
+        str, typer.Option(metavar="NAME", help="Name to add it by.  [default: as the file says]")
     ] = "",
     overwrite: options.Overwrite = False,
     json: options.Json = False,
@@ -185,10 +185,10 @@ def publish(
         bool, typer.Option("--dry-run", help="Print the model card, and stop.")
     ] = False,
 ) -> None:
-    """Upload a model's files to the Hugging Face Hub, with a card made from their facts.
+    """Upload a model's files to the Hugging Face Hub, with a card made from their metadata.
 
-    Give all of its scales at once: the card tells of the files that it comes with, and replaces
-    the one that is there.
+    Give the files of all scales at once: the card describes only the files given, and replaces
+    the existing card.
     """
     from upres.weights.hub import hub
     from upres.weights.publish import model_card

@@ -186,8 +186,8 @@ Tile = Annotated[
     typer.Option(
         parser=_tile,
         metavar="auto|N|0",
-        help="Side of a tile in input pixels: small ones take less memory and more time; 0 takes "
-        "the picture whole.",
+        help="Side of a tile in input pixels: smaller tiles take less memory and more time; 0: "
+        "the whole picture at once.",
         rich_help_panel=_RUN,
     ),
 ]
@@ -224,7 +224,7 @@ FormatName = Annotated[
         "--format",
         parser=_format,
         metavar="NAME",
-        help="jpeg, png, webp, tiff, ..., where -o names no file.  [default: the input's]",
+        help="Format where -o names no file: jpeg, png, webp, tiff, ...  [default: the input's]",
         rich_help_panel=_OUT,
     ),
 ]

@@ -60,7 +60,7 @@ def train(
             "--recipe",
             "-r",
             metavar="NAME|FILE",
-            help="How to train: network, loss, optimiser, what to begin with.",
+            help="How to train: network, loss, optimiser, initial weights.",
             rich_help_panel=_RECIPE,
             autocompletion=_recipe_names,
         ),
@@ -83,7 +83,7 @@ def train(
         float | None,
         typer.Option(
             metavar="X",
-            help="How long instead, for each scale; preparing not included.",
+            help="Minutes for each scale instead of --steps, without preparation.",
             rich_help_panel=_RECIPE,
         ),
     ] = None,
@@ -91,7 +91,7 @@ def train(
         str | None,
         typer.Option(
             metavar="FILE|NAME|none",
-            help="Weights that the first scale begins with; A,B is their mean, A,+B,-C is A plus "
+            help="Initial weights of the first scale: one model; A,B: their mean; A,+B,-C: A plus "
             "the difference of B and C; none: from scratch.  [default: as the recipe says]",
             rich_help_panel=_RECIPE,
         ),
@@ -148,7 +148,7 @@ def train(
     overwrite: Annotated[
         bool,
         typer.Option(
-            "--overwrite", help="Delete the previous run, and start over.", rich_help_panel=_OUT
+            "--overwrite", help="Start over, in place of the previous run.", rich_help_panel=_OUT
         ),
     ] = False,
     name: Annotated[
@@ -165,8 +165,7 @@ def train(
         float,
         typer.Option(
             metavar="MINUTES",
-            help="Minutes between measurements of the quality; with --minutes, at most a fifth "
-            "of the run.",
+            help="Minutes between validations; with --minutes, at most a fifth of the run.",
             rich_help_panel=_OUT,
         ),
     ] = 5.0,

@@ -64,7 +64,7 @@ def upscale(
         bool,
         typer.Option(
             "--resume",
-            help="Go on with a large result whose run was interrupted.",
+            help="Continue a large result whose run was interrupted.",
             rich_help_panel="Output",
         ),
     ] = False,
@@ -73,7 +73,7 @@ def upscale(
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Upscale pictures, four times unless told otherwise."""
+    """Upscale pictures, four times by default."""
     chosen = ModelOptions(
         scale=scale,
         width=width,
