@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from importlib.machinery import ModuleSpec
-from itertools import count
+from itertools import count, pairwise
 from types import ModuleType, SimpleNamespace
 
 import numpy as np
@@ -924,6 +924,36 @@ def test_overwriting_several_scales_leaves_none_of_the_old_ones_to_resume(order,
     assert any(n.startswith("x4 starts from") for n in view.notes)
 
 
+def test_overwriting_removes_nothing_while_another_run_works_in_one_of_the_folders(order, tmp_path):
+    several = partial(order, scales=(2, 4))
+    run_order(several(), View(), never)
+    for busy, spared in (("x2", "x4"), ("x4", "x2")):
+        before = weights(tmp_path / "run" / spared)
+        with (
+            FileLock(tmp_path / "run" / busy / ".upres-lock"),
+            pytest.raises(OutputError, match=f"another run works in .*{busy}"),
+        ):
+            run_order(several(overwrite=True), View(), never)
+        assert same(before, weights(tmp_path / "run" / spared))
+
+
+def test_a_higher_scale_begins_with_what_its_recipe_adds_to_the_lower_one(order, tiny):
+    """For the lower one's scale, and unless --init says with what to begin."""
+    way = "edsr-light-x2,+edsr-light-x4,-edsr-light-x2"
+    tiny.write_text(f'{TINY}[x4]\nnetwork.start = "{way}"\n')
+    changes = {"network.numbers.blocks": 16, "network.numbers.channels": 32, "steps": 1}
+    wide = partial(order, changes=changes)
+    for scales, init, added in (
+        ((2, 4), None, True),
+        ((3, 4), None, False),
+        ((2, 4), "none", False),
+    ):
+        view = View()
+        run_order(wide(f"{scales} {init}", scales=scales, init=init), view, never)
+        (begun,) = (note for note in view.notes if note.startswith("x4 starts from"))
+        assert ("what led from edsr-light-x2 to edsr-light-x4" in begun) == added
+
+
 def test_a_shared_network_learns_its_scales_together(order, tmp_path):
     changes = {"network.architecture": "mdsr", "network.scales": [2, 3], "steps": 20}
     (result,) = run_order(order(changes=changes), View(), never)
@@ -971,7 +1001,7 @@ def test_a_bad_loss_goes_back_and_slower(order, tmp_path, monkeypatch):
 def test_a_loss_that_stays_bad_gives_up_with_the_last_good_state(order, tmp_path, monkeypatch):
     monkeypatch.setattr(session, "PatchStore", Faulty)
     Faulty.calls, Faulty.bad = 0, tuple(range(60, 10**4))
-    with pytest.raises(ResourceError, match=r"not finite 4 times in a row.*step 50 is saved"):
+    with pytest.raises(ResourceError, match=r"not finite again and again.*step 50 is saved"):
         run_order(order(changes={"steps": 200}), View(), never)
     state = torch.load(tmp_path / "run/last.pt", weights_only=True)
     assert state["position"]["step"] == 50
@@ -1072,6 +1102,7 @@ def test_what_can_be_known_before_a_set_is_downloaded_is_said_before(upres, tmp_
         (("--init", "srcnn-x2"), 5, b"srcnn-x2"),
         (("--init", "edsr-light-x2", "--recipe", "vdsr"), 2, b"edsr-light-x2 is edsr"),
         (("--set", "network.numbers.depth=3"), 2, b"describes no network"),
+        (("--scale", "3", "--set", "network.numbers.channels=48"), 5, b"--init none"),
         (("--recipe", "vdsr", "--set", "luma=0.5"), 2, b"knows only luma"),
     ):
         done = upres("train", "--data", "DIV2K", *options)
@@ -1298,6 +1329,57 @@ def test_a_resumed_run_may_be_longer_and_says_when_the_pictures_changed(order, p
     assert told == "9 pictures (pictures), before that 10 pictures (pictures)"
     (before,) = read_training(result.path)["data_before"]
     assert before["pictures"] == 10
+
+
+def test_a_finished_run_has_seen_no_pictures_that_came_later(order, pictures):
+    (first,) = run_order(order(), View(), never)
+    before = read_training(first.path)["data"]
+    (pictures / "0.png").unlink()
+    view = View()
+    later = order(resume=True, data=(("pictures", find_pictures(pictures)),))
+    (result,) = run_order(later, view, never)
+    assert result.finished
+    assert load(result.path).facts.trained_on == "10 pictures (pictures)"
+    assert read_training(result.path)["data"] == before
+    assert not any("not those" in note for note in view.notes)
+
+
+def test_a_run_may_go_on_in_less_memory(order, tmp_path):
+    run_order(order("whole", changes={"optimiser.clip": 0.0}), View(), never)
+    run_order(order(changes={"optimiser.clip": 0.0}), View(), after(5))
+    parts = {"data.accumulate": 4, "optimiser.clip": 0.0}
+    (result,) = run_order(order(resume=True, changes=parts), View(), never)
+    assert result.finished
+    a, b = weights(tmp_path / "whole"), weights(tmp_path / "run")
+    assert all(torch.allclose(a[k], b[k], atol=1e-5) for k in a)
+
+
+def test_weights_are_there_before_the_end(order, tmp_path, monkeypatch):
+    """Whoever is killed while the last ones are measured has them, too."""
+    monkeypatch.setattr(trainer, "_VALIDATION_SHARE", 0)
+    view, seen = View(), []
+
+    def validated(step, quality):
+        path = tmp_path / "run" / "model.safetensors"
+        story = read_training(path) if path.is_file() else {}
+        seen.append((step, story.get("steps"), story.get("finished", True)))
+
+    view.validated = validated
+    order = partial(order, validate_minutes=1e-9)
+    (result,) = run_order(order(), view, never)
+    assert len(seen) > 2
+    for (before, _, _), (_, steps, finished) in pairwise(seen[:-1]):
+        assert (steps, finished) == (before, False)
+    assert seen[-1] == (12, 12, True)
+    assert read_training(result.path)["validation"]
+    run_order(order("stopped"), View(), after(2))
+    assert read_training(tmp_path / "stopped" / "model.safetensors")["finished"] is False
+
+
+def test_where_and_how_it_computes_is_said(order):
+    view = View()
+    run_order(order(), view, never)
+    assert f"on {torch.get_num_threads()} CPU threads, in float32" in view.notes
 
 
 def test_what_a_run_began_with_is_not_read_again(order, tmp_path):
@@ -1735,7 +1817,10 @@ def as_torchrun_does(arguments, folder, start):
         # Each step uses the layers of one scale alone.
         (
             as_torchrun_does,
-            ("--set", "network.architecture=mdsr", "--scale", "2,3"),
+            (
+                *("--set", "network.architecture=mdsr", "--scale", "2,3"),
+                *("--set", "optimiser.clip=0.05", "--set", "data.accumulate=2"),
+            ),
             ("model.safetensors",),
         ),
     ],
@@ -1757,6 +1842,20 @@ def test_two_processes_are_one_with_the_batch_doubled(
         ended = [e for e in events((tmp_path / "two" / file).parent) if e["event"] == "end"]
         assert len(ended) == 1  # the first process alone writes
         assert read_training(tmp_path / "two" / file)["processes"] == 2
+
+
+@pytest.mark.parametrize("asked", [0, 1])
+def test_one_process_that_is_asked_to_stop_stops_both(pictures, tiny, tmp_path, start, asked):
+    long = ("-o", "run", "--steps", "100000", "--threads", "1", "--scale", "2,3")
+    pair = pair_of(command(pictures, tiny, *long), tmp_path, start)
+    metrics = tmp_path / "run" / "x2" / "metrics.jsonl"
+    until(lambda: metrics.is_file() and '"event": "steps"' in metrics.read_text(), pair[0])
+    pair[asked].send_signal(signal.SIGTERM)
+    assert pair[asked].wait(60) == 143
+    pair[1 - asked].wait(60)
+    ended = next(e for e in events(metrics.parent) if e["event"] == "end")
+    assert ended["finished"] is False
+    assert not (tmp_path / "run" / "x3" / "metrics.jsonl").exists()
 
 
 def test_a_process_that_is_gone_is_one_line(pictures, tiny, tmp_path, start):

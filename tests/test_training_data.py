@@ -116,8 +116,10 @@ def test_sets_lie_where_they_lie(tmp_path, photo):
     }
     assert [f.name for f in found.validation] == ["DIV2K/DIV2K_valid_HR/1.png"]
     assert found.strangers == ()
-    (note,) = found.notes
-    assert note == f"low-resolution pictures in {tmp_path / 'sets/old/LR'} are not used"
+    unknown = ("DIV2K/DIV2K_train", "DIV2K/DIV2K_valid", "Flickr2K/Flickr2K")
+    places = [tmp_path / "sets" / f"{root}_LR_unknown" for root in unknown]
+    places.append(tmp_path / "sets/old/LR")
+    assert found.notes == tuple(f"low-resolution pictures in {p} are not used" for p in places)
 
 
 def test_what_lies_beside_a_set_is_said(tmp_path, photo):
@@ -125,7 +127,62 @@ def test_what_lies_beside_a_set_is_said(tmp_path, photo):
         save(tmp_path / name, photo[:64, :64])
     found = find_pictures(tmp_path)
     assert [f.name for f in found.train] == ["HR/a.png"]
-    assert found.notes == (f"3 pictures beside {tmp_path / 'HR'} are not used",)
+    assert found.notes == (
+        f"3 pictures beside {tmp_path / 'HR'} are not used",
+        f"low-resolution pictures in {tmp_path / 'LR_mild'} are not used",
+    )
+
+
+def test_low_resolution_pictures_of_ones_own(tmp_path, photo):
+    save(tmp_path / "HR" / "a.png", photo[:64, :64])
+    save(tmp_path / "LR" / "X2" / "a.png", photo[:32, :32])
+    found = find_pictures(tmp_path)
+    assert found.train[0].low_at(2) == tmp_path / "LR/X2/a.png"
+    assert found.notes == ()
+    save(tmp_path / "LR_bicubic" / "a.png", photo[:32, :32])  # of which scale?
+    assert find_pictures(tmp_path).notes == (
+        f"low-resolution pictures in {tmp_path / 'LR_bicubic'} are not used",
+    )
+
+
+def test_beside_train_a_folder_may_be_for_validation(tmp_path, photo):
+    for name in (
+        "train/HR/a.png",
+        "train/b/b.png",
+        "Test/HR/c.png",
+        "val/d.png",
+        "more/test/e.png",
+    ):
+        save(tmp_path / "both" / name, photo[:64, :64])
+    found = find_pictures(tmp_path / "both")
+    # Beside HR there is nothing else; alone, "test" is a name like any other.
+    assert [f.name for f in found.train] == ["more/test/e.png", "train/HR/a.png"]
+    assert [f.name for f in found.validation] == ["Test/HR/c.png", "val/d.png"]
+    save(tmp_path / "one" / "test" / "a.png", photo[:64, :64])
+    assert len(find_pictures(tmp_path / "one").train) == 1
+
+
+@pytest.mark.parametrize("name", ["Set5/HR/a.png", "Urban100_HR/a.png", "benchmark/B100/a.png"])
+def test_test_sets_are_not_trained_on_by_chance(tmp_path, photo, name):
+    save(tmp_path / "mine.png", photo[:64, :64])
+    test = save(tmp_path / name, photo[:64, :64])
+    found = find_pictures(tmp_path)
+    assert [f.name for f in found.train] == ["mine.png"]
+    (note,) = found.notes
+    assert "has the name of a test set and is not used" in note
+    assert len(find_pictures(test.parent).train) == 1  # whoever says so
+
+
+def test_links_are_followed_once(tmp_path, photo):
+    save(tmp_path / "disk" / "DIV2K_train_HR" / "0001.png", photo[:64, :64])
+    save(tmp_path / "sets" / "DIV2K_valid_HR" / "0801.png", photo[:64, 64:128])
+    (tmp_path / "sets" / "DIV2K_train_HR").symlink_to(tmp_path / "disk" / "DIV2K_train_HR")
+    (tmp_path / "disk" / "DIV2K_train_HR" / "round").symlink_to(tmp_path / "sets")
+    (tmp_path / "disk" / "DIV2K_train_HR" / "again").symlink_to(tmp_path / "disk")
+    found = find_pictures(tmp_path / "sets")
+    assert found.train[0].name == "DIV2K_train_HR/0001.png"
+    assert {f.path.name for f in found.train} == {"0001.png"}
+    assert [f.name for f in found.validation] == ["DIV2K_valid_HR/0801.png"]
 
 
 def test_validation_pictures_alone_are_trained_on(tmp_path, photo):
@@ -374,12 +431,21 @@ def test_damaged_pictures_are_skipped_and_named(pictures, tmp_path):
     assert ready(pictures, tmp_path).skipped == prepared.skipped  # also the second time
 
 
-def test_what_the_disk_failed_to_read_is_tried_again_the_next_time(pictures, tmp_path, monkeypatch):
-    read, failing = prepare_module.read_full_range, [OSError(errno.EIO, "Input/output error")]
+@pytest.mark.parametrize(
+    ("error", "cause"),
+    [
+        (InputError("0.png cannot be read"), OSError(errno.EIO, "Input/output error")),
+        (ResourceError("0.png takes 9 GB", "close others"), None),
+    ],
+)
+def test_what_may_be_read_another_time_is_tried_again(
+    pictures, tmp_path, monkeypatch, error, cause
+):
+    read, failing = prepare_module.read_full_range, [error]
 
     def once(path):
         if failing and path.name == "0.png":
-            raise InputError(f"{path} cannot be read") from failing.pop()
+            raise failing.pop() from cause
         return read(path)
 
     monkeypatch.setattr(prepare_module, "read_full_range", once)

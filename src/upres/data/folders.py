@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -49,7 +49,10 @@ class PictureFolder:
 # DIV2K_train_HR, Flickr2K_HR, HR; what is called valid among them is for validation.
 _HIGH = re.compile(r"(?:(.+)_)?HR", re.IGNORECASE)
 _LOW = re.compile(r"(?:.+_)?LR(?:_.+)?", re.IGNORECASE)
+_TRAINING = {"train", "training"}
 _VALIDATION = {"valid", "val", "validation", "test"}
+# Their pictures are for measuring; whoever trained on them could publish nothing.
+_TEST_SETS = {"set5", "set14", "b100", "bsd100", "bsds100", "urban100", "manga109"}
 _SCALES = (2, 3, 4)
 
 
@@ -58,9 +61,10 @@ def find_pictures(folder: Path) -> PictureFolder:
 
     Any tree of pictures, and within it, or as the whole, the layouts of known sets:
     ``DIV2K_train_HR/0001.png`` or ``HR/a.png``, with ``DIV2K_train_LR_bicubic/X2/0001x2.png`` or
-    ``LR_bicubic/X2/a.png`` beside it, and the same with ``valid``. What else lies beside them is
-    not used, nor are other low-resolution folders, hidden files, links to folders, and what
-    training runs left in folders of theirs.
+    ``LR_bicubic/X2/a.png`` (or ``LR/X2/a.png``) beside it, and the same with ``valid``. Beside a
+    folder ``train``, one called ``valid``, ``val`` or ``test`` is for validation. What else lies
+    beside such sets is not used, nor are other low-resolution folders, known test sets below the
+    folder, hidden files, and what training runs left in folders of theirs.
 
     Raises:
         InputError: no folder, or nothing in it.
@@ -71,6 +75,8 @@ def find_pictures(folder: Path) -> PictureFolder:
         raise InputError(f"{folder} {reason}", "give a folder of pictures, or a set such as DIV2K")
     found = _Found(folder)
     found.look_into(folder)
+    if not found.train:  # nothing else to train on
+        found.train, found.validation = found.validation, []
     if not found.train:
         raise InputError(f"{folder} holds no pictures", "JPEG, PNG, TIFF, WebP, AVIF are usual")
     return PictureFolder(
@@ -87,42 +93,59 @@ class _Found:
     validation: list[PictureFile] = field(default_factory=list)
     strangers: list[Path] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    linked: set[str] = field(default_factory=set)
 
-    def look_into(self, here: Path) -> None:
-        """Raises:
-        OSError: the root cannot be read; other folders are noted.
+    def look_into(self, here: Path, *, apart: bool = False) -> None:
+        """Args:
+            apart: what is there is for validation.
+
+        Raises:
+            OSError: the root cannot be read; other folders are noted.
         """
         folders, pictures = self._listed(here)
         highs = [name for name in folders if _HIGH.fullmatch(name)]
         lows = [name for name in folders if _is_low(here / name, beside_high=bool(highs))]
         if highs:
-            self._layout(here, folders, highs)
+            used = self._layout(here, folders, highs, apart=apart)
             others = [name for name in folders if name not in (*highs, *lows)]
             unused = len(pictures) + sum(len(list(self._tree(here / name))) for name in others)
             if unused:
                 self.notes.append(f"{unused} pictures beside {here / highs[0]} are not used")
+            self._not_used(here, (name for name in lows if name not in used))
             return
-        self.train += (self._file(path) for path in pictures)
+        (self.validation if apart else self.train).extend(self._file(path) for path in pictures)
+        self._not_used(here, lows)
+        several = bool(_TRAINING & {name.lower() for name in folders})
         for name in folders:
-            if name in lows:
-                self.notes.append(f"low-resolution pictures in {here / name} are not used")
-            else:
-                self.look_into(here / name)
+            if name not in lows:
+                sets_apart = several and name.lower() in _VALIDATION
+                self.look_into(here / name, apart=apart or sets_apart)
 
-    def _layout(self, here: Path, folders: list[str], highs: list[str]) -> None:
-        apart = {name for name in highs if _VALIDATION & {*name.lower().split("_")}}
-        if len(apart) == len(highs):  # nothing else to train on
-            apart = set()
+    def _not_used(self, here: Path, lows: Iterable[str]) -> None:
+        self.notes += (f"low-resolution pictures in {here / name} are not used" for name in lows)
+
+    def _layout(self, here: Path, folders: list[str], highs: list[str], *, apart: bool) -> set[str]:
+        """Take the pictures of folders that are called HR.
+
+        Returns:
+            The low-resolution folders whose pictures are theirs.
+        """
+        used = set()
         for name in highs:
-            partners = f"{name[:-2]}LR_bicubic".lower()
-            low = next((here / f for f in folders if f.lower() == partners), None)
-            files = self._pairs(here / name, low)
-            (self.validation if name in apart else self.train).extend(files)
+            wanted = [f"{name[:-2]}{low}".lower() for low in ("LR_bicubic", "LR")]
+            partners = sorted(
+                (f for f in folders if f.lower() in wanted and _by_scale(here / f)),
+                key=lambda f: wanted.index(f.lower()),
+            )
+            used |= {*partners[:1]}
+            files = self._pairs(here / name, _by_scale(here / partners[0]) if partners else {})
+            sets_apart = bool(_VALIDATION & {*name.lower().split("_")})
+            (self.validation if apart or sets_apart else self.train).extend(files)
+        return used
 
-    def _pairs(self, high: Path, low: Path | None) -> list[PictureFile]:
-        """Pictures below ``high``, with what lies in the same place in ``low/X2``...; what lies
-        there and belongs to none are strangers."""
-        given = {} if low is None else _by_scale(low)
+    def _pairs(self, high: Path, given: Mapping[int, Path]) -> list[PictureFile]:
+        """Pictures below ``high``, with what lies in the same place in the folders of scales; what
+        lies there and belongs to none are strangers."""
         by_scale = {
             scale: {_place(path, folder): path for path in self._tree(folder)}
             for scale, folder in given.items()
@@ -145,13 +168,31 @@ class _Found:
             yield from self._tree(folder / name)
 
     def _listed(self, folder: Path) -> tuple[list[str], list[Path]]:
+        """Names of the folders in it that are looked into, and its pictures."""
         try:
-            return _listed(folder)
+            folders, pictures = _listed(folder)
         except OSError as error:
             if folder == self.root:
                 raise
             self.notes.append(f"{folder} cannot be read ({error.strerror})")
             return [], []
+        tests = [f for f in folders if f.lower().removesuffix("_hr") in _TEST_SETS]
+        self.notes += (
+            f"{folder / name} has the name of a test set and is not used; to train on it, give it "
+            "to --data itself"
+            for name in tests
+        )
+        return [f for f in folders if f not in tests and self._is_new(folder / f)], pictures
+
+    def _is_new(self, folder: Path) -> bool:
+        """False for a link to where another one led, which may go in circles."""
+        if not folder.is_symlink():
+            return True
+        real = os.path.realpath(folder)
+        if real in (os.path.realpath(self.root), *self.linked):
+            return False
+        self.linked.add(real)
+        return True
 
     def _file(self, path: Path, low: tuple[tuple[int, Path], ...] = ()) -> PictureFile:
         return PictureFile(path.relative_to(self.root).as_posix(), path, low)
@@ -193,6 +234,6 @@ def _listed(folder: Path) -> tuple[list[str], list[Path]]:
         return [], []
     seen = [entry for entry in there if not entry.name.startswith(".")]
     return (
-        [entry.name for entry in seen if entry.is_dir(follow_symlinks=False)],
+        [entry.name for entry in seen if entry.is_dir()],
         [folder / entry.name for entry in seen if is_readable(entry.name) and entry.is_file()],
     )

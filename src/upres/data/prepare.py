@@ -27,7 +27,7 @@ from upres.data.folders import PictureFile
 from upres.data.gather import Pictures, nothing_readable
 from upres.data.prepared import Entry, Prepared, degraded_name, low_starts
 from upres.data.rgb import check_low, read_full_range, read_rgb
-from upres.errors import InputError, ResourceError, os_errors
+from upres.errors import InputError, ResourceError, UpresError, os_errors
 from upres.files import atomic_write, locked, remove_parts
 from upres.hashing import seed_of, sha256_of
 from upres.imaging import heic
@@ -81,7 +81,12 @@ def prepare(
             for rest in (index, *folder.glob("low-*.u8")):
                 rest.unlink(missing_ok=True)
             prepared, passing = _decode(
-                pictures, folder, sorted(sizes, reverse=True), progress, threads
+                pictures,
+                folder,
+                sorted(sizes, reverse=True),
+                dict.fromkeys(scales, 1 + versions),
+                progress,
+                threads,
             )
             text = json.dumps(
                 {
@@ -124,9 +129,18 @@ def _found(folder: Path, pictures: Pictures, *, retry: bool) -> Prepared | None:
 
 
 def _decode(
-    pictures: Pictures, folder: Path, sizes: Sequence[float], progress: Progress, threads: int
+    pictures: Pictures,
+    folder: Path,
+    sizes: Sequence[float],
+    low_of: Mapping[int, int],
+    progress: Progress,
+    threads: int,
 ) -> tuple[Prepared, bool]:
-    """Write high.u8 and detail.f32; and whether what was skipped may be readable another time."""
+    """Write high.u8 and detail.f32; and whether what was skipped may be readable another time.
+
+    Args:
+        low_of: scales of which low-resolution partners will be made, and how many.
+    """
     skipped = list(pictures.skipped)
     passing = False
     plan: list[tuple[PictureFile, list[Entry]]] = []
@@ -136,7 +150,7 @@ def _decode(
             width, height = read_size(file.path)
         except InputError as error:
             skipped.append(f"{file.name} ({error.problem})")
-            passing |= _of_the_disk(error)
+            passing |= _may_pass(error)
             continue
         entries = []
         for size in sizes:
@@ -148,12 +162,12 @@ def _decode(
         plan.append((file, entries))
     if not plan:
         raise nothing_readable(skipped)
-    _room_for(folder, 3 * start + 4 * detail_start)
+    _room_for(folder, 3 * start + 4 * detail_start + _low_bytes(plan, low_of))
     with atomic_write(folder / "high.u8") as high, atomic_write(folder / "detail.f32") as maps:
         pixels = _mapped(high, np.uint8, (start, 3))
         detail = _mapped(maps, np.float32, (detail_start,))
 
-        def job(planned: tuple[PictureFile, list[Entry]]) -> InputError | None:
+        def job(planned: tuple[PictureFile, list[Entry]]) -> UpresError | None:
             file, entries = planned
             try:
                 picture = read_full_range(file.path)
@@ -165,7 +179,7 @@ def _decode(
                     rows, columns = entry.cells
                     end = entry.detail_start + rows * columns
                     detail[entry.detail_start : end] = detail_map(sized).ravel()
-            except InputError as error:
+            except (InputError, ResourceError) as error:  # damaged, or larger than memory
                 return error
             return None
 
@@ -180,18 +194,30 @@ def _decode(
             good += entries
         else:
             skipped.append(f"{file.name} ({why.problem})")
-            passing |= _of_the_disk(why)
+            passing |= _may_pass(why)
     if not good:
         raise nothing_readable(skipped)
     return Prepared(folder, tuple(good), tuple(skipped)), passing
 
 
+def _low_bytes(
+    plan: Sequence[tuple[PictureFile, Sequence[Entry]]], low_of: Mapping[int, int]
+) -> int:
+    """Of the low-resolution partners."""
+    return sum(
+        3 * count * math.prod(entry.low(scale))
+        for _, entries in plan
+        for entry in entries
+        for scale, count in low_of.items()
+    )
+
+
 _PASSING = (errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EMFILE, errno.ENFILE, errno.EAGAIN)
 
 
-def _of_the_disk(error: InputError) -> bool:
+def _may_pass(error: UpresError) -> bool:
     """Whether the system failed, rather than what it read: another time it may not."""
-    return getattr(error.__cause__, "errno", None) in _PASSING
+    return isinstance(error, ResourceError) or getattr(error.__cause__, "errno", None) in _PASSING
 
 
 def _shrink(

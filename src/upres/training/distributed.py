@@ -46,6 +46,10 @@ class Processes:
         torch.distributed.broadcast(tensor, 0)
         return tuple(tensor.tolist())
 
+    def any(self, value: bool) -> bool:
+        """Whether one of the processes says so."""
+        return self.mean(float(value)) > 0
+
     def mean(self, value: float) -> float:
         """The mean of all processes' values."""
         if self.count == 1:

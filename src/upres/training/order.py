@@ -1,10 +1,11 @@
 """What ``upres train`` was asked for, and the runs that this takes."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from upres.data.folders import PictureFolder
 from upres.errors import OutputError, UsageError
@@ -13,9 +14,6 @@ from upres.networks import ARCHITECTURES
 from upres.training.checkpoint import NAME as CHECKPOINT
 from upres.training.recipe import Recipe, load_recipe, scale_tables
 from upres.training.record import BOARD, CURVE, METRICS, PICTURES
-
-if TYPE_CHECKING:
-    import filelock
 
 RESULT = "model.safetensors"
 _FILES = (CHECKPOINT, RESULT, METRICS)
@@ -140,6 +138,18 @@ def check_folder(folder: Path, order: Order) -> None:
         )
 
 
+def clear(folder: Path, order: Order) -> None:
+    """Remove what killed runs left; with ``overwrite`` an old run's files go, too.
+
+    Raises:
+        OutputError: they cannot be removed.
+    """
+    try:
+        _clear(folder, order)
+    except OSError as error:
+        raise _not_ready(folder, error) from error
+
+
 def _clear(folder: Path, order: Order) -> None:
     remove_parts(folder)
     # Pictures of people's own may have such names where no run has been.
@@ -149,11 +159,9 @@ def _clear(folder: Path, order: Order) -> None:
             path.unlink()
 
 
-def make_way(folder: Path, order: Order) -> "filelock.FileLock":
-    """Make the folder; with ``overwrite`` an old run's files go.
-
-    Returns:
-        What keeps other runs out of it until it is released.
+@contextmanager
+def entered(folder: Path, order: Order) -> Iterator[None]:
+    """Make the folder, and keep other runs out of it.
 
     Raises:
         OutputError: it cannot be made, or another run works there or has meanwhile.
@@ -164,18 +172,18 @@ def make_way(folder: Path, order: Order) -> "filelock.FileLock":
         folder.mkdir(parents=True, exist_ok=True)
         lock = filelock.FileLock(folder / _LOCK)
         lock.acquire(blocking=False)
-        try:
-            check_folder(folder, order)
-            _clear(folder, order)
-        except BaseException:
-            lock.release()
-            raise
     except filelock.Timeout:
         raise OutputError(
             f"another run works in {folder}", "wait for it, or give another --output"
         ) from None
     except OSError as error:
-        raise OutputError(
-            f"{folder} cannot be made ready ({error.strerror})", "give another --output"
-        ) from error
-    return lock
+        raise _not_ready(folder, error) from error
+    try:
+        check_folder(folder, order)
+        yield
+    finally:
+        lock.release()
+
+
+def _not_ready(folder: Path, error: OSError) -> OutputError:
+    return OutputError(f"{folder} cannot be made ready ({error.strerror})", "give another --output")

@@ -1,19 +1,22 @@
 """Checkpoints of a run: saved, and gone on from as it was begun."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
 import torch
 
 from upres.errors import OutputError, ResourceError, UpresError, UsageError, WeightsError
+from upres.model import Model
 from upres.training.checkpoint import load_checkpoint, save_checkpoint
 from upres.training.learner import Learner
+from upres.training.order import RESULT
 from upres.training.recipe import build_recipe
 from upres.training.run import Position, Run
+from upres.training.validation import Quality
 
-# What a resumed run may be asked for anew: how long it is, and words.
-_MAY_CHANGE = {"steps", "name", "description", "network.start"}
+# What a resumed run may be asked for anew: how long it is, how much memory it takes, and words.
+_MAY_CHANGE = {"steps", "data.accumulate", "name", "description", "network.start"}
 
 
 def try_to_save(run: Run, position: Position, state: Mapping[str, Any]) -> UpresError | None:
@@ -24,6 +27,15 @@ def try_to_save(run: Run, position: Position, state: Mapping[str, Any]) -> Upres
         run.watch.event("unsaved", {"step": position.step, "why": error.problem})
         return error
     return None
+
+
+def try_to_write(run: Run, kept: Model, position: Position, quality: Sequence[Quality]) -> None:
+    """Write the weights as they are, for whoever cannot wait; and so that a run that is killed
+    leaves some."""
+    try:
+        run.write(run, kept, position, quality)
+    except (ResourceError, OutputError) as error:
+        run.watch.event("unsaved", {"step": position.step, "why": error.problem})
 
 
 def save(run: Run, position: Position, state: Mapping[str, Any]) -> None:
@@ -61,7 +73,8 @@ def _check_same(run: Run, state: Mapping[str, Any]) -> None:
             raise WeightsError(
                 f"the run in {run.folder} does not fit this recipe: it was begun with {key} "
                 f"{begun.get(key)}, not {asked[key]}",
-                "resume with the recipe and options that it was begun with",
+                "resume with the recipe and options that it was begun with, or begin another run "
+                f"with --init {run.folder / RESULT}",
             )
 
 
@@ -106,6 +119,8 @@ def resumed(run: Run, learner: Learner) -> tuple[Run, Position]:
             f"the checkpoint in {run.folder} does not fit this recipe ({first})",
             "resume with the recipe and options that it was begun with",
         ) from error
+    if run.progress_at(position) >= 1:  # it has seen no others
+        run = replace(run, data=known[-1])
     others = tuple(one for one in known if _identity(one) != _identity(run.data))
     if before != _identity(run.data):
         run.watch.event("other_pictures", {"step": position.step})
@@ -116,6 +131,7 @@ def resumed(run: Run, learner: Learner) -> tuple[Run, Position]:
     return run, position
 
 
-def _identity(data: Mapping[str, Any]) -> tuple[Any, Any]:
-    """Of the pictures, and of low-resolution files that came with them."""
-    return data["sha256"], data.get("low") or None
+def _identity(data: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Of the pictures, of those among them that could be read, and of low-resolution files that
+    came with them."""
+    return data["sha256"], data.get("pictures"), data.get("megapixels"), data.get("low") or None

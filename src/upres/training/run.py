@@ -1,6 +1,6 @@
 """A training run: what it is made of, how far it is, how it ended."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -13,6 +13,7 @@ from upres.model import Model
 from upres.training.distributed import Processes
 from upres.training.patches import PatchStore
 from upres.training.recipe import Recipe
+from upres.training.validation import Quality
 
 
 class Watch(Protocol):
@@ -26,9 +27,25 @@ class Watch(Protocol):
         """Something else happened: a checkpoint, a rollback, a pause."""
         ...
 
-    def validate(self, step: int, model: Model, dtype: torch.dtype) -> object:
+    def validate(self, step: int, model: Model, dtype: torch.dtype) -> Sequence[Quality]:
         """Time to measure the weights as they would be kept now."""
         ...
+
+
+class Write(Protocol):
+    """Writes weights as the file that a run is for.
+
+    Raises:
+        OutputError, ResourceError: it cannot be written; the one before is still there.
+    """
+
+    def __call__(
+        self, run: "Run", kept: Model, position: "Position", quality: Sequence[Quality]
+    ) -> None: ...
+
+
+def _nothing(run: "Run", kept: Model, position: "Position", quality: Sequence[Quality]) -> None:
+    pass
 
 
 @dataclass
@@ -47,6 +64,7 @@ class Run:
         minutes: how long, or None to make ``recipe.steps`` steps.
         resume: go on from the folder's checkpoint.
         stop: asked before every step; a true answer saves and ends.
+        write: called with what the weights are each time that they were measured.
         report_every, report_seconds: steps or seconds between reports, whichever comes first.
         validate_every, save_every: seconds between measurements (which take a tenth of the time at
             most) and between checkpoints.
@@ -67,10 +85,17 @@ class Run:
     minutes: float | None = None
     resume: bool = False
     stop: Callable[[], bool] = lambda: False
+    write: Write = _nothing
     report_every: int = 50
     report_seconds: float = 20.0
     validate_every: float = 300.0
     save_every: float = 120.0
+
+    def progress_at(self, position: "Position") -> float:
+        """From 0 to 1, where the run ends."""
+        if self.minutes is not None:
+            return position.seconds / (60 * self.minutes)
+        return position.step / self.recipe.steps
 
 
 @dataclass(frozen=True)

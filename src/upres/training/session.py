@@ -1,9 +1,10 @@
 """``upres train`` from its options to its results: data, models, one run for each scale."""
 
 import math
-from collections.abc import Mapping, Sequence
-from contextlib import nullcontext, suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -21,11 +22,11 @@ from upres.model import Model
 from upres.training.checkpoint import NAME as CHECKPOINT
 from upres.training.distributed import Processes, join
 from upres.training.learner import training_dtype
-from upres.training.order import RESULT, Order, Plan, check_folder, make_way, plans
+from upres.training.order import RESULT, Order, Plan, check_folder, clear, entered, plans
 from upres.training.patches import PatchStore
 from upres.training.recipe import Recipe
 from upres.training.record import Record, View
-from upres.training.run import Outcome, Run
+from upres.training.run import Outcome, Position, Run
 from upres.training.start import UNSTATED, Start, begin, check_start
 from upres.training.stop import Stopping
 from upres.training.trainer import train
@@ -136,7 +137,8 @@ def run_order(order: Order, view: TrainingView, stop: Stopping) -> list[Result]:
         where = "the GPU" if kind == "cuda" else "this machine"
         raise ResourceError(
             f"training takes more memory than {where} has",
-            "compute batches in parts (--set data.accumulate=2), or give a smaller --batch",
+            "compute batches in parts (--set data.accumulate=2, with --resume too), or begin with "
+            "a smaller --batch",
         ) from error
     finally:
         processes.close()
@@ -154,7 +156,7 @@ def _runs(
     shared = _Shared(order, wanted[0], pictures, view, stop, processes, device)
     results: list[Result] = []
     for plan in wanted:
-        if results and stop():  # while the last one was measured
+        if results and processes.any(stop()):  # while the last one was measured
             break
         # What a run that goes on began with may be gone by now, and is in its checkpoint.
         resume = _resumes(order, plan)
@@ -204,12 +206,9 @@ def _one(
         shared.view.note(f"{plan.folder} holds no run to resume: a new one begins")
     if not resume:
         shared.view.note(f"{scales} starts from {start.origin}")
+    dtype = str(training_dtype(plan.recipe.precision, shared.device)).removeprefix("torch.")
+    shared.view.note(f"on {_device_name(shared.device)}, in {dtype}")
     shared.view.begins(f"{start.model.facts.name} {scales}", plan.recipe, order.minutes)
-    # From here on nothing is asked for any more: an old run may go.
-    for other in others if first and order.overwrite else ():
-        make_way(other.folder, order).release()
-    lock = make_way(plan.folder, order) if first else None
-    record = Record(plan.folder, pairs, shared.view) if first else None
     story = _story(shared, plan, prepared, sampler.used)
     run = Run(
         recipe=plan.recipe,
@@ -219,39 +218,77 @@ def _one(
         folder=plan.folder,
         device=shared.device,
         processes=shared.processes,
-        watch=record or _Nobody(),
+        watch=_Nobody(),
         minutes=order.minutes,
         resume=resume,
         origin=start.origin,
         sources=start.sources,
         data=story["data"],
         stop=shared.stop,
+        write=partial(_write, story=story, licence=order.licence),
         # A report copies the state, which would cost a fast device a tenth of its time.
         report_every=50 if shared.device.type == "cpu" else 500,
         validate_every=60 * min(order.validate_minutes, (order.minutes or math.inf) / 5),
     )
-    if record is not None:
+    if not first:
+        return Result(plan.folder / RESULT, (), _train(shared, run, None)[1])
+    # From here on nothing is asked for any more: old runs may go.
+    with _ours(order, plan, others), _recorded(plan.folder, pairs, shared.view) as record:
         if order.resume and not resume:  # it was killed before it saved anything
             record.forget_after(-1)
         begins = {} if resume else {"start": start.origin}
         record.event("start", {**story, **begins, "scales": plan.scales, "resumed": resume})
+        quality, finished = _train(shared, replace(run, watch=record), record)
+    return Result(plan.folder / RESULT, quality, finished)
+
+
+@contextmanager
+def _ours(order: Order, plan: Plan, others: Sequence[Plan]) -> Iterator[None]:
+    """The run's folder, which nobody else works in; what is to be overwritten is gone.
+
+    Raises:
+        OutputError: see ``entered`` and ``clear``; nothing is gone if another run works in any.
+    """
+    old = [other.folder for other in others if order.overwrite]
+    with entered(plan.folder, order):
+        with ExitStack() as held:
+            for folder in old:
+                held.enter_context(entered(folder, order))
+            for folder in (plan.folder, *old):
+                clear(folder, order)
+        yield
+
+
+@contextmanager
+def _recorded(folder: Path, pairs: Sequence[Pair], view: View) -> Iterator[Record]:
+    record = Record(folder, pairs, view)
     try:
-        with shared.stop.listening():
-            outcome = train(run)
-            if not outcome.finished:
-                shared.view.note("stopping: measuring what there is")
-            with nullcontext() if outcome.unsaved is None else suppress(UpresError):
-                quality = _finish(outcome, record, story, order.licence) if record else ()
-                if outcome.unsaved is not None:
-                    shared.view.note(f"the weights are in {plan.folder / RESULT}")
-            if outcome.unsaved is not None:
-                raise outcome.unsaved
+        yield record
     finally:
-        if record is not None:
-            record.close()
-        if lock is not None:
-            lock.release()
-    return Result(plan.folder / RESULT, quality, outcome.finished)
+        record.close()
+
+
+def _train(shared: _Shared, run: Run, record: Record | None) -> tuple[tuple[Quality, ...], bool]:
+    """Train, measure and write.
+
+    Args:
+        record: the first process's.
+
+    Returns:
+        The quality, and whether the run came to its end.
+    """
+    quality: tuple[Quality, ...] = ()
+    with shared.stop.listening():
+        outcome = train(run)
+        if not outcome.finished:
+            shared.view.note("stopping: measuring what there is")
+        with nullcontext() if outcome.unsaved is None else suppress(UpresError):
+            quality = _finish(outcome, record) if record else ()
+            if outcome.unsaved is not None:
+                shared.view.note(f"the weights are in {run.folder / RESULT}")
+        if outcome.unsaved is not None:
+            raise outcome.unsaved
+    return quality, outcome.finished
 
 
 def _sampler(shared: _Shared, plan: Plan, prepared: Prepared, versions: int) -> Sampler:
@@ -319,6 +356,12 @@ def _prepared(shared: _Shared, plan: Plan, versions: int) -> Prepared:
                 retry=turn and plan is shared.first_plan,
             )
         shared.processes.wait()
+    low = any(prepared.given(scale) for scale in plan.scales)
+    if low and (smaller := [size for size in plan.recipe.data.sizes if size != 1]):
+        shared.view.note(
+            "low-resolution files that came with the pictures are used at full size; at "
+            f"{' and '.join(map(str, smaller))} of it they are made (--set 'data.sizes=[1]': none)"
+        )
     for why in prepared.skipped:
         shared.view.note(f"skipped {why}")
     if len(prepared.skipped) > 1:
@@ -360,33 +403,50 @@ def _story(
     }
 
 
-def _finish(
-    outcome: Outcome, record: Record, story: dict[str, Any], licence: str
-) -> tuple[Quality, ...]:
-    """Measure in float32, write the result."""
-    run, quality = outcome.run, record.validate(outcome.position.step, outcome.kept, torch.float32)
+def _finish(outcome: Outcome, record: Record) -> tuple[Quality, ...]:
+    """Write the result, measure it in float32, and write it with that."""
+    run, kept, position = outcome.run, outcome.kept, outcome.position
+    # Measuring may last, and whoever stops several processes kills them soon.
+    run.write(run, kept, position, ())
+    quality = record.validate(position.step, kept, torch.float32)
+    run.write(run, kept, position, quality)
+    record.event("end", {"step": position.step, "finished": outcome.finished})
+    return quality
+
+
+def _write(
+    run: Run,
+    kept: Model,
+    position: Position,
+    quality: Sequence[Quality],
+    *,
+    story: Mapping[str, Any],
+    licence: str,
+) -> None:
+    """Write the weights with all that can be told of them."""
     told = {
         **story,
+        "data": dict(run.data),
         "start": run.origin,
-        "steps": outcome.position.step,
-        "hours": round(outcome.position.seconds / 3600, 3),
-        "device": _device_name(outcome),
+        "steps": position.step,
+        "hours": round(position.seconds / 3600, 3),
+        "device": _device_name(run.device),
         "validation": [asdict(one) for one in quality],
     }
+    if run.progress_at(position) < 1:
+        told["finished"] = False
     if run.data_before:
         told["data_before"] = [dict(one) for one in run.data_before]
     if run.sources:
         told["sources"] = [dict(one) for one in run.sources]
-    data = (story["data"], *run.data_before[::-1])
+    data = (run.data, *run.data_before[::-1])
     seen = [*map(_pictures, data), *(one["trained_on"] for one in run.sources)]
     facts = replace(
-        outcome.kept.facts,
+        kept.facts,
         trained_on=", before that ".join(dict.fromkeys(seen)),
         licence=licence or _terms(data, run.sources),
     )
-    Model(outcome.kept.network, facts).save(record.folder / RESULT, training=told)
-    record.event("end", {"step": outcome.position.step, "finished": outcome.finished})
-    return quality
+    Model(kept.network, facts).save(run.folder / RESULT, training=told)
 
 
 def _pictures(data: Mapping[str, Any]) -> str:
@@ -405,8 +465,7 @@ def _terms(data: Sequence[Mapping[str, Any]], sources: Sequence[Mapping[str, Any
     return "; ".join([UNSTATED, *dict.fromkeys(known)])
 
 
-def _device_name(outcome: Outcome) -> str:
-    device = next(outcome.kept.network.parameters()).device
+def _device_name(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"{torch.get_num_threads()} CPU threads"
@@ -433,5 +492,5 @@ class _Nobody:
     def event(self, name: str, facts: Mapping[str, Any]) -> None:
         pass
 
-    def validate(self, step: int, model: Model, dtype: torch.dtype) -> None:
-        pass
+    def validate(self, step: int, model: Model, dtype: torch.dtype) -> Sequence[Quality]:
+        return ()

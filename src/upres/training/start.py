@@ -40,11 +40,11 @@ class Start:
 
 
 def check_start(order: Order, plan: Plan, *, weights: bool) -> None:
-    """See that a run can begin, without building or downloading anything.
+    """See that a run can begin, without downloading anything.
 
     Args:
-        weights: look at those that the order or the recipe names, too; runs behind the first
-            begin with its result.
+        weights: look at those that the order or the recipe names, too, as far as they are here;
+            runs behind the first begin with its result.
 
     Raises:
         UsageError, WeightsError: see ``begin``.
@@ -53,17 +53,22 @@ def check_start(order: Order, plan: Plan, *, weights: bool) -> None:
     with torch.device("meta"):
         _built(facts, plan)
     sum_ = _wanted(order, plan, None) if weights else None
-    for name in sum_.names if sum_ else ():
-        file = _file(name)
-        _check_alike(name, read_facts(file) if isinstance(file, Path) else file.facts, facts)
+    if sum_ is None:
+        return
+    files = [(name, _file(name)) for name in sum_.names]
+    for name, file in files:
+        _check_alike(name, _facts_in(file), facts)
+    if all(isinstance(file, Path) or file.hub is None for _, file in files):
+        begin(order, plan, None)  # shapes, too
 
 
 def begin(order: Order, plan: Plan, first: Path | None) -> Start:
     """Build the network and give it what it begins with.
 
     Args:
-        first: the weights that the order's first run made, which higher scales begin with; None in
-            the first run, or if the weights come from elsewhere.
+        first: the weights that the order's first run made, which higher scales begin with, and
+            with what their recipe adds to such weights; None in the first run, or if the weights
+            come from elsewhere.
 
     Raises:
         UsageError: the recipe describes no network; the weights to begin with are of another
@@ -142,9 +147,25 @@ def _no_network(plan: Plan, why: str) -> UsageError:
 def _wanted(order: Order, plan: Plan, first: Path | None) -> "_Sum | None":
     """What a run begins with; None is nothing."""
     if first is not None:
-        return _Sum((str(first),))
+        return _Sum((str(first),), _added(order, plan, first))
     start = order.init if order.init is not None else plan.recipe.network.start
     return None if start in ("", "none") else _Sum.read(start)
+
+
+def _added(order: Order, plan: Plan, first: Path) -> tuple[tuple[str, str], ...]:
+    """What the recipe adds to weights of the first run's scale, unless ``--init`` is given."""
+    if order.init is not None or not plan.recipe.network.start:
+        return ()
+    scales = read_facts(first).scales
+    return tuple(
+        (plus, minus)
+        for plus, minus in _Sum.read(plan.recipe.network.start).ways
+        if _facts_in(_file(minus)).scales == scales
+    )
+
+
+def _facts_in(file: Path | WeightsEntry) -> ModelFacts:
+    return read_facts(file) if isinstance(file, Path) else file.facts
 
 
 def _check_alike(name: str, source: ModelFacts, facts: ModelFacts) -> None:

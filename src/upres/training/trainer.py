@@ -10,7 +10,7 @@ import torch
 from upres.errors import ResourceError
 from upres.training.clock import Clock, ticking
 from upres.training.learner import Learner
-from upres.training.resume import resumed, save, try_to_save
+from upres.training.resume import resumed, save, try_to_save, try_to_write
 from upres.training.run import Outcome, Position, Run
 from upres.training.schedule import rate_factor
 from upres.training.steps import steps_for
@@ -18,6 +18,8 @@ from upres.training.steps import steps_for
 # So many are tried, each with a lower rate; the next loss that is not finite ends the run.
 ROLLBACKS = 3
 _SLOWER = 0.5
+# A rate that many single failures made so small teaches nothing more.
+_SLOWEST = _SLOWER**12
 # Training lasts at least so many times as long as the measurement before it.
 _VALIDATION_SHARE = 9
 
@@ -56,7 +58,8 @@ def _train(run: Run, clock: Clock) -> Outcome:
             run.watch.event("pause", {"step": position.step, "seconds": round(pause, 1)})
         position = replace(position, seconds=now - started)
         late = now - meter.begun > run.report_seconds or now - validated > wait
-        progress, stopped, due = processes.as_first((_progress(run, position), run.stop(), late))
+        progress, due = processes.as_first((run.progress_at(position), late))
+        stopped = processes.any(run.stop())
         ends = progress >= 1.0 or stopped
         if meter.count > 0 and (due or ends or position.step % run.report_every == 0):
             loss = processes.mean(float(meter.loss) / meter.count)
@@ -80,7 +83,8 @@ def _train(run: Run, clock: Clock) -> Outcome:
             saved = clock.now()
         if validates:
             begun = clock.now()
-            run.watch.validate(position.step, kept, learner.dtype)
+            quality = run.watch.validate(position.step, kept, learner.dtype)
+            try_to_write(run, kept, position, quality)
             validated = clock.now()
             wait = max(run.validate_every, _VALIDATION_SHARE * (validated - begun))
             meter = _Meter(run.device, clock)
@@ -125,12 +129,6 @@ class _Meter:
         }
 
 
-def _progress(run: Run, position: Position) -> float:
-    if run.minutes is not None:
-        return position.seconds / (60 * run.minutes)
-    return position.step / run.recipe.steps
-
-
 def _report(
     run: Run, position: Position, meter: "_Meter", loss: float, rate: float
 ) -> dict[str, Any]:
@@ -138,7 +136,7 @@ def _report(
         "step": position.step,
         "loss": loss,
         "rate": rate,
-        "progress": _progress(run, position),
+        "progress": run.progress_at(position),
         "seconds": position.seconds,
         **meter.speed(run.recipe.data.batch * run.processes.count),
         "seconds_left": _left(run, position, meter),
@@ -161,12 +159,12 @@ def _roll_back(
     position = replace(
         then, slowed=then.slowed * _SLOWER ** (now.rollbacks + 1), rollbacks=now.rollbacks + 1
     )
-    if position.rollbacks > ROLLBACKS:
+    if position.rollbacks > ROLLBACKS or position.slowed < _SLOWEST:
         if run.processes.first:
             save(run, replace(then, slowed=position.slowed), state)
         raise ResourceError(
-            f"the loss was not finite {ROLLBACKS + 1} times in a row around step {now.step}, with "
-            f"ever lower rates; the state of step {then.step} is saved",
+            f"the loss was not finite again and again, with ever lower rates, the last time around "
+            f"step {now.step}; the state of step {then.step} is saved",
             f"--resume goes on from there with {position.slowed:.2g} of the rate; or begin again "
             "with a lower --rate, --set optimiser.clip=0.5 or --set precision=fp32",
         )

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from upres.data.folders import PictureFile
 from upres.data.rgb import check_low, read_full_range, read_rgb
-from upres.errors import InputError
+from upres.errors import InputError, ResourceError
 from upres.hashing import seed_of
 from upres.imaging.degrade import light_photo
 from upres.imaging.metrics import Protocol, psnr, ssim
@@ -72,7 +72,7 @@ def make_pairs(
     for file in files:
         try:
             whole = read_full_range(file.path)
-        except InputError as error:
+        except (InputError, ResourceError) as error:
             note(f"skipped {file.name} ({error.problem}), which was held out for validation")
             continue
         for scale in scales:

@@ -114,14 +114,14 @@ def warm_start(network: Network, source: Mapping[str, Tensor], *, grow: bool) ->
             )
             raise WeightsError(
                 f"the weights to start from do not fit: {name} {reason}",
-                "start from weights of the same architecture and width"
-                + ("" if grow else ", or from narrower ones with --set network.grow=true"),
+                "start from weights of the same architecture and width, or from nothing (--init "
+                "none)" + ("" if grow else ", or from narrower ones with --set network.grow=true"),
             )
     left = sorted(n for n in set(source) - set(state) if not n.startswith(_OF_A_SCALE))
     if left:
         raise WeightsError(
             f"the weights to start from do not fit: {left[0]} has no place here",
-            "start from weights of the same architecture and depth",
+            "start from weights of the same architecture and depth, or with --init none",
         )
     return WarmStart(state, tuple(taken), tuple(derived), tuple(new))
 
