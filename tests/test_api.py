@@ -1,6 +1,7 @@
 """What ``import upres`` offers."""
 
 import copy
+import dataclasses
 import io
 import pickle
 import threading
@@ -35,6 +36,36 @@ def test_two_upscalers_of_the_same_settings_are_equal_whatever_they_did(pixels):
     worked.upscale(pixels)
     assert worked == upres.load("bicubic", scale=2)
     assert worked != upres.load("bicubic", scale=3)
+
+
+def test_an_upscaler_stays_what_it_is(pixels):
+    plain = upres.Upscaler("edsr-light", 2, precision="fp32", device="cpu")
+    with pytest.raises(AttributeError, match="cannot assign"):
+        plain.ensemble = True
+    other = dataclasses.replace(plain, ensemble=True)
+    assert not np.array_equal(plain.upscale(pixels), other.upscale(pixels))
+
+
+def test_an_image_from_a_jpeg_gets_the_model_that_its_file_gets(tmp_path, photo):
+    path = tmp_path / "in.jpg"
+    Image.fromarray(photo[:60, :80]).save(path, quality=60)
+    both = upres.Upscaler(goal=2, device="cpu", precision="fp32")
+    with pytest.warns(UserWarning, match="JPEG of quality 60: model photo"):
+        both.upscale_file(path, tmp_path / "out.png")
+    with Image.open(path) as image, pytest.warns(UserWarning, match="quality 60: model photo"):
+        made = both.upscale(image)
+    with Image.open(tmp_path / "out.png") as image:
+        np.testing.assert_array_equal(made, image)
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("can't allocate memory")])
+def test_memory_that_is_full_is_an_error_of_ours(pixels, monkeypatch, error):
+    def full(*_):
+        raise error
+
+    monkeypatch.setattr(pipeline, "collect", full)
+    with pytest.raises(upres.ResourceError, match="memory is full"):
+        upres.load("bicubic", scale=2).upscale(pixels)
 
 
 def test_the_public_names_are_sorted_and_there():
@@ -142,6 +173,7 @@ def test_words_that_mean_nothing_are_refused_by_name(options, words):
         ({"scale": "4"}, upres.UsageError, "a scale of '4'"),
         ({"quality": 500}, upres.UsageError, "a quality of 500; give 1 to 100"),
         ({"quality": 0}, upres.UsageError, "a quality of 0"),
+        ({"quality": "90"}, upres.UsageError, "a quality of '90'"),
         ({"source": "."}, upres.InputError, "folder"),
     ],
 )
@@ -238,6 +270,9 @@ def test_soft_masks_keep_what_is_large(doubled):
         (lambda: upres.load(b"edsr-light"), "is no model"),
         (lambda: upres.Upscaler(goal="4"), "a scale of '4'"),
         (lambda: upres.load(scale=2, tile=True), "a tile of True"),
+        (lambda: upres.Goal(width=1920.0), "width 1920.0; give a whole number of pixels"),
+        (lambda: upres.Goal(megapixels="8"), "megapixels '8'; give a number"),
+        (lambda: upres.Upscaler(max_memory="2G"), "max_memory '2G'; give a number of bytes"),
     ],
 )
 def test_what_is_no_setting_is_refused_at_once(make, words):

@@ -230,6 +230,18 @@ def test_missing_numbers_stay_and_touch_nothing(model, kind):
     np.testing.assert_array_equal(*results)
 
 
+@pytest.mark.parametrize("factor", [1.3, 2.7, 3])
+def test_what_is_missing_stays_where_it_was_at_any_factor(factor):
+    data, missing = scene(0, 0)
+    made = Upscaler("bicubic", Goal(scale=factor)).picture(read_picture(data)).pixels
+    # The old pixel that the middle of each new one lies in.
+    near = [
+        np.floor((np.arange(new) + 0.5) * old / new).astype(int)
+        for new, old in zip(made.shape[:2], missing.shape, strict=True)
+    ]
+    np.testing.assert_array_equal((made == 0).all(axis=2), missing[np.ix_(*near)])
+
+
 def test_each_band_has_holes_of_its_own():
     data, missing = scene(0, 0, channels=5)
     picture = read_picture(data)

@@ -192,8 +192,10 @@ class Scarce(PlainExecutor):
         RuntimeError("DefaultCPUAllocator: can't allocate"),
         RuntimeError("could not create a primitive"),
         RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
+        RuntimeError("cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_NOT_INITIALIZED when calling cublasCreate(handle)"),
     ],
-    ids=["cuda", "python", "cpu", "onednn", "cudnn"],
+    ids=["cuda", "python", "cpu", "onednn", "cudnn", "cudnn 9", "cublas"],
 )
 def test_out_of_memory_halves_the_tiles_and_changes_nothing(error):
     network = seeded(EDSR(2, blocks=1, channels=8))
@@ -544,6 +546,9 @@ def test_an_accelerator_that_does_not_compute_is_not_taken(monkeypatch):
     target = choose("auto", "fp32", deep=False)
     assert target.device.type == "cpu"
     assert "cuda does not work here (no kernel image is available)" in target.reason
+    made = Upscaler("edsr-light", Goal(scale=2)).pipeline(np.zeros((20, 20, 3), np.uint8))
+    assert made.notes == ["cuda does not work here (no kernel image is available): on the CPU"]
+    Upscaler("bicubic", precision="bf16").check_device()  # computed by numpy
     with pytest.raises(UsageError, match=r"device cuda does not work here \(no kernel image"):
         choose("cuda", "auto", deep=False)
 
@@ -561,10 +566,8 @@ def test_pictures_with_more_than_8_bits_are_computed_in_float32(monkeypatch):
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="has a CUDA device")
 def test_what_an_accelerator_says_is_asked_of_it():
-    device_module.why_unusable.cache_clear()
     assert device_module.why_unusable("cpu") == ""
     assert device_module.why_unusable("cuda")
-    device_module.why_unusable.cache_clear()
 
 
 def test_the_time_of_small_pictures_is_estimated_from_small_tiles_and_once():
@@ -632,7 +635,10 @@ def test_half_types_on_cuda_are_near(dtype, levels, photo):
     half = Target(torch.device("cuda"), dtype, "a test")
     network, pixels = seeded(EDSR(2, blocks=2, channels=16)), photo[:200, :300]
     exact, near = (run(network, pixels, t, tile=64, levels=levels) for t in (FP32, half))
-    assert abs(exact.astype(int) - near).mean() < 0.01 * levels
+    apart = abs(exact.astype(int) - near)
+    assert (apart.mean(), apart.max()) < (0.002 * levels, 0.03 * levels)
+    whole = run(network, pixels, half, tile=0, levels=levels)
+    assert abs(whole.astype(int) - near).max() <= max(1, levels // 1000)
 
 
 @needs_cuda

@@ -201,13 +201,19 @@ def test_a_band_of_wide_tiles_keeps_to_its_share():
     target = choose("cpu", "fp32", deep=False)
     size, row = (30_000, 30_000), 30_000 * 3 * 12
     usual = plan_tiles(network, 2, target, size, None, bytes_per_pixel=30, bytes_per_row=row)
-    tight = plan_tiles(
-        network, 2, target, size, None, bytes_per_pixel=30, bytes_per_row=row, max_memory=2**30
-    )
-    for plan, most in ((usual, 2**29), (tight, (2**30 - 400 * 2**20) / 3)):
+    asked = plan_tiles(network, 2, target, size, 2048, bytes_per_pixel=30, bytes_per_row=row)
+    limited = {"bytes_per_pixel": 30, "bytes_per_row": row, "max_memory": 2**30}
+    tight = plan_tiles(network, 2, target, size, None, **limited)
+    shared = plan_tiles(network, 2, target, size, None, bands=2, **limited)
+    share = (2**30 - 400 * 2**20) / 3
+    for plan, most in ((usual, 2**29), (asked, 2**29), (tight, share), (shared, share / 2)):
         band = max(b - a for a, b in plan.grid.rows) + 2 * plan.grid.halo
-        assert band * row <= most or band <= 64 + 2 * plan.grid.halo
+        assert band * row <= most
+    assert max(b - a for a, b in asked.grid.columns) == 2000
     assert tight.memory <= (2**30 - 400 * 2**20) / 2
+    # Where the user says nothing, very low bands would only cost time.
+    wide = plan_tiles(network, 2, target, size, None, bytes_per_pixel=30, bytes_per_row=40 * row)
+    assert max(b - a for a, b in wide.grid.rows) > 32
 
 
 PEAK = """

@@ -4,7 +4,9 @@ import hashlib
 import math
 import os
 import warnings
+from collections.abc import Set
 from dataclasses import KW_ONLY, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast, get_args
 
@@ -18,6 +20,7 @@ from upres.imaging.decoding import from_pil
 from upres.imaging.encoder import encode
 from upres.imaging.formats import format_of, written_as, written_to
 from upres.imaging.holding import holds_frames, prepared_for
+from upres.imaging.jpeg import quality_of
 from upres.imaging.parameters import Encoding
 from upres.imaging.picture import Extra, Picture, in_8_bits
 from upres.imaging.reader import read_picture
@@ -35,16 +38,17 @@ from upres.model import load as load_model
 from upres.progress import Note, TileProgress, Transfer
 from upres.weights.header import read_facts
 from upres.weights.known import known_models
-from upres.weights.manifest import KERNELS, PHOTO_BELOW, WeightsEntry
+from upres.weights.manifest import KERNELS, PHOTO_BELOW, Manifest, WeightsEntry
 from upres.weights.store import fetch
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 
-@dataclass
+@dataclass(frozen=True)
 class Upscaler:
-    """A choice of model and of how to run it; networks are loaded when first needed.
+    """A choice of model and of how to run it; networks are loaded when first needed. Other choices
+    are another Upscaler: ``dataclasses.replace(upscaler, ensemble=True)``.
 
     Args:
         model: a name from ``upres models``, "bicubic", "lanczos", the path of a safetensors file
@@ -84,13 +88,19 @@ class Upscaler:
     _steps: dict[tuple[tuple[tuple[str, int], ...], bool], Steps] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
+    _path: Path | None = field(default=None, init=False, repr=False, compare=False)
+    _own_scales: frozenset[int] = field(
+        default_factory=frozenset, init=False, repr=False, compare=False
+    )
+    _known: Manifest = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         model, goal = cast(Any, self.model), cast(Any, self.goal)
         if not isinstance(model, str | Path):
             raise UsageError(f"{model!r} is no model", "give a name, or the path of a file")
-        self.model = str(model)
-        self.goal = goal if isinstance(goal, Goal) else _goal(goal)
+        fix = partial(object.__setattr__, self)
+        fix("model", str(model))
+        fix("goal", goal if isinstance(goal, Goal) else _goal(goal))
         for what, names in (("device", DeviceName), ("precision", Precision), ("alpha", Alpha)):
             known, name = get_args(names), getattr(self, what)
             if name not in known:
@@ -104,13 +114,12 @@ class Upscaler:
             raise UsageError(f"a tile of {self.tile!r}", "give a number of pixels, or None")
         if self.tile is not None and self.tile < 0:
             raise UsageError(f"a tile of {self.tile} pixels", "give 0, a positive number or auto")
-        self.tile = None if self.tile is None else int(self.tile)  # numpy's would spread
+        fix("tile", None if self.tile is None else int(self.tile))  # numpy's would spread
         check_max_memory(self.max_memory)
-        self._path: Path | None = None
-        self._known = known_models()  # those of now, for all pictures
+        fix("_known", known_models())  # those of now, for all pictures
         if self.model.endswith(".safetensors"):
-            self._path = Path(self.model)
-            self._own_scales = set(read_facts(self._path).scales)
+            fix("_path", Path(self.model))
+            fix("_own_scales", frozenset(read_facts(Path(self.model)).scales))
         elif self.model not in ("auto", *KERNELS):
             self._known.family(self.model)
 
@@ -138,7 +147,8 @@ class Upscaler:
         Raises:
             UsageError: they are not.
         """
-        choose(self.device, self.precision, deep=False)
+        if self.model not in KERNELS:  # numpy computes those
+            choose(self.device, self.precision, deep=False)
 
     def pipeline(
         self,
@@ -244,7 +254,7 @@ class Upscaler:
             )
         return self._steps[key]
 
-    def _available(self, name: str) -> set[int]:
+    def _available(self, name: str) -> Set[int]:
         if self._path is not None:
             return self._own_scales
         return {s for entry in self._known.family(name) for s in entry.facts.scales}
@@ -298,7 +308,7 @@ class Upscaler:
             except OSError as error:  # only now is it decoded
                 raise InputError(f"the image is damaged ({error})", "get it again") from error
             notes = list(picture.notes)
-            pixels = self._array(picture.pixels)
+            pixels = self._array(picture.pixels, quality_of(x), notes)
             if pixels.dtype == np.uint16 and pixels.shape[2] == 2:
                 pixels = in_8_bits(pixels)
                 notes.append("Pillow has no image of 16-bit gray with transparency: it has 8 bits")
@@ -314,7 +324,12 @@ class Upscaler:
             f"a {type(x).__name__} is no picture", "give a PIL image, a numpy array or a tensor"
         )
 
-    def _array(self, x: NDArray[Any]) -> NDArray[Any]:
+    def _array(
+        self,
+        x: NDArray[Any],
+        jpeg_quality: int | None = None,
+        notes: "list[str] | None" = None,
+    ) -> NDArray[Any]:
         real = np.issubdtype(x.dtype, np.floating) and x.dtype.itemsize <= 8
         known = x.dtype in (np.uint8, np.uint16) or real
         pixels = x[..., None] if x.ndim == 2 else x
@@ -328,7 +343,10 @@ class Upscaler:
             raise InputError(
                 f"an array with values from {x.min()} to {x.max()}", "scale floats to 0..1"
             )
-        result = self.pipeline(pixels).run()
+        pipeline = self.pipeline(pixels, jpeg_quality=jpeg_quality)
+        if notes is not None:
+            notes += pipeline.notes
+        result = pipeline.run()
         return result[..., 0] if x.ndim == 2 else result
 
     def _tensor(self, x: Tensor) -> Tensor:
@@ -433,8 +451,8 @@ class Upscaler:
     ) -> tuple[Path, list[str]]:
         """Where the result is, and what is not kept as it was."""
         path = Path(source)
-        if quality is not None and not 1 <= quality <= 100:
-            raise UsageError(f"a quality of {quality}", "give 1 to 100")
+        if not (quality is None or (isinstance(quality, int) and 1 <= quality <= 100)):
+            raise UsageError(f"a quality of {quality!r}", "give 1 to 100")
         folder = Path(output) if output and os.path.isdir(output) else None  # noqa: PTH112 - of any name
         asked = format_of(Path(output)) if output and folder is None else None
         frames = asked is None or holds_frames(asked)

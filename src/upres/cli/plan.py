@@ -1,9 +1,9 @@
 """What one picture will become: looked at before anything is computed."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from upres.cli.jobs import STREAM, Job, Settings
 from upres.cli.reading import check_target_of
@@ -12,8 +12,11 @@ from upres.errors import OutputError, ResourceError
 from upres.memory import PROCESS, free_main_memory
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from upres.api import Upscaler
     from upres.imaging.picture import Picture
+    from upres.imaging.streaming import StreamedPixels
     from upres.inference.pipeline import Pipeline
 
 # Bytes of a result that takes so long that people want to know how long.
@@ -25,7 +28,7 @@ class Plan:
     """A result that is to be written.
 
     Attributes:
-        source: the picture as it was read.
+        source: the picture as it was read, without its pixels.
         file_format: of the result.
         target: None is standard output.
         shape: H x W x C of the result.
@@ -107,7 +110,19 @@ def plan(
         notes=tuple(notes),
         estimated_seconds=estimated,
     )
-    return Plan(job, source, file_format, target, shape, streams, report), picture, pipeline
+    about = replace(
+        source,
+        pixels=_none_of(source.pixels),
+        frames=tuple(replace(frame, pixels=_none_of(frame.pixels)) for frame in source.frames),
+    )
+    return Plan(job, about, file_format, target, shape, streams, report), picture, pipeline
+
+
+def _none_of(pixels: "NDArray[Any] | StreamedPixels") -> "NDArray[Any]":
+    """No pixels, of that type and with so many channels."""
+    import numpy as np
+
+    return np.empty((0, 0, pixels.shape[2]), pixels.dtype)
 
 
 def _named_otherwise(target: Path, file_format: str) -> bool:

@@ -30,11 +30,13 @@ class Target:
     Attributes:
         device, dtype: as torch names them.
         reason: why, for people.
+        passed_over: an accelerator that is there and does not work, and why; "" if none.
     """
 
     device: torch.device
     dtype: torch.dtype
     reason: str
+    passed_over: str = ""
 
     @property
     def precision(self) -> str:
@@ -71,7 +73,7 @@ def choose(device: DeviceName, precision: Precision, *, deep: bool) -> Target:
     Raises:
         UsageError: the device is not there, or does not compute in that format.
     """
-    chosen, why = _device(device)
+    chosen, why, passed_over = _device(device)
     kind = chosen.type
     if kind == "cpu" and (precision == "fp16" or (precision == "bf16" and not cpu_has_bfloat16())):
         # torch would do it, hundreds of times slower than float32.
@@ -84,17 +86,20 @@ def choose(device: DeviceName, precision: Precision, *, deep: bool) -> Target:
             "bf16 is not computed natively on this GPU", "use --precision fp16 or fp32"
         )
     if precision != "auto":
-        return Target(chosen, _DTYPES[precision], f"{why}; {precision} as asked")
-    if deep:
-        return Target(chosen, torch.float32, f"{why}; fp32 because the picture has over 8 bits")
-    if kind == "cuda":
-        return Target(chosen, torch.float16, f"{why}; fp16 is fastest there")
-    if kind == "cpu" and cpu_has_bfloat16():
-        return Target(chosen, torch.bfloat16, f"{why}; bf16 because the CPU computes it natively")
-    return Target(chosen, torch.float32, f"{why}; fp32 because nothing faster is native")
+        dtype, because = _DTYPES[precision], f"{precision} as asked"
+    elif deep:
+        dtype, because = torch.float32, "fp32 because the picture has over 8 bits"
+    elif kind == "cuda":
+        dtype, because = torch.float16, "fp16 is fastest there"
+    elif kind == "cpu" and cpu_has_bfloat16():
+        dtype, because = torch.bfloat16, "bf16 because the CPU computes it natively"
+    else:
+        dtype, because = torch.float32, "fp32 because nothing faster is native"
+    return Target(chosen, dtype, f"{why}; {because}", passed_over)
 
 
-def _device(name: DeviceName) -> tuple[torch.device, str]:
+def _device(name: DeviceName) -> tuple[torch.device, str, str]:
+    """The device, why it is that one, and what would have been better and does not work."""
     there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if name in there and not there[name]:
         raise UsageError(
@@ -106,22 +111,26 @@ def _device(name: DeviceName) -> tuple[torch.device, str]:
             f"device {name} does not work here ({why})", "--device auto takes what does"
         )
     if name != "auto":
-        return _numbered(name), f"{name} as asked"
-    reason = "no accelerator"
+        return _numbered(name), f"{name} as asked", ""
+    broken = ""
     for kind, available in there.items():
         if available:
             if not (why := why_unusable(kind)):
-                return _numbered(kind), f"{kind} is available"
-            reason = f"{kind} does not work here ({why})"
-    return torch.device("cpu"), reason
+                return _numbered(kind), f"{kind} is available", broken
+            broken = f"{kind} does not work here ({why})"
+    return torch.device("cpu"), broken or "no accelerator", broken
 
 
-@cache
+_working: set[str] = set()
+
+
 def why_unusable(kind: str) -> str:
     """Why an accelerator that says it is there does not compute; "" if it does. A GPU may be older
-    than those that torch was built for, or belong to another process alone."""
+    than those that torch was built for, or belong to another process alone, or be full for now."""
     try:
-        (torch.ones(1, device=kind) + 1).item()
+        if kind not in _working:
+            (torch.ones(1, device=kind) + 1).item()
+            _working.add(kind)
     except (RuntimeError, AssertionError) as error:
         return str(error).strip().partition("\n")[0] or type(error).__name__
     return ""

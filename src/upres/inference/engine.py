@@ -50,7 +50,7 @@ class ModelStage:
         network: RGB in and out.
         tile: see ``plan_tiles``.
         ensemble: average over the eight flips and rotations (x8, Timofte et al. 2016).
-        max_memory: bytes that the process may take, or None; see ``plan_tiles``.
+        max_memory, bands: see ``plan_tiles``.
         levels: 255 or 65535 to round to integers; None gives float32 in 0..1.
         executor: replaces the usual one, for tests and other backends.
         channels: of the whole picture, where other stages hold rows of the rest beside this one.
@@ -69,6 +69,7 @@ class ModelStage:
         levels: int | None = None,
         executor: Executor | None = None,
         channels: int = 0,
+        bands: int = 1,
     ) -> None:
         self.source, self.network, self.scale, self.target = source, network, scale, target
         self.height, self.width = source.height * scale, source.width * scale
@@ -91,8 +92,10 @@ class ModelStage:
             * max(channels, source.channels)
             * (4 + 2 * scale**2 * np.dtype(_dtype(levels)).itemsize),
             max_memory=max_memory,
+            bands=bands,
         )
-        self.largest: int | None = None  # pixels of a padded tile that once did not fit
+        # Pixels of a padded tile that once did not fit, in each number format.
+        self.largest: dict[Executor, int] = {}
         self._refused = ""  # what the allocator said then
         self._luma = torch.tensor(FULL_RANGE_LUMA, dtype=torch.float32, device=target.device).view(
             1, 3, 1, 1
@@ -124,7 +127,7 @@ class ModelStage:
             waiting: deque[tuple[list[Tile], Callable[[], Pixels]]] = deque()
             for batch in _batches(tiles, self.plan.batch):
                 waiting.append((batch, self._start(window, batch)))
-                # One batch computes while the previous one is copied back.
+                # The device has the next batch to do while this one is put into its place.
                 if len(waiting) > 1:
                     self._finish(band, *waiting.popleft())
             while waiting:
@@ -149,7 +152,7 @@ class ModelStage:
             share: which part of a planned tile each of the batch is.
         """
         executor = executor or self.executor
-        if self.largest is not None and pixels[..., 0].size >= self.largest:
+        if pixels[..., 0].size >= self.largest.get(executor, pixels[..., 0].size + 1):
             return lambda: self._halves(pixels, cut, executor, share)
         try:
             with own_modes(self.target.device):
@@ -157,7 +160,7 @@ class ModelStage:
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
-            self.largest = pixels[..., 0].size
+            self.largest[executor] = pixels[..., 0].size
             self._refused = str(error).partition("\n")[0] or type(error).__name__
         if self.target.device.type == "cuda":
             torch.cuda.empty_cache()
@@ -214,7 +217,9 @@ class ModelStage:
             )
             exact = Target(self.target.device, torch.float32, "")
             self._exact = executor_for(self.network, self.scale, exact, self.max_memory)
-        return self._launch(pixels, cut, self._exact)()
+        # A batch was planned for numbers of half the size.
+        each = (pixels[i : i + 1] for i in range(len(pixels)))
+        return np.concatenate([self._launch(one, cut, self._exact)() for one in each])
 
     def _network(
         self, executor: Executor, pixels: Pixels, cut: Cut, share: float
@@ -327,14 +332,16 @@ def _ensemble(executor: Executor, x: Tensor, cut: Cut, on_share: OnShare | None)
 
 
 # What the allocators of CPUs, Apple's, Windows and the libraries beneath torch say, as plain
-# RuntimeErrors. The last two may mean something else; then smaller tiles do not help, and the words
-# are repeated.
+# RuntimeErrors. The last three may mean something else; then smaller tiles do not help, and the
+# words are repeated.
 _ALLOCATORS_SAY = (
     "can't allocate",
     "out of memory",
     "not enough memory",
     "bad_alloc",
     "ALLOC_FAILED",
+    "ALLOCATION_FAILED",
+    "STATUS_NOT_INITIALIZED",
     "could not create a primitive",
     "unable to find an engine to execute this computation",
 )
@@ -346,3 +353,16 @@ def is_out_of_memory(error: Exception) -> bool:
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(
         words in text for words in _ALLOCATORS_SAY
     )
+
+
+@contextmanager
+def memory_errors() -> Iterator[None]:
+    """Raises:
+    ResourceError: an allocator says that memory is full.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise ResourceError("memory is full", "use smaller tiles, or the CPU") from error

@@ -11,7 +11,7 @@ from upres.errors import ResourceError, UsageError
 from upres.imaging.picture import Extra, collect, extras_of
 from upres.imaging.resize import Kernel
 from upres.imaging.streaming import StreamedPixels
-from upres.inference.engine import ModelStage
+from upres.inference.engine import ModelStage, memory_errors
 from upres.inference.ranges import Range, RestoredStage, filled
 from upres.inference.rows import (
     ArrayRows,
@@ -224,6 +224,7 @@ class Pipeline:
                 levels=levels if last and exact else None,
                 executor=self.steps.executor(i),
                 channels=self.source.shape[2],
+                bands=len(self.steps.networks),
             )
             self.models.append(model)
             source = StageRows(model)
@@ -266,9 +267,16 @@ class Pipeline:
     @property
     def notes(self) -> list[str]:
         """Remarks, and why tiles are smaller than usual, where they are."""
+        broken = self.steps.target.passed_over
         # Several networks and channels may have the same to say.
         return list(
-            dict.fromkeys([*self.remarks, *(m.plan.note for m in self.models if m.plan.note)])
+            dict.fromkeys(
+                [
+                    *self.remarks,
+                    *([f"{broken}: on the CPU"] if broken else []),
+                    *(m.plan.note for m in self.models if m.plan.note),
+                ]
+            )
         )
 
     def strips(
@@ -317,7 +325,7 @@ class Pipeline:
         """The whole result, H x W x C in the type of the source; see ``strips``.
 
         Raises:
-            ResourceError: it would not fit into memory.
+            ResourceError: it does not fit into memory.
         """
         shape = (*self.size, self.source.shape[2])
         # Systems hand out memory that they do not have and then kill; so count first.
@@ -332,7 +340,8 @@ class Pipeline:
                 f"{free / 2**30:.1f} GiB are free",
                 next_step,
             )
-        return collect(self.strips(progress, on_note), shape, self.source.dtype)
+        with memory_errors():
+            return collect(self.strips(progress, on_note), shape, self.source.dtype)
 
 
 def _levels(source: Pixels | StreamedPixels) -> int | None:

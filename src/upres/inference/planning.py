@@ -24,6 +24,7 @@ _CPU_SHARE, _CUDA_SHARE = 0.25, 0.6
 # its result, and the copy that is written.
 _BAND_BUDGET = 2**29
 _LOWEST_BAND = 64
+_LOWEST_ASKED = 8  # where the user says how much memory there is
 # The least that --max-memory may be, and what tiles and a band of them may take of what is left.
 LEAST_MEMORY = 2**30
 _TILES_SHARE, _BAND_SHARE = 1 / 2, 1 / 3
@@ -56,6 +57,8 @@ def check_max_memory(max_memory: int | None) -> None:
     Raises:
         UsageError: it is less than a process takes.
     """
+    if not isinstance(max_memory, int | None):
+        raise UsageError(f"max_memory {max_memory!r}", "give a number of bytes, such as 2 * 10**9")
     if max_memory is not None and max_memory < LEAST_MEMORY:
         raise UsageError(
             f"--max-memory {max_memory / 2**30:.2g} GiB is less than the program itself takes",
@@ -92,6 +95,7 @@ def plan_tiles(
     fixed_bytes: Callable[[int, int], float] = lambda _height, _width: 0.0,
     bytes_per_row: float = 0.0,
     max_memory: int | None = None,
+    bands: int = 1,
 ) -> TilePlan:
     """Choose tiles from the picture, the model, the device and the number format; free memory can
     only make them smaller.
@@ -102,6 +106,7 @@ def plan_tiles(
         bytes_per_pixel, fixed_bytes: of a tile with its halo; see ``Executor``.
         bytes_per_row: of the host's memory, for each row of a band of tiles.
         max_memory: bytes that the process may take, or None.
+        bands: how many there are at once, in a chain of networks.
 
     Raises:
         UsageError: the tiles that the user asks for take more than that.
@@ -125,9 +130,18 @@ def plan_tiles(
     budget, why = tile_budget(target, max_memory)
     band = float(_BAND_BUDGET)
     if max_memory is not None:
-        band = min(band, _BAND_SHARE * (max_memory - PROCESS))
+        band = min(band, _BAND_SHARE * (max_memory - PROCESS) / bands)
+
+    def banded(core: int) -> Grid:
+        """Tiles that are low where their band would take more than its share."""
+        least = _LOWEST_BAND if max_memory is None else _LOWEST_ASKED
+        low = core
+        while low > least and (low + 2 * halo) * bytes_per_row > band:
+            low //= 2
+        return Grid(height, width, core, halo, low if low < core else 0)
+
     if tile is not None:
-        grid = Grid(height, width, tile, halo)
+        grid = banded(tile)
         if max_memory is not None and not cuda and needs(grid) > max_memory - PROCESS:
             raise UsageError(
                 f"--tile {tile} takes {needs(grid) / 2**30:.1f} GiB, more than --max-memory leaves",
@@ -143,10 +157,7 @@ def plan_tiles(
         core //= 2
         if cuda or budget < _CPU_BUDGET:
             note = f"tiles of {core} instead of {usual} because {why}"
-    low = core
-    while low > _LOWEST_BAND and (low + 2 * halo) * bytes_per_row > band:
-        low //= 2
-    grid = Grid(height, width, core, halo, low if low < core else 0)
+    grid = banded(core)
     return TilePlan(grid, *_batched(needs(grid), budget, most(grid)), note)
 
 

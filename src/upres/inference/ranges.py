@@ -183,9 +183,9 @@ class RestoredStage:
     def strips(self, start: int = 0) -> Iterator[Pixels]:
         """See ``Stage``."""
         top = self.stage.start_of(start)
-        x = (np.arange(self.width) * self.source.width) // self.width
+        x = _nearest(np.arange(self.width), self.source.width, self.width)
         for strip in self.stage.strips(start):
-            y = (np.arange(top, top + len(strip)) * self.source.height) // self.height
+            y = _nearest(np.arange(top, top + len(strip)), self.source.height, self.height)
             rows = self.source.read(int(y[0]), int(y[-1]) + 1)
             known, strip = self.bounds.known(rows), self.bounds.outward(strip)
             if not known.all():
@@ -193,6 +193,11 @@ class RestoredStage:
                 strip = np.where(known[near], strip, rows[near])
             yield strip
             top += len(strip)
+
+
+def _nearest(numbers: NDArray[Any], old: int, new: int) -> NDArray[Any]:
+    """The pixels of ``old`` in a row that the centres of these of ``new`` lie in."""
+    return ((2 * numbers + 1) * old) // (2 * new)
 
 
 def filled(colours: Rows, alpha: Rows | None, bounds: Range) -> Rows:

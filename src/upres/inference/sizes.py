@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import combinations_with_replacement
 from math import prod, sqrt
+from numbers import Integral, Real
 
 from upres.errors import UsageError
 
@@ -18,6 +19,9 @@ class Goal:
         scale: factor for both sides, over 1 and at most 8.
         width, height, long_side: the result's, in pixels.
         megapixels: the result's area in millions of pixels.
+
+    Raises:
+        UsageError: what is given is no number.
     """
 
     scale: float | None = None
@@ -25,6 +29,13 @@ class Goal:
     height: int | None = None
     long_side: int | None = None
     megapixels: float | None = None
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            whole = name in ("width", "height", "long_side")
+            if not isinstance(value, Integral | None if whole else Real | None):
+                kind = "a whole number of pixels" if whole else "a number"
+                raise UsageError(f"{name} {value!r}", f"give {kind}")
 
     @property
     def fixed(self) -> float | None:

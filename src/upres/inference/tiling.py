@@ -80,9 +80,11 @@ class Grid:
     @property
     def overhead(self) -> float:
         """Pixels computed for each pixel of the picture: 1 without tiles."""
-        tiles = [t.padded for top, bottom in self.rows for t in self.band(top, bottom)]
-        computed = sum((bottom - top) * (right - left) for top, left, bottom, right in tiles)
+        computed = self._padded(self.height, self.rows) * self._padded(self.width, self.columns)
         return computed / (self.height * self.width)
+
+    def _padded(self, length: int, spans: list[tuple[int, int]]) -> int:
+        return sum(min(length, b + self.halo) - max(0, a - self.halo) for a, b in spans)
 
 
 def _spans(length: int, core: int) -> list[tuple[int, int]]:

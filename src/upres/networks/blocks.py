@@ -29,7 +29,7 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """N x C x h x w to the same shape."""
-        residual: Tensor = self.conv2(F.relu(self.conv1(x)))
+        residual: Tensor = self.conv2(F.relu(self.conv1(x), inplace=True))
         if self.residual_scale != 1.0:
             residual = residual * self.residual_scale
         return x + residual

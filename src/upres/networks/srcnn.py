@@ -45,6 +45,7 @@ class SRCNN(Network):
     def reconstruct(self, features: Tensor, scale: int) -> Tensor:
         """N x 1 x h x w in 0..1 to N x 1 x scale*h x scale*w, float32."""
         enlarged = bicubic(features.float(), scale).to(self.extract.weight.dtype)
-        y = F.relu(self.map(F.relu(self.extract(enlarged))))
+        y = F.relu(self.extract(enlarged), inplace=True)
+        y = F.relu(self.map(y), inplace=True)
         picture: Tensor = self.rebuild(y)
         return picture.float()

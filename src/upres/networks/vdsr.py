@@ -48,8 +48,8 @@ class VDSR(Network):
     def reconstruct(self, features: Tensor, scale: int) -> Tensor:
         """N x 1 x h x w in 0..1 to N x 1 x scale*h x scale*w, float32."""
         enlarged = bicubic(features.float(), scale)
-        y = F.relu(self.head(enlarged.to(self.head.weight.dtype)))
+        y = F.relu(self.head(enlarged.to(self.head.weight.dtype)), inplace=True)
         for layer in self.body:
-            y = F.relu(layer(y))
+            y = F.relu(layer(y), inplace=True)
         residual: Tensor = self.tail(y)
         return enlarged + residual.float()
