@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from upres.networks import ARCHITECTURES
+from upres.training.recipe import load_recipe
 from upres.weights.header import read_training
 from upres.weights.manifest import load_manifest
 from upres.weights.store import local_path
@@ -173,3 +174,11 @@ def test_all_json_of_models_is_explained(upres):
     told = objects(upres("models", "--json"))
     named = section("upres models")
     assert {"id", "name", "path"} <= keys(*told) <= named
+
+
+def test_the_recipe_on_its_page_is_one(tmp_path):
+    (text,) = re.findall(r"```toml\n(.+?)```", page("docs/training.md"), re.DOTALL)
+    (tmp_path / "mine.toml").write_text(text)
+    recipe = load_recipe(str(tmp_path / "mine.toml"), scale=2, changes={})
+    assert recipe.network.scales == (2,)
+    ARCHITECTURES[recipe.network.architecture](2, **recipe.network.numbers)
