@@ -665,14 +665,29 @@ def test_the_reported_quality_is_what_the_program_gives(order, pictures):
     assert result.quality[0].bicubic_psnr == pytest.approx(expected, abs=1e-3)
 
 
-@pytest.mark.parametrize(("at", "kind"), [(1, "adam"), (5, "muon"), (11, "adamw")])
-def test_an_interrupted_run_ends_as_an_uninterrupted_one(order, tmp_path, at, kind):
-    changes = {"optimiser.kind": kind}
-    run_order(order("whole", changes=changes), View(), never)
-    (half,) = run_order(order("parts", changes=changes), View(), after(at))
+@pytest.mark.parametrize(
+    ("at", "changes", "scales"),
+    [
+        (1, {"optimiser.kind": "adam"}, ()),
+        (5, {"optimiser.kind": "muon"}, ()),
+        (11, {"optimiser.kind": "adamw"}, ()),
+        (1, {"network.architecture": "mdsr", "optimiser.kind": "muon"}, (2, 3)),
+        (5, {"network.architecture": "srresnet"}, (2,)),
+        (5, {"data.degradation": "photo", "data.versions": 2}, ()),
+        (5, {"precision": "auto", "data.accumulate": 2}, ()),
+    ],
+)
+def test_an_interrupted_run_ends_as_an_uninterrupted_one(order, tmp_path, at, changes, scales):
+    asked = partial(order, changes=changes, scales=scales)
+    run_order(asked("whole"), View(), never)
+    (half,) = run_order(asked("parts"), View(), after(at))
     assert not half.finished
     assert not same(weights(tmp_path / "parts"), weights(tmp_path / "whole"))
-    (rest,) = run_order(order("parts", changes=changes, resume=True), View(), never)
+    # Killed later, and without a word: the last checkpoint is older than what was made since.
+    saved = (tmp_path / "parts" / "last.pt").read_bytes()
+    run_order(asked("parts", resume=True), View(), after(1))
+    (tmp_path / "parts" / "last.pt").write_bytes(saved)
+    (rest,) = run_order(asked("parts", resume=True), View(), never)
     assert rest.finished
     assert same(weights(tmp_path / "parts"), weights(tmp_path / "whole"))
     old, new = (

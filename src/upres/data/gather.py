@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from upres.data.folders import PictureFile, PictureFolder
 from upres.errors import InputError
 from upres.hashing import sha256_of
+from upres.progress import Progress
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,9 @@ class Pictures:
     skipped: tuple[str, ...]
 
 
-def gather(folders: Sequence[PictureFolder], held_out: int) -> Pictures:
+def gather(
+    folders: Sequence[PictureFolder], held_out: int, progress: Progress = lambda *_: None
+) -> Pictures:
     """Hash every picture, drop doubles, set validation pictures apart.
 
     Where a layout brings validation pictures they are taken, and otherwise the ``held_out``
@@ -39,15 +42,20 @@ def gather(folders: Sequence[PictureFolder], held_out: int) -> Pictures:
     skipped: list[str] = []
     brought: dict[str, PictureFile] = {}
     train: dict[str, PictureFile] = {}
-    for folder in folders:
-        for kind, files in ((brought, folder.validation), (train, folder.train)):
-            for file in files:
-                try:
-                    digest = sha256_of(file.path)
-                except OSError as error:
-                    skipped.append(f"{file.name} ({error.strerror})")
-                else:
-                    kind.setdefault(digest, file)
+    found = [
+        (kind, file)
+        for folder in folders
+        for kind, files in ((brought, folder.validation), (train, folder.train))
+        for file in files
+    ]
+    for done, (kind, file) in enumerate(found, 1):
+        try:
+            digest = sha256_of(file.path)
+        except OSError as error:
+            skipped.append(f"{file.name} ({error.strerror})")
+        else:
+            kind.setdefault(digest, file)
+        progress("reading", done, len(found))
     train = {k: v for k, v in train.items() if k not in brought}
     if not train:
         raise nothing_readable(skipped)

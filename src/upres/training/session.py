@@ -152,7 +152,8 @@ def _runs(
     device: torch.device,
 ) -> list[Result]:
     wanted = check_order(order)
-    pictures = gather([folder for _, folder in order.data], wanted[0].recipe.data.held_out)
+    folders = [folder for _, folder in order.data]
+    pictures = gather(folders, wanted[0].recipe.data.held_out, view.preparing)
     shared = _Shared(order, wanted[0], pictures, view, stop, processes, device)
     results: list[Result] = []
     for plan in wanted:
