@@ -32,9 +32,10 @@ lint: $(READY)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# docs/cli.md is generated from the program; a test compares them.
+# docs/cli.md is generated from the program, and a test compares them; so is README's picture.
 docs: $(READY)
 	$(BIN)/python docs/generate_cli.py
+	$(BIN)/python docs/generate_picture.py
 
 # The speed and memory figures in docs/performance.md.
 bench: $(READY)

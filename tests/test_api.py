@@ -174,6 +174,7 @@ def test_words_that_mean_nothing_are_refused_by_name(options, words):
         ({"quality": 500}, upres.UsageError, "a quality of 500; give 1 to 100"),
         ({"quality": 0}, upres.UsageError, "a quality of 0"),
         ({"quality": "90"}, upres.UsageError, "a quality of '90'"),
+        ({"quality": True}, upres.UsageError, "a quality of True"),
         ({"source": "."}, upres.InputError, "folder"),
     ],
 )

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pillow_heif
 import pytest
+import tifffile
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageCms, ImageOps, PngImagePlugin, TiffImagePlugin
@@ -490,6 +491,26 @@ def test_bombs_are_refused_from_the_header(tmp_path):
         read_picture(little)
     with pytest.raises(InputError, match="damaged"):
         read_picture(little, max_pixels=10**9)  # whoever says so is believed
+
+
+def test_a_blank_scan_is_no_bomb():
+    """The back of a page that was scanned in duplex: 35 megapixels in 3 kilobytes."""
+    page = saved(Image.new("1", (4960, 7016), 1), "TIFF", compression="group4")
+    assert len(page) < 4000
+    picture = read_picture(page)
+    assert (picture.width, picture.height, picture.channels) == (4960, 7016, 1)
+    assert picture.pixels.min() == 255
+
+
+def test_channels_count_where_a_file_claims_too_much(tmp_path):
+    path = tmp_path / "many.tif"
+    few = np.zeros((8, 8, 64), np.uint8)
+    tifffile.imwrite(path, few, planarconfig="contig", photometric="rgb", metadata=None)
+    with tifffile.TiffFile(path, mode="r+b") as file:
+        for name in ("ImageWidth", "ImageLength", "RowsPerStrip"):
+            file.pages[0].tags[name].overwrite(4000)
+    with pytest.raises(InputError, match=r"claims 1,024,000,000 numbers in .* bytes.*--max-pixels"):
+        read_picture(path)
 
 
 def test_blank_pages_are_no_bombs():

@@ -1108,6 +1108,8 @@ def test_what_can_be_known_before_a_set_is_downloaded_is_said_before(upres, tmp_
     """DIV2K has 4 GB, and here is no network: whoever asks for it fails with exit code 5."""
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "metrics.jsonl").touch()
+    way = "edsr-light-x2,+edsr-lihgt-x3,-edsr-light-x2"
+    (tmp_path / "wrong.toml").write_text(f'{TINY}[x3]\nnetwork.start = "{way}"\n')
     for options, code, why in (
         (("--recipe", "edsr-lihgt"), 2, b"edsr-lihgt"),
         (("--set", "optimiser.speed=3"), 2, b"optimiser.speed"),
@@ -1118,6 +1120,7 @@ def test_what_can_be_known_before_a_set_is_downloaded_is_said_before(upres, tmp_
         (("--init", "edsr-light-x2", "--recipe", "vdsr"), 2, b"edsr-light-x2 is edsr"),
         (("--set", "network.numbers.depth=3"), 2, b"describes no network"),
         (("--scale", "3", "--set", "network.numbers.channels=48"), 5, b"--init none"),
+        (("--scale", "2,3", "--recipe", "wrong.toml"), 5, b"edsr-lihgt-x3"),
         (("--recipe", "vdsr", "--set", "luma=0.5"), 2, b"knows only luma"),
     ):
         done = upres("train", "--data", "DIV2K", *options)
@@ -1389,6 +1392,18 @@ def test_weights_are_there_before_the_end(order, tmp_path, monkeypatch):
     assert read_training(result.path)["validation"]
     run_order(order("stopped"), View(), after(2))
     assert read_training(tmp_path / "stopped" / "model.safetensors")["finished"] is False
+
+
+def test_a_finished_result_stays_until_a_longer_run_ends(order, tmp_path, monkeypatch):
+    monkeypatch.setattr(trainer, "_VALIDATION_SHARE", 0)
+    run_order(order(), View(), never)
+    before, view, seen = weights(tmp_path / "run"), View(), []
+    view.validated = lambda *_: seen.append(same(before, weights(tmp_path / "run")))
+    longer = order(resume=True, changes={"steps": 16}, validate_minutes=1e-9)
+    run_order(longer, view, never)
+    assert len(seen) > 2
+    assert all(seen[:-1])
+    assert not same(before, weights(tmp_path / "run"))
 
 
 def test_where_and_how_it_computes_is_said(order):
@@ -1866,8 +1881,9 @@ def test_one_process_that_is_asked_to_stop_stops_both(pictures, tiny, tmp_path, 
     metrics = tmp_path / "run" / "x2" / "metrics.jsonl"
     until(lambda: metrics.is_file() and '"event": "steps"' in metrics.read_text(), pair[0])
     pair[asked].send_signal(signal.SIGTERM)
-    assert pair[asked].wait(60) == 143
-    pair[1 - asked].wait(60)
+    codes = [process.wait(60) for process in pair]
+    assert codes[asked] == codes[0] == 143
+    assert b"stopped and saved; to continue, repeat the command with --resume" in pair[0].err
     ended = next(e for e in events(metrics.parent) if e["event"] == "end")
     assert ended["finished"] is False
     assert not (tmp_path / "run" / "x3" / "metrics.jsonl").exists()

@@ -171,6 +171,9 @@ def test_test_sets_are_not_trained_on_by_chance(tmp_path, photo, name):
     (note,) = found.notes
     assert "has the name of a test set and is not used" in note
     assert len(find_pictures(test.parent).train) == 1  # whoever says so
+    (tmp_path / "mine.png").unlink()
+    with pytest.raises(InputError, match=r"holds no pictures; .* has the name of a test set"):
+        find_pictures(tmp_path)
 
 
 def test_links_are_followed_once(tmp_path, photo):
@@ -183,6 +186,29 @@ def test_links_are_followed_once(tmp_path, photo):
     assert found.train[0].name == "DIV2K_train_HR/0001.png"
     assert {f.path.name for f in found.train} == {"0001.png"}
     assert [f.name for f in found.validation] == ["DIV2K_valid_HR/0801.png"]
+
+
+def test_links_that_lead_nowhere_are_passed_over(tmp_path, photo):
+    save(tmp_path / "a.png", photo[:64, :64])
+    (tmp_path / "itself").symlink_to(tmp_path / "itself")
+    (tmp_path / "gone").symlink_to(tmp_path / "nothing")
+    assert [f.name for f in find_pictures(tmp_path).train] == ["a.png"]
+
+
+def test_sets_may_share_what_they_link_to(tmp_path, photo):
+    for name in ("a", "b"):
+        save(tmp_path / "sets" / name / "HR" / "1.png", photo[:64, :64])
+        (tmp_path / "sets" / name / "LR").symlink_to(tmp_path / "low")
+    save(tmp_path / "low" / "X2" / "1.png", photo[:32, :32])
+    assert all(f.low_at(2) for f in find_pictures(tmp_path / "sets").train)
+
+
+def test_of_many_validation_pictures_a_hundred_are_measured(tmp_path, photo):
+    save(tmp_path / "train" / "a.png", photo[:64, :64])
+    for i in range(103):
+        save(tmp_path / "val" / f"{i}.png", photo[i : i + 8, :8])
+    found = gather([find_pictures(tmp_path)], 12)
+    assert (len(found.train), len(found.validation), found.unmeasured) == (1, 100, 3)
 
 
 def test_validation_pictures_alone_are_trained_on(tmp_path, photo):
@@ -453,6 +479,13 @@ def test_what_may_be_read_another_time_is_tried_again(
     assert why.startswith("0.png (")
     # Other processes of the same run find what the first one had.
     assert ready(pictures, tmp_path).skipped == (why,)
+    # While it is as it was, nothing is decoded anew.
+    failing += [error, error]
+    (index,) = tmp_path.glob("cache/*/index.json")
+    made = index.stat().st_mtime_ns
+    assert ready(pictures, tmp_path, retry=True).skipped == (why,)
+    assert index.stat().st_mtime_ns == made
+    failing.clear()
     assert not ready(pictures, tmp_path, retry=True).skipped
 
 

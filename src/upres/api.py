@@ -28,10 +28,10 @@ from upres.imaging.resize import Kernel
 from upres.imaging.streaming import StreamedPixels
 from upres.imaging.writer import check_target, write_file
 from upres.inference.device import DeviceName, Precision, choose
-from upres.inference.engine import is_out_of_memory
+from upres.inference.engine import is_out_of_memory, memory_errors
 from upres.inference.pipeline import Pipeline
 from upres.inference.planning import check_max_memory
-from upres.inference.sizes import Goal, steps_to
+from upres.inference.sizes import Goal, is_whole, steps_to
 from upres.inference.steps import Alpha, Steps
 from upres.model import Model, load_published
 from upres.model import load as load_model
@@ -109,8 +109,7 @@ class Upscaler:
             raise UsageError(
                 f"fast and model {self.model}", "give one; fast chooses among those of 'auto'"
             )
-        whole = isinstance(self.tile, int | np.integer) and not isinstance(self.tile, bool)
-        if self.tile is not None and not whole:
+        if self.tile is not None and not is_whole(self.tile):
             raise UsageError(f"a tile of {self.tile!r}", "give a number of pixels, or None")
         if self.tile is not None and self.tile < 0:
             raise UsageError(f"a tile of {self.tile} pixels", "give 0, a positive number or auto")
@@ -286,7 +285,8 @@ class Upscaler:
             and number of axes on the same device.
 
         Warns:
-            UserWarning: what of a PIL image is not kept as it was.
+            UserWarning: what of a PIL image is not kept as it was, and what else people should
+                know, as the command would say it.
 
         Raises:
             InputError: another shape or dtype.
@@ -308,7 +308,7 @@ class Upscaler:
             except OSError as error:  # only now is it decoded
                 raise InputError(f"the image is damaged ({error})", "get it again") from error
             notes = list(picture.notes)
-            pixels = self._array(picture.pixels, quality_of(x), notes)
+            pixels = self._array(picture.pixels, quality_of(x))
             if pixels.dtype == np.uint16 and pixels.shape[2] == 2:
                 pixels = in_8_bits(pixels)
                 notes.append("Pillow has no image of 16-bit gray with transparency: it has 8 bits")
@@ -324,12 +324,7 @@ class Upscaler:
             f"a {type(x).__name__} is no picture", "give a PIL image, a numpy array or a tensor"
         )
 
-    def _array(
-        self,
-        x: NDArray[Any],
-        jpeg_quality: int | None = None,
-        notes: "list[str] | None" = None,
-    ) -> NDArray[Any]:
+    def _array(self, x: NDArray[Any], jpeg_quality: int | None = None) -> NDArray[Any]:
         real = np.issubdtype(x.dtype, np.floating) and x.dtype.itemsize <= 8
         known = x.dtype in (np.uint8, np.uint16) or real
         pixels = x[..., None] if x.ndim == 2 else x
@@ -344,9 +339,10 @@ class Upscaler:
                 f"an array with values from {x.min()} to {x.max()}", "scale floats to 0..1"
             )
         pipeline = self.pipeline(pixels, jpeg_quality=jpeg_quality)
-        if notes is not None:
-            notes += pipeline.notes
-        result = pipeline.run()
+        with memory_errors():
+            result = pipeline.run()
+        for note in pipeline.notes:
+            warnings.warn(note, UserWarning, stacklevel=3)
         return result[..., 0] if x.ndim == 2 else result
 
     def _tensor(self, x: Tensor) -> Tensor:
@@ -451,7 +447,7 @@ class Upscaler:
     ) -> tuple[Path, list[str]]:
         """Where the result is, and what is not kept as it was."""
         path = Path(source)
-        if not (quality is None or (isinstance(quality, int) and 1 <= quality <= 100)):
+        if quality is not None and not (is_whole(quality) and 1 <= quality <= 100):
             raise UsageError(f"a quality of {quality!r}", "give 1 to 100")
         folder = Path(output) if output and os.path.isdir(output) else None  # noqa: PTH112 - of any name
         asked = format_of(Path(output)) if output and folder is None else None
@@ -465,7 +461,8 @@ class Upscaler:
             target = written_to(usual if folder is None else folder / usual.name)
         file_format = asked or written_as(picture.format, path, target)
         check_target(target, overwrite=overwrite, source=path)
-        result = self.picture(prepared_for(file_format, picture, wide, high))
+        with memory_errors():
+            result = self.picture(prepared_for(file_format, picture, wide, high))
         data, notes = encode(result, file_format, Encoding(quality))
         write_file(target, data, overwrite=overwrite)
         return target, [f"{path}: {note}" for note in dict.fromkeys([*result.notes, *notes])]

@@ -256,7 +256,8 @@ def _training(story: dict[str, Any]) -> str:
         for q in story.get("validation", ())
     ]
     lines = [
-        f"recipe {recipe.get('name')}, {story.get('steps')} steps in {story.get('hours')} hours",
+        f"recipe {recipe.get('name')}, {story.get('steps')} steps in {story.get('hours')} hours"
+        + ("" if story.get("finished", True) else ", not finished"),
         f"on {story.get('device')}, seed {story.get('seed')}, upres {story.get('version')}",
         f"{data.get('pictures')} pictures, {data.get('megapixels')} megapixels",
         f"from {', '.join(data.get('names', ()))}; sha256 {str(data.get('sha256'))[:16]}...",

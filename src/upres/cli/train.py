@@ -2,6 +2,7 @@
 
 import os
 import shlex
+import signal
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -240,13 +241,17 @@ def train(
         results = run_order(order, view, stop)
     _report(out, results)
     ended = len(results) == runs and all(one.finished for one in results)
-    if stop() and not ended:  # it may have been asked to while the last weights were measured
+    # It may have been asked to while the last weights were measured, and so may another process.
+    stopped = not ended and (stop() or bool(results))
+    if stopped:
         how = "in place of --overwrite" if overwrite else ""
         out.note(f"stopped and saved; to continue, repeat the command with --resume {how}".rstrip())
     if stop.error is not None:
         raise stop.error
     if stop.signal is not None:
         raise typer.Exit(128 + stop.signal)
+    if stopped:
+        raise typer.Exit(128 + signal.SIGTERM)
 
 
 def _run_name(recipe: str, scales: tuple[int, ...]) -> str:

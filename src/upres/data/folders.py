@@ -78,7 +78,8 @@ def find_pictures(folder: Path) -> PictureFolder:
     if not found.train:  # nothing else to train on
         found.train, found.validation = found.validation, []
     if not found.train:
-        raise InputError(f"{folder} holds no pictures", "JPEG, PNG, TIFF, WebP, AVIF are usual")
+        why = found.notes[0] if found.notes else "JPEG, PNG, TIFF, WebP, AVIF are usual"
+        raise InputError(f"{folder} holds no pictures", why)
     return PictureFolder(
         tuple(found.train), tuple(found.validation), tuple(found.strangers), tuple(found.notes)
     )
@@ -93,7 +94,6 @@ class _Found:
     validation: list[PictureFile] = field(default_factory=list)
     strangers: list[Path] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
-    linked: set[str] = field(default_factory=set)
 
     def look_into(self, here: Path, *, apart: bool = False) -> None:
         """Args:
@@ -182,16 +182,17 @@ class _Found:
             "to --data itself"
             for name in tests
         )
-        return [f for f in folders if f not in tests and self._is_new(folder / f)], pictures
+        return [f for f in folders if f not in tests and self._goes_on(folder / f)], pictures
 
-    def _is_new(self, folder: Path) -> bool:
-        """False for a link to where another one led, which may go in circles."""
+    def _goes_on(self, folder: Path) -> bool:
+        """False for a link back to a folder that it was reached through."""
         if not folder.is_symlink():
             return True
-        real = os.path.realpath(folder)
-        if real in (os.path.realpath(self.root), *self.linked):
-            return False
-        self.linked.add(real)
+        real, above = os.path.realpath(folder), folder
+        while above != self.root:
+            above = above.parent
+            if os.path.realpath(above) == real:
+                return False
         return True
 
     def _file(self, path: Path, low: tuple[tuple[int, Path], ...] = ()) -> PictureFile:
@@ -234,6 +235,7 @@ def _listed(folder: Path) -> tuple[list[str], list[Path]]:
         return [], []
     seen = [entry for entry in there if not entry.name.startswith(".")]
     return (
-        [entry.name for entry in seen if entry.is_dir()],
+        # Of a link that leads nowhere, entry.is_dir() may raise.
+        [e.name for e in seen if os.path.isdir(folder / e.name)],  # noqa: PTH112
         [folder / entry.name for entry in seen if is_readable(entry.name) and entry.is_file()],
     )

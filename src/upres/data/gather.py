@@ -17,6 +17,7 @@ class Pictures:
     Attributes:
         train: by the SHA-256 of their files, in its order; each once however often it was found.
         validation: none of them among ``train``.
+        unmeasured: how many more were brought for validation than it takes.
         fingerprint: SHA-256 over the training pictures' contents.
         skipped: files that cannot be read, and why.
     """
@@ -25,6 +26,12 @@ class Pictures:
     validation: tuple[PictureFile, ...]
     fingerprint: str
     skipped: tuple[str, ...]
+    unmeasured: int = 0
+
+
+# Pictures of a set's own validation that are measured, as many as DIV2K has: all of them are held
+# in memory.
+_MOST = 100
 
 
 def gather(
@@ -32,9 +39,9 @@ def gather(
 ) -> Pictures:
     """Hash every picture, drop doubles, set validation pictures apart.
 
-    Where a layout brings validation pictures they are taken, and otherwise the ``held_out``
-    pictures with the smallest SHA-256, at most a tenth: the same ones whatever their order and
-    names.
+    Where a layout brings validation pictures they are taken, up to 100, and otherwise the
+    ``held_out`` pictures with the smallest SHA-256, at most a tenth: the same ones whatever their
+    order and names.
 
     Raises:
         InputError: no picture can be read.
@@ -60,7 +67,7 @@ def gather(
     if not train:
         raise nothing_readable(skipped)
     if brought:
-        validation = brought
+        validation = {digest: brought[digest] for digest in sorted(brought)[:_MOST]}
     else:
         chosen = sorted(train)[: min(held_out, max(1, len(train) // 10))] if held_out else []
         if len(chosen) == len(train):
@@ -75,6 +82,7 @@ def gather(
         tuple(validation[digest] for digest in sorted(validation)),
         hashlib.sha256("".join(ordered).encode()).hexdigest(),
         tuple(skipped),
+        max(0, len(brought) - _MOST),
     )
 
 

@@ -119,13 +119,22 @@ def _found(folder: Path, pictures: Pictures, *, retry: bool) -> Prepared | None:
             "high.u8": 3 * max(e.start + e.pixels for e in entries),
             "detail.f32": 4 * (last.detail_start + last.cells[0] * last.cells[1]),
         }
-        if retry and raw.get("passing", False):
+        passing = raw.get("passing", []) if retry else []
+        # An older upres says whether there are any, not which.
+        if passing is True or any(_can_be_read(pictures.train.get(one)) for one in passing or ()):
             return None
         if all((folder / name).stat().st_size >= size for name, size in sizes.items()):
             return Prepared(folder, entries, skipped)
     except (OSError, ValueError, KeyError, TypeError, IndexError):
         pass
     return None
+
+
+def _can_be_read(file: PictureFile | None) -> bool:
+    try:
+        return file is not None and read_full_range(file.path).size > 0
+    except (InputError, ResourceError):
+        return False
 
 
 def _decode(
@@ -135,14 +144,15 @@ def _decode(
     low_of: Mapping[int, int],
     progress: Progress,
     threads: int,
-) -> tuple[Prepared, bool]:
-    """Write high.u8 and detail.f32; and whether what was skipped may be readable another time.
+) -> tuple[Prepared, list[str]]:
+    """Write high.u8 and detail.f32; and which of the skipped pictures, by their hashes, may be
+    readable another time.
 
     Args:
         low_of: scales of which low-resolution partners will be made, and how many.
     """
     skipped = list(pictures.skipped)
-    passing = False
+    passing: list[str] = []
     plan: list[tuple[PictureFile, list[Entry]]] = []
     start = detail_start = 0
     for digest, file in pictures.train.items():
@@ -150,7 +160,7 @@ def _decode(
             width, height = read_size(file.path)
         except InputError as error:
             skipped.append(f"{file.name} ({error.problem})")
-            passing |= _may_pass(error)
+            passing += [digest] if _may_pass(error) else []
             continue
         entries = []
         for size in sizes:
@@ -194,7 +204,7 @@ def _decode(
             good += entries
         else:
             skipped.append(f"{file.name} ({why.problem})")
-            passing |= _may_pass(why)
+            passing += [entries[0].sha256] if _may_pass(why) else []
     if not good:
         raise nothing_readable(skipped)
     return Prepared(folder, tuple(good), tuple(skipped)), passing

@@ -78,7 +78,7 @@ def read_picture(
         InputError: missing, not a picture, damaged, too large, or of a kind that is not read.
         ResourceError: it takes more memory than is free.
     """
-    with _explained(source) as name:
+    with explained(source) as name:
         data = _check(source, name)
         if is_heic(source):
             heic = open_heic(source, name)
@@ -103,7 +103,7 @@ def read_metadata(source: Path | bytes) -> Picture:
     Raises:
         InputError: as ``read_picture``, as far as no pixels are decoded.
     """
-    with _explained(source) as name:
+    with explained(source) as name:
         data = _check(source, name)
         if is_heic(source):
             return decode_heic(open_heic(source, name), pixels=False)
@@ -120,7 +120,7 @@ def read_size(source: Path | bytes, *, max_pixels: int | None = None) -> tuple[i
     Raises:
         InputError: as ``read_picture``, as far as the header tells.
     """
-    with _explained(source) as name:
+    with explained(source) as name:
         data = _check(source, name)
         if is_heic(source):
             size, turned = open_heic(source, name).size, 1
@@ -160,17 +160,19 @@ def _read_tiff(
         if pixels:
             sizes = [page.size for page in wanted.pages]
             _limit(source, name, sizes, max_pixels, times=wanted.images)
-            needed = wanted.images * sum(page.nbytes for page in wanted.pages)
-            stored = source.stat().st_size if isinstance(source, Path) else len(source)
-            if max_pixels is None and needed > max(_HARMLESS, _DENSEST * stored):
-                raise damaged(name, f"it claims {needed / 2**30:.1f} GiB of pixels")
-            _check_memory(name, needed)
+            # Beyond colour and transparency, a channel counts as a quarter of a pixel.
+            values = wanted.images * sum(page.values for page in wanted.pages)
+            _check_claim(source, name, f"{values:,} numbers", values // 4, max_pixels)
+            # 8 bits are decoded page by page.
+            kept = [page.nbytes if page.bits > 8 else page.values for page in wanted.pages]
+            most = max(page.nbytes for page in wanted.pages)
+            _check_memory(name, wanted.images * sum(kept) - kept[-1] + max(most, kept[-1]))
         return decode_tiff(image, source, name, wanted, pixels=pixels)
 
 
 @contextmanager
-def _explained(source: Path | bytes) -> Iterator[str]:
-    """The name of the source; whatever is raised becomes one of our errors."""
+def explained(source: Path | bytes) -> Iterator[str]:
+    """The name of the source; whatever is raised in the block becomes one of our errors."""
     name = str(source) if isinstance(source, Path) else "standard input"
     try:
         yield name
@@ -220,11 +222,19 @@ def _limit(
             f"{name} has {width} x {height} pixels{each}, over the limit of {limit:,}",
             f"give --max-pixels {pixels} if the file can be trusted",
         )
+    _check_claim(source, name, f"{width} x {height} pixels", pixels, max_pixels)
+
+
+def _check_claim(
+    source: Path | bytes, name: str, claim: str, pixels: int, max_pixels: int | None
+) -> None:
+    """Raises:
+    InputError: no file of its size holds so many pixels, and nobody said that it does.
+    """
     size = source.stat().st_size if isinstance(source, Path) else len(source)
     if max_pixels is None and pixels > max(_HARMLESS, _DENSEST * size):
         raise InputError(
-            f"{name} claims {width} x {height} pixels in {size:,} bytes, as files do that are made "
-            "to fill memory",
+            f"{name} claims {claim} in {size:,} bytes, as files do that are made to fill memory",
             f"give --max-pixels {pixels} if it can be trusted",
         )
 

@@ -16,7 +16,7 @@ from upres.imaging.picture import Picture
 from upres.imaging.png import SIGNATURE
 from upres.imaging.png_chunks import has_end, read_chunks
 from upres.imaging.profiles import fits
-from upres.imaging.reader import read_metadata, read_size
+from upres.imaging.reader import explained, read_metadata, read_size
 from upres.imaging.sources import damaged
 from upres.imaging.tiff_layout import first_page
 from upres.imaging.tiff_rare import libvips_reads
@@ -180,6 +180,13 @@ def open_streamed(
         InputError: it is no picture that can be read, too large, or cut off.
         ResourceError: it would take more memory than that.
     """
+    with explained(path):
+        return _open_streamed(path, at_least, most, max_pixels)
+
+
+def _open_streamed(
+    path: Path, at_least: int, most: int | None, max_pixels: int | None
+) -> Picture | None:
     form = _begins_as(path)
     if form is None:
         return None

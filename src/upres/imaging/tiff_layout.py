@@ -44,12 +44,17 @@ class Page:
         return tiff_tags.bits_of(self.tags)
 
     @property
+    def values(self) -> int:
+        """Numbers of all its pixels."""
+        return math.prod(self.size) * int(self.tags.get(Tag.SamplesPerPixel, 1))
+
+    @property
     def nbytes(self) -> int:
         """Of its pixels, decoded, with what is held on the way."""
         if self.tags.get(Tag.PhotometricInterpretation) == tiff_tags.PALETTE:
             return 10 * math.prod(self.size)
-        channels, deep = int(self.tags.get(Tag.SamplesPerPixel, 1)), -(-self.bits // 8)
-        return math.prod(self.size) * channels * deep * (3 if deep >= 4 else 2)
+        deep = -(-self.bits // 8)
+        return self.values * deep * (3 if deep >= 4 else 2)
 
     @property
     def end(self) -> int:

@@ -30,7 +30,7 @@ class Target:
     Attributes:
         device, dtype: as torch names them.
         reason: why, for people.
-        passed_over: an accelerator that is there and does not work, and why; "" if none.
+        passed_over: on the CPU, an accelerator that is there and does not work, and why; or "".
     """
 
     device: torch.device
@@ -116,7 +116,7 @@ def _device(name: DeviceName) -> tuple[torch.device, str, str]:
     for kind, available in there.items():
         if available:
             if not (why := why_unusable(kind)):
-                return _numbered(kind), f"{kind} is available", broken
+                return _numbered(kind), f"{kind} is available", ""
             broken = f"{kind} does not work here ({why})"
     return torch.device("cpu"), broken or "no accelerator", broken
 

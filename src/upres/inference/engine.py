@@ -1,5 +1,6 @@
 """The engine: tile, run, retry smaller, paste; stage after stage."""
 
+import math
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -152,7 +153,7 @@ class ModelStage:
             share: which part of a planned tile each of the batch is.
         """
         executor = executor or self.executor
-        if pixels[..., 0].size >= self.largest.get(executor, pixels[..., 0].size + 1):
+        if pixels[..., 0].size >= self.largest.get(executor, math.inf):
             return lambda: self._halves(pixels, cut, executor, share)
         try:
             with own_modes(self.target.device):
@@ -365,4 +366,7 @@ def memory_errors() -> Iterator[None]:
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
-        raise ResourceError("memory is full", "use smaller tiles, or the CPU") from error
+        why = str(error).partition("\n")[0] or type(error).__name__
+        raise ResourceError(
+            f"memory is full ({why})", "use smaller tiles, or --device cpu"
+        ) from error

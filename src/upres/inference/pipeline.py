@@ -11,7 +11,7 @@ from upres.errors import ResourceError, UsageError
 from upres.imaging.picture import Extra, collect, extras_of
 from upres.imaging.resize import Kernel
 from upres.imaging.streaming import StreamedPixels
-from upres.inference.engine import ModelStage, memory_errors
+from upres.inference.engine import ModelStage
 from upres.inference.ranges import Range, RestoredStage, filled
 from upres.inference.rows import (
     ArrayRows,
@@ -340,8 +340,7 @@ class Pipeline:
                 f"{free / 2**30:.1f} GiB are free",
                 next_step,
             )
-        with memory_errors():
-            return collect(self.strips(progress, on_note), shape, self.source.dtype)
+        return collect(self.strips(progress, on_note), shape, self.source.dtype)
 
 
 def _levels(source: Pixels | StreamedPixels) -> int | None:

@@ -6,6 +6,7 @@ from typing import TypeGuard
 
 from upres.errors import UsageError
 from upres.inference.device import Target, free_memory
+from upres.inference.sizes import is_whole
 from upres.inference.tiling import Grid
 from upres.memory import PROCESS
 from upres.networks import Network
@@ -24,7 +25,7 @@ _CPU_SHARE, _CUDA_SHARE = 0.25, 0.6
 # its result, and the copy that is written.
 _BAND_BUDGET = 2**29
 _LOWEST_BAND = 64
-_LOWEST_ASKED = 8  # where the user says how much memory there is
+_LOWEST_ASKED = 8  # rows, where the user says how much memory there is
 # The least that --max-memory may be, and what tiles and a band of them may take of what is left.
 LEAST_MEMORY = 2**30
 _TILES_SHARE, _BAND_SHARE = 1 / 2, 1 / 3
@@ -57,7 +58,7 @@ def check_max_memory(max_memory: int | None) -> None:
     Raises:
         UsageError: it is less than a process takes.
     """
-    if not isinstance(max_memory, int | None):
+    if max_memory is not None and not is_whole(max_memory):
         raise UsageError(f"max_memory {max_memory!r}", "give a number of bytes, such as 2 * 10**9")
     if max_memory is not None and max_memory < LEAST_MEMORY:
         raise UsageError(
@@ -133,11 +134,14 @@ def plan_tiles(
         band = min(band, _BAND_SHARE * (max_memory - PROCESS) / bands)
 
     def banded(core: int) -> Grid:
-        """Tiles that are low where their band would take more than its share."""
-        least = _LOWEST_BAND if max_memory is None else _LOWEST_ASKED
+        """Tiles that are low where their band would take more than its share, and very low only
+        where that keeps to it: what their halos take they cannot save."""
         low = core
-        while low > least and (low + 2 * halo) * bytes_per_row > band:
+        while low > _LOWEST_BAND and (low + 2 * halo) * bytes_per_row > band:
             low //= 2
+        if max_memory is not None and (_LOWEST_ASKED + 2 * halo) * bytes_per_row <= band:
+            while (low + 2 * halo) * bytes_per_row > band:
+                low //= 2
         return Grid(height, width, core, halo, low if low < core else 0)
 
     if tile is not None:

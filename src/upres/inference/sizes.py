@@ -5,10 +5,16 @@ from dataclasses import dataclass
 from itertools import combinations_with_replacement
 from math import prod, sqrt
 from numbers import Integral, Real
+from typing import Any
 
 from upres.errors import UsageError
 
 LARGEST = 8.0
+
+
+def is_whole(value: Any) -> bool:
+    """Whether it is a whole number, numpy's included."""
+    return isinstance(value, Integral) and not isinstance(value, bool)
 
 
 @dataclass(frozen=True)
@@ -33,7 +39,7 @@ class Goal:
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
             whole = name in ("width", "height", "long_side")
-            if not isinstance(value, Integral | None if whole else Real | None):
+            if value is not None and not (is_whole(value) if whole else isinstance(value, Real)):
                 kind = "a whole number of pixels" if whole else "a number"
                 raise UsageError(f"{name} {value!r}", f"give {kind}")
 

@@ -50,6 +50,15 @@ class Processes:
         """Whether one of the processes says so."""
         return self.mean(float(value)) > 0
 
+    def as_first_or_any(self, values: tuple[float, ...], flag: bool) -> tuple[float, ...]:
+        """The first process's values, and behind them whether one of all raises the flag."""
+        if self.count == 1:
+            return (*values, float(flag))
+        mine = values if self.first else (0.0,) * len(values)
+        tensor = torch.tensor((*mine, float(flag)), dtype=torch.float64)
+        torch.distributed.all_reduce(tensor)
+        return tuple(tensor.tolist())
+
     def mean(self, value: float) -> float:
         """The mean of all processes' values."""
         if self.count == 1:

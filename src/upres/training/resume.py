@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from upres.training.order import RESULT
 from upres.training.recipe import build_recipe
 from upres.training.run import Position, Run
 from upres.training.validation import Quality
+from upres.weights.header import read_training
 
 # What a resumed run may be asked for anew: how long it is, how much memory it takes, and words.
 _MAY_CHANGE = {"steps", "data.accumulate", "name", "description", "network.start"}
@@ -31,11 +33,21 @@ def try_to_save(run: Run, position: Position, state: Mapping[str, Any]) -> Upres
 
 def try_to_write(run: Run, kept: Model, position: Position, quality: Sequence[Quality]) -> None:
     """Write the weights as they are, for whoever cannot wait; and so that a run that is killed
-    leaves some."""
+    leaves some. Those of a run that came to its end, and goes on, stay until it ends again."""
+    if _holds_finished(run.folder / RESULT):
+        return
     try:
         run.write(run, kept, position, quality)
     except (ResourceError, OutputError) as error:
         run.watch.event("unsaved", {"step": position.step, "why": error.problem})
+
+
+def _holds_finished(path: Path) -> bool:
+    try:
+        story = read_training(path) if path.is_file() else None
+    except UpresError:
+        return False
+    return story is not None and bool(story.get("finished", True))
 
 
 def save(run: Run, position: Position, state: Mapping[str, Any]) -> None:
@@ -73,8 +85,8 @@ def _check_same(run: Run, state: Mapping[str, Any]) -> None:
             raise WeightsError(
                 f"the run in {run.folder} does not fit this recipe: it was begun with {key} "
                 f"{begun.get(key)}, not {asked[key]}",
-                "resume with the recipe and options that it was begun with, or begin another run "
-                f"with --init {run.folder / RESULT}",
+                "resume with the recipe and options that it was begun with, or begin another run, "
+                f"which --init {run.folder / RESULT} may begin with",
             )
 
 

@@ -154,6 +154,11 @@ def _runs(
     wanted = check_order(order)
     folders = [folder for _, folder in order.data]
     pictures = gather(folders, wanted[0].recipe.data.held_out, view.preparing)
+    if pictures.unmeasured:
+        view.note(
+            f"{len(pictures.validation)} validation pictures are measured, "
+            f"{pictures.unmeasured} are left out"
+        )
     shared = _Shared(order, wanted[0], pictures, view, stop, processes, device)
     results: list[Result] = []
     for plan in wanted:

@@ -43,8 +43,8 @@ def check_start(order: Order, plan: Plan, *, weights: bool) -> None:
     """See that a run can begin, without downloading anything.
 
     Args:
-        weights: look at those that the order or the recipe names, too, as far as they are here;
-            runs behind the first begin with its result.
+        weights: look at all that the order or the recipe names, as far as they are here; runs
+            behind the first begin with its result, and what their recipe adds to that.
 
     Raises:
         UsageError, WeightsError: see ``begin``.
@@ -52,13 +52,14 @@ def check_start(order: Order, plan: Plan, *, weights: bool) -> None:
     facts = _facts(order, plan)
     with torch.device("meta"):
         _built(facts, plan)
-    sum_ = _wanted(order, plan, None) if weights else None
-    if sum_ is None:
+    sum_ = _wanted(order, plan, None)
+    if sum_ is None or (not weights and order.init is not None):
         return
-    files = [(name, _file(name)) for name in sum_.names]
+    names = sum_.names if weights else [name for way in sum_.ways for name in way]
+    files = [(name, _file(name)) for name in names]
     for name, file in files:
         _check_alike(name, _facts_in(file), facts)
-    if all(isinstance(file, Path) or file.hub is None for _, file in files):
+    if weights and all(isinstance(file, Path) or file.hub is None for _, file in files):
         begin(order, plan, None)  # shapes, too
 
 
@@ -160,7 +161,7 @@ def _added(order: Order, plan: Plan, first: Path) -> tuple[tuple[str, str], ...]
     return tuple(
         (plus, minus)
         for plus, minus in _Sum.read(plan.recipe.network.start).ways
-        if _facts_in(_file(minus)).scales == scales
+        if (_facts_in(_file(plus)).scales, _facts_in(_file(minus)).scales) == (plan.scales, scales)
     )
 
 

@@ -58,9 +58,9 @@ def _train(run: Run, clock: Clock) -> Outcome:
             run.watch.event("pause", {"step": position.step, "seconds": round(pause, 1)})
         position = replace(position, seconds=now - started)
         late = now - meter.begun > run.report_seconds or now - validated > wait
-        progress, due = processes.as_first((run.progress_at(position), late))
-        stopped = processes.any(run.stop())
-        ends = progress >= 1.0 or stopped
+        mine = (run.progress_at(position), float(late))
+        progress, due, stopped = processes.as_first_or_any(mine, run.stop())
+        ends = progress >= 1.0 or stopped > 0
         if meter.count > 0 and (due or ends or position.step % run.report_every == 0):
             loss = processes.mean(float(meter.loss) / meter.count)
             if not (math.isfinite(loss) and learner.finite()):
