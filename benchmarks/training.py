@@ -1,7 +1,8 @@
 """How fast training is, as a ratio within one run against the usual loop: float32, NCHW, eager,
 and a DataLoader that decodes PNG files.
 
-    python benchmarks/training.py [--data DIR] [--device cpu] [--rounds 5] [--steps 5] [--json FILE]
+    python benchmarks/training.py [--data DIR] [--scale 2] [--device cpu] [--rounds 5] [--steps 5]
+                                  [--json FILE]
 
 Both train the same network on the same pictures (by default the photographs that come with
 scikit-image) with the same batch and patch. Each round runs both, in turn; medians over the rounds
@@ -21,6 +22,7 @@ import numpy as np
 import torch
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
+from torch.utils.flop_counter import FlopCounterMode
 
 from upres.benchmark.speed import matrix_ceiling
 from upres.data.folders import find_pictures
@@ -40,13 +42,15 @@ Loop = Callable[[int], None]
 class Files(Dataset):
     """Pairs of PNG files, decoded whole for every patch, as most training code does."""
 
-    def __init__(self, prepared: Prepared, folder: Path, patch: int, count: int) -> None:
-        self.pairs, self.patch, self.count = [], patch, count
-        high, low, start = prepared.high(), prepared.low(2), 0
+    def __init__(
+        self, prepared: Prepared, folder: Path, scale: int, patch: int, count: int
+    ) -> None:
+        self.pairs, self.scale, self.patch, self.count = [], scale, patch, count
+        high, low, start = prepared.high(), prepared.low(scale), 0
         for i, entry in enumerate(prepared.entries):
-            h, w = entry.low(2)
+            h, w = entry.low(scale)
             whole = high[entry.start : entry.start + entry.pixels]
-            names = folder / f"{i}.png", folder / f"{i}x2.png"
+            names = folder / f"{i}.png", folder / f"{i}-low.png"
             Image.fromarray(whole.reshape(entry.height, entry.width, 3)).save(names[0])
             Image.fromarray(low[start : start + h * w].reshape(h, w, 3)).save(names[1])
             start += h * w
@@ -60,9 +64,9 @@ class Files(Dataset):
         random = np.random.default_rng(index)
         files = self.pairs[random.integers(len(self.pairs))]
         high, low = (np.asarray(Image.open(file).convert("RGB")) for file in files)
-        p = self.patch
+        p, s = self.patch, self.scale
         top, left = (int(random.integers(side - p + 1)) for side in low.shape[:2])
-        pair = low[top : top + p, left : left + p], high[2 * top :, 2 * left :][: 2 * p, : 2 * p]
+        pair = low[top : top + p, left : left + p], high[s * top :, s * left :][: s * p, : s * p]
         if random.random() < 0.5:
             pair = tuple(x[:, ::-1] for x in pair)
         if random.random() < 0.5:
@@ -74,17 +78,23 @@ class Files(Dataset):
 
 
 def usual(
-    prepared: Prepared, folder: Path, numbers: dict, batch: int, patch: int, device: torch.device
+    prepared: Prepared,
+    folder: Path,
+    scale: int,
+    numbers: dict,
+    batch: int,
+    patch: int,
+    device: torch.device,
 ) -> Loop:
-    network = EDSR(2, **numbers).to(device)
+    network = EDSR(scale, **numbers).to(device)
     optimiser = torch.optim.Adam(network.parameters(), 1e-4)
-    files = Files(prepared, folder, patch, 10**7)
+    files = Files(prepared, folder, scale, patch, 10**7)
     batches = iter(DataLoader(files, batch, num_workers=torch.get_num_threads()))
 
     def run(steps: int) -> None:
         for _ in range(steps):
             low, high = (x.to(device) for x in next(batches))
-            loss = torch.nn.functional.l1_loss(network(low, 2), high)
+            loss = torch.nn.functional.l1_loss(network(low, scale), high)
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
@@ -93,14 +103,18 @@ def usual(
     return run
 
 
-def ours(prepared: Prepared, numbers: dict, batch: int, patch: int, device: torch.device) -> Loop:
+def ours(
+    prepared: Prepared, scale: int, numbers: dict, batch: int, patch: int, device: torch.device
+) -> Loop:
     changes = {"data.batch": batch, "data.patch": patch, "network.numbers": numbers}
-    recipe = load_recipe("edsr-baseline", scale=2, changes=changes)
-    learner = Learner(EDSR(2, **numbers), recipe, device)
+    recipe = load_recipe("edsr-baseline", scale=scale, changes=changes)
+    learner = Learner(EDSR(scale, **numbers), recipe, device)
     sampler = Sampler(
-        prepared.entries, prepared.detail(), patch=patch, scales=(2,), focus=recipe.data.focus
+        prepared.entries, prepared.detail(), patch=patch, scales=(scale,), focus=recipe.data.focus
     )
-    store = PatchStore(prepared, scales=(2,), versions=0, patch=patch, colour="rgb", device=device)
+    store = PatchStore(
+        prepared, scales=(scale,), versions=0, patch=patch, colour="rgb", device=device
+    )
     making = steps_for(learner, store, single_process=True)
     done = 0
 
@@ -108,7 +122,7 @@ def ours(prepared: Prepared, numbers: dict, batch: int, patch: int, device: torc
         nonlocal done
         for _ in range(steps):
             learner.prepare(1e-4, done)
-            making.make(store.places(sampler.batch(done, batch)), 2)
+            making.make(store.places(sampler.batch(done, batch)), scale)
             done += 1
         _wait(device)
 
@@ -123,6 +137,7 @@ def _wait(device: torch.device) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path)
+    parser.add_argument("--scale", type=int, choices=(2, 3, 4), default=2)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--rounds", type=int, default=5)
     # On a GPU few steps would be over before the usual loop has used up what it decoded meanwhile.
@@ -150,35 +165,38 @@ def main() -> None:
             gather([find_pictures(data)], 0),
             folder,
             sizes=[1.0],
-            scales=[2],
+            scales=[options.scale],
             versions=0,
             progress=lambda *_: None,
             note=print,
             threads=torch.get_num_threads(),
         )
-        common = (numbers, options.batch, options.patch, device)
+        common = (options.scale, numbers, options.batch, options.patch, device)
         contenders = {
             "upres": ours(prepared, *common),
             "usual": usual(prepared, folder / "png", *common),
         }
-        for run in contenders.values():
-            run(5)
+        flops = {}
+        for name, run in contenders.items():
+            with FlopCounterMode(display=False) as counter:
+                run(1)
+            flops[name] = counter.get_total_flops()
+            run(4)
         seconds: dict[str, list[float]] = {name: [] for name in contenders}
         for _ in range(options.rounds):
             for name, run in contenders.items():
                 begun = time.perf_counter()
                 run(steps)
                 seconds[name].append((time.perf_counter() - begun) / steps)
-    weights = sum(p.numel() for p in EDSR(2, **numbers).parameters() if p.ndim == 4)
-    flops = 3 * 2 * weights * options.batch * options.patch**2  # the tail's share is larger; small
     result: dict[str, object] = {"network": numbers, "batch": options.batch, "patch": options.patch}
     ceiling = matrix_ceiling(device, torch.bfloat16) if device.type == "cuda" else None
     for name, times in seconds.items():
         middle = statistics.median(times)
-        result[name] = {"ms_per_step": 1e3 * middle, "all": times}
-        print(f"{name:<6} {1e3 * middle:8.2f} ms a step  {flops / middle / 1e9:7.0f} GFLOP/s")
+        result[name] = {"ms_per_step": 1e3 * middle, "flop": flops[name], "all": times}
+        speed = flops[name] / middle
+        print(f"{name:<6} {1e3 * middle:8.2f} ms a step  {speed / 1e9:7.0f} GFLOP/s")
         if ceiling is not None:
-            share = flops / middle / ceiling
+            share = speed / ceiling
             print(f"       {100 * share:.1f} % of a large bfloat16 matrix product's speed")
     ratio = statistics.median(seconds["usual"]) / statistics.median(seconds["upres"])
     result["ratio"] = ratio

@@ -872,19 +872,37 @@ def test_measuring_takes_a_tenth_of_the_time_at_most(order):
 
 
 @pytest.mark.parametrize("parts", [1, 4])
-def test_gradients_of_a_batch_are_those_of_its_mean_loss(parts):
+@pytest.mark.parametrize(
+    ("make", "border"),
+    [
+        (lambda: EDSR(2, blocks=1, channels=4), 2),
+        (lambda: EDSR(3, blocks=1, channels=4, residual_scale=0.1), 3),
+        (lambda: EDSR(4, blocks=1, channels=4), 4),
+        (lambda: MDSR(blocks=1, channels=4), 4),
+        (lambda: SRResNet(2, blocks=1, channels=4).eval(), 0),
+    ],
+    ids=["edsr x2", "edsr x3", "edsr x4", "mdsr", "srresnet"],
+)
+def test_gradients_of_a_batch_are_those_of_its_mean_loss(make, border, parts):
+    """With the layers one by one, and what they make of a patch's border left out."""
     changes = {"data.batch": 4, "data.accumulate": parts, "precision": "fp32"}
     torch.manual_seed(0)
-    low, high = torch.rand(4, 3, 8, 8), torch.rand(4, 3, 16, 16)
-    network = EDSR(2, blocks=1, channels=4)
-    expected = (network(low, 2) - high).abs().mean()
+    network = make()
+    scale = network.scales[-1]
+    side = 8 * scale
+    low, high = torch.rand(4, 3, 8, 8), torch.rand(4, 3, side, side)
+    middle = slice(border, side - border)
+    expected = (network(low, scale) - high)[..., middle, middle].abs().mean()
     expected.backward()
-    truth = [p.grad.clone() for p in network.parameters()]
+    truth = {n: p.grad.clone() for n, p in network.named_parameters() if p.grad is not None}
     recipe = load_recipe("edsr-light", changes=changes)
     learner = Learner(network, recipe, torch.device("cpu"))
-    assert float(learner.gradients(low, high, 2)) == pytest.approx(float(expected.detach()))
-    for parameter, gradient in zip(network.parameters(), truth, strict=True):
-        torch.testing.assert_close(parameter.grad, gradient)
+    network.train(network.__class__ is not SRResNet)  # its statistics are not a batch's parts'
+    assert float(learner.gradients(low, high, scale)) == pytest.approx(float(expected.detach()))
+    made = {n: p.grad for n, p in network.named_parameters() if p.grad is not None}
+    assert made.keys() == truth.keys()
+    for name, gradient in made.items():
+        torch.testing.assert_close(gradient, truth[name])
 
 
 @pytest.mark.parametrize(("clip", "norm"), [(0.5, 0.5), (0.0, 100.0), (1e6, 100.0)])

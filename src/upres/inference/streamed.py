@@ -7,14 +7,10 @@ activations through main memory once a layer and map them anew each time. A few 
 time go through all layers; each layer keeps the last rows of its input for the next turn. The
 buffers are small, are used again, and a block adds its result in place.
 
-*The upsampler is linear.* No activation stands between the body and the picture, so its
-convolutions, shuffles and the tail are one linear map: a 5 x 5 convolution to 3 * scale^2 channels
-and one shuffle. At x4 that saves a third of all multiplications. The map is derived from the
-layers (``fold``), not trained.
+*The upsampler is linear*, and runs as one convolution (``upres.networks.folding``).
 
-*Only a border differs.* The layers pad with zeros between them, which the single convolution
-cannot know. That concerns exactly one low-resolution pixel along the picture's own border; there
-the layers themselves are run, on strips four pixels wide.
+*Only a border differs* for that: one low-resolution pixel along the picture's own. There the layers
+themselves are run, on strips four pixels wide.
 """
 
 import math
@@ -27,8 +23,9 @@ from torch.nn import functional as F
 from upres.inference.executor import OnShare, PlainExecutor, crop, run_whole
 from upres.inference.onednn import FusedConv
 from upres.inference.tiling import Cut
-from upres.networks.blocks import ResidualBlock, Upsampler
-from upres.networks.chain import ChainNetwork
+from upres.networks.blocks import ResidualBlock
+from upres.networks.chain import ChainNetwork, ResidualChain
+from upres.networks.folding import fold
 
 # Allocations up to 32 MiB are taken from memory that the process has touched before (glibc);
 # larger ones are mapped anew each time, and the page faults cost up to a sixth of the run time.
@@ -36,27 +33,12 @@ _STEP_BYTES = 31 * 2**20
 _EDGE = 4  # two pixels of reach, one of result, one to spare
 
 
-def fold(upsampler: Upsampler, tail: nn.Conv2d, scale: int) -> nn.Conv2d:
-    """One convolution that, followed by a pixel shuffle, equals ``tail(upsampler(x))`` away from
-    the border.
-
-    Its weights are the adjoint of the layers applied to each output sub-pixel of one low-resolution
-    pixel; its bias is what the layers make of zeros.
-    """
-    size, outputs = 5, tail.out_channels * scale * scale
-    centre = scale * (size // 2)
-    wanted = torch.eye(outputs, dtype=torch.float32).view(outputs, tail.out_channels, scale, scale)
-    y = F.pad(wanted, [centre] * 4)
-    y = F.conv_transpose2d(y, tail.weight.float(), padding=1)
-    for module, factor in reversed(list(zip(upsampler, upsampler.factors, strict=True))):
-        assert isinstance(module, nn.Conv2d)
-        y = F.pixel_unshuffle(y, factor)
-        y = F.conv_transpose2d(y, module.weight.float(), padding=1)
-    folded = nn.Conv2d(tail.in_channels, outputs, size, padding=size // 2, dtype=torch.float32)
-    zeros = torch.zeros(1, tail.in_channels, size, size, dtype=torch.float32)
-    bias = tail(upsampler(zeros))[0, :, centre : centre + scale, centre : centre + scale]
-    folded.weight.data = y
-    folded.bias = nn.Parameter(bias.reshape(-1))
+def _folded(chain: ResidualChain) -> nn.Conv2d:
+    with torch.no_grad():
+        weight, bias = fold(chain.upsampler, chain.tail)
+    outputs, inputs, size, _ = weight.shape
+    folded = nn.Conv2d(inputs, outputs, size, padding=size // 2)
+    folded.weight, folded.bias = nn.Parameter(weight), nn.Parameter(bias)
     return folded
 
 
@@ -97,7 +79,7 @@ class StreamedExecutor:
         self.pre = [_Block(b, dtype) for b in chain.pre]
         self.body = [_Block(b, dtype) for b in chain.body]
         self.body_out = FusedConv(chain.body_out, dtype)
-        self.rebuild = FusedConv(fold(chain.upsampler, chain.tail, scale), dtype)
+        self.rebuild = FusedConv(_folded(chain), dtype)
         self.plain = PlainExecutor(network, scale, torch.device("cpu"), dtype)
         # Each block holds back `reach` rows in the first turn, and moves its window up by as much
         # in every turn.

@@ -66,7 +66,7 @@ class Upsampler(nn.ModuleList):
     """
 
     def __init__(self, channels: int, scale: int) -> None:
-        self.factors = shuffle_factors(scale)
+        self.channels, self.factors = channels, shuffle_factors(scale)
         super().__init__(conv(channels, channels * f * f) for f in self.factors)
 
     def forward(self, x: Tensor) -> Tensor:

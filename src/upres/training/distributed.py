@@ -29,13 +29,13 @@ class Processes:
         """Whether this is the one that writes."""
         return self.rank == 0
 
-    def wrap(self, network: Network, device: torch.device) -> Any:
-        """What averages gradients over all processes, or the network itself."""
+    def wrap(self, forward: Any, network: Network, device: torch.device) -> Any:
+        """What averages gradients over all processes, or ``forward``, a module, itself."""
         if self.count == 1:
-            return network
+            return forward
         devices = [device] if device.type == "cuda" else None
         return nn.parallel.DistributedDataParallel(
-            network, device_ids=devices, find_unused_parameters=network.splits_layers
+            forward, device_ids=devices, find_unused_parameters=network.splits_layers
         )
 
     def as_first(self, values: tuple[float, ...]) -> tuple[float, ...]:

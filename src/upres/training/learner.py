@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from upres.errors import UsageError
 from upres.inference.device import all_of_float32, multiplies_bfloat16
 from upres.networks import Network
+from upres.training.inside import Inside, inside
 from upres.training.loss import loss_of
 from upres.training.muon import Muon
 from upres.training.recipe import OptimiserRecipe, Recipe
@@ -60,8 +61,8 @@ class Learner:
         self.follow = torch.zeros((), device=device)
         self.optimisers = _optimisers(recipe.optimiser, self.network, self.rate)
         self.loss = loss_of(recipe, device)
-        # What computes gradients; several processes put their wrapper here.
-        self.forward: Callable[[Tensor, int], Tensor] = self.network
+        # What computes gradients; several processes put their wrapper around it.
+        self.forward: Callable[[Tensor, int], Tensor] = Inside(self.network)
 
     def gradients(self, low: Tensor, high: Tensor, scale: int) -> Tensor:
         """Set the gradients of a batch, computed in ``accumulate`` parts; its mean loss."""
@@ -80,7 +81,7 @@ class Learner:
                     cache_enabled=False,  # each weight is used once, and a recorded step has none
                 ):
                     picture = self.forward(some, scale)
-                loss = self.loss(picture.float(), truth) / parts
+                loss = self.loss(picture.float(), inside(truth, picture)) / parts
                 loss.backward()  # type: ignore[no-untyped-call]
             total += loss.detach()
         return total
