@@ -36,6 +36,7 @@ from upres.errors import InputError, ResourceError, UsageError, VerificationErro
 from upres.imaging.degrade import Degradation
 from upres.imaging.resize import imresize
 from upres.inference.executor import PlainExecutor
+from upres.inference.folded import FoldedExecutor
 from upres.inference.streamed import StreamedExecutor
 from upres.model import load
 from upres.weights.known import known_models
@@ -857,7 +858,8 @@ def test_operations_are_counted():
     assert plain.operations() == 2 * (low + 32 * 8 * 9 + 4 * 3 * 8 * 9)
     # What is done instead: one convolution of 5 x 5 to the 12 numbers of 2 x 2 pixels.
     streamed = StreamedExecutor(network, 2, torch.float32)
-    assert streamed.operations() == 2 * (low + 8 * 12 * 25)
+    folded = FoldedExecutor(network, 2, torch.device("cpu"), torch.float32)
+    assert folded.operations() == streamed.operations() == 2 * (low + 8 * 12 * 25)
 
 
 def test_bytes_between_layers_are_counted():

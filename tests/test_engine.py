@@ -14,8 +14,9 @@ from upres.errors import ResourceError, UsageError
 from upres.imaging.picture import collect
 from upres.inference import device as device_module
 from upres.inference.device import Target, all_of_float32, choose, cpu_has_bfloat16
-from upres.inference.engine import ModelStage, _batches
+from upres.inference.engine import ModelStage, _batches, executor_for
 from upres.inference.executor import PlainExecutor, crop, run_whole
+from upres.inference.folded import FoldedExecutor
 from upres.inference.pipeline import Pipeline
 from upres.inference.planning import plan_tiles
 from upres.inference.rows import ArrayRows, StageRows
@@ -112,6 +113,36 @@ def test_streaming_equals_the_network(network, height, width, rows, cut):
     with torch.inference_mode():
         expected = crop(network(x, scale), Cut(*cut), scale)
         torch.testing.assert_close(run_whole(executor, x, Cut(*cut)), expected, atol=1e-5, rtol=0)
+
+
+@given(
+    st.sampled_from(NETWORKS[:4]), st.integers(1, 20), st.integers(1, 20),
+    st.tuples(*[st.integers(0, 3)] * 4), st.integers(1, 2),
+)  # fmt: skip
+def test_the_folded_executor_equals_the_network(network, height, width, cut, count):
+    """As accelerators run it, whatever of a tile is its halo."""
+    scale = network.scales[-1]
+    top, left, bottom, right = cut
+    x = torch.rand(count, 3, height + top + bottom, width + left + right)
+    executor = FoldedExecutor(network, scale, torch.device("cpu"), torch.float32)
+    with torch.inference_mode():
+        expected = crop(network(x, scale), Cut(*cut), scale)
+        torch.testing.assert_close(run_whole(executor, x, Cut(*cut)), expected, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("network", "on_cpu", "kind"),
+    [
+        (NETWORKS[0], True, StreamedExecutor),
+        (NETWORKS[0], False, FoldedExecutor),
+        (SRResNet(2, blocks=1, channels=4), True, PlainExecutor),
+        (SRResNet(2, blocks=1, channels=4), False, PlainExecutor),
+    ],
+)
+def test_every_device_runs_a_network_in_its_fastest_way(network, on_cpu, kind, monkeypatch):
+    if not on_cpu:
+        monkeypatch.setattr("upres.inference.engine.is_streamed", lambda *_: False)
+    assert type(executor_for(network, 2, FP32)) is kind
 
 
 @pytest.mark.parametrize("fused", [True, False], ids=["fused", "without onednn"])
@@ -418,7 +449,7 @@ def test_free_memory_only_makes_tiles_smaller(monkeypatch):
     def planned(free):
         monkeypatch.setattr("upres.inference.planning.free_memory", lambda device: free)
         network = SRResNet(4)
-        return plan_tiles(network, 4, FP32, (4000, 4000), None, bytes_per_pixel=10_000)
+        return plan_tiles(network, 4, FP32, (4000, 4000), None, bytes_per_pixel=10_000, values=1)
 
     plenty, more, little = planned(10**11), planned(10**12), planned(10**9)
     assert plenty == more
@@ -427,18 +458,27 @@ def test_free_memory_only_makes_tiles_smaller(monkeypatch):
     assert little.memory <= 10**9 / 4
 
 
-@pytest.mark.parametrize("network", [EDSR(4), EDSR(4, channels=256), SRResNet(4), EDSR(2)])
+@pytest.mark.parametrize(
+    "network", [EDSR(4), EDSR(4, channels=256), EDSR(4, channels=8), SRResNet(4), EDSR(2)]
+)
 @pytest.mark.parametrize("tile", [None, 200])
 def test_no_tensor_on_cuda_is_too_large_to_be_counted(network, tile, monkeypatch):
     monkeypatch.setattr("upres.inference.planning.free_memory", lambda device: 10**12)
     (scale,) = network.scales
     target = Target(torch.device("cuda"), torch.float16, "")
-    plan = plan_tiles(network, scale, target, (9000, 9000), tile, bytes_per_pixel=1000)
+    on_cpu = torch.device("cpu"), torch.float16
+    if isinstance(network, SRResNet):
+        executor: PlainExecutor = PlainExecutor(network, scale, *on_cpu)
+        most = 64 * scale**2
+    else:
+        executor = FoldedExecutor(network, scale, *on_cpu)
+        most = max(network.head.out_channels, 3 * scale**2)
+    needs = {"bytes_per_pixel": 1000, "values": executor.peak_values()}
+    plan = plan_tiles(network, scale, target, (9000, 9000), tile, **needs)
     high, wide = (max(b - a for a, b in s) for s in (plan.grid.rows, plan.grid.columns))
     pixels = plan.batch * (high + 2 * plan.grid.halo) * (wide + 2 * plan.grid.halo)
-    channels = network.peak_values(scale) // 2 // scale**2
     assert 1 <= plan.batch <= 8
-    assert pixels * channels * scale**2 < 2**31
+    assert pixels * most < 2**31
     assert plan.grid.core == tile or plan.grid.core >= 512
     assert plan.note == ""
 

@@ -200,9 +200,10 @@ def test_a_band_of_wide_tiles_keeps_to_its_share():
     network = EDSR(2)
     target = choose("cpu", "fp32", deep=False)
     size, row = (30_000, 30_000), 30_000 * 3 * 12
-    usual = plan_tiles(network, 2, target, size, None, bytes_per_pixel=30, bytes_per_row=row)
-    asked = plan_tiles(network, 2, target, size, 2048, bytes_per_pixel=30, bytes_per_row=row)
-    limited = {"bytes_per_pixel": 30, "bytes_per_row": row, "max_memory": 2**30}
+    needs = {"bytes_per_pixel": 30, "values": 1, "bytes_per_row": row}
+    usual = plan_tiles(network, 2, target, size, None, **needs)
+    asked = plan_tiles(network, 2, target, size, 2048, **needs)
+    limited = {**needs, "max_memory": 2**30}
     tight = plan_tiles(network, 2, target, size, None, **limited)
     shared = plan_tiles(network, 2, target, size, None, bands=2, **limited)
     share = (2**30 - 400 * 2**20) / 3
@@ -212,7 +213,7 @@ def test_a_band_of_wide_tiles_keeps_to_its_share():
     assert max(b - a for a, b in asked.grid.columns) == 2000
     assert tight.memory <= (2**30 - 400 * 2**20) / 2
     # Where the user says nothing, very low bands would only cost time.
-    wide = plan_tiles(network, 2, target, size, None, bytes_per_pixel=30, bytes_per_row=40 * row)
+    wide = plan_tiles(network, 2, target, size, None, **{**needs, "bytes_per_row": 40 * row})
     assert max(b - a for a, b in wide.grid.rows) > 32
 
 

@@ -16,11 +16,13 @@ from upres.errors import ResourceError
 from upres.imaging.color import FULL_RANGE_LUMA
 from upres.inference.device import Target, on_cpu
 from upres.inference.executor import Executor, OnShare, PlainExecutor, run_whole
+from upres.inference.folded import FoldedExecutor
 from upres.inference.planning import SMALLEST_CORE, is_streamed, plan_tiles, tile_budget
 from upres.inference.rows import Pixels, Rows
 from upres.inference.streamed import StreamedExecutor
 from upres.inference.tiling import Cut, Tile
 from upres.networks import Network
+from upres.networks.chain import ChainNetwork
 from upres.progress import Note
 
 
@@ -32,6 +34,8 @@ def executor_for(
         if is_streamed(network, target):
             budget, _ = tile_budget(target, max_memory)
             return StreamedExecutor(network, scale, target.dtype, budget=budget)
+        if isinstance(network, ChainNetwork):
+            return FoldedExecutor(network, scale, target.device, target.dtype)
         return PlainExecutor(network, scale, target.device, target.dtype)
 
 
@@ -89,6 +93,7 @@ class ModelStage:
             + 2 * source.channels * scale**2 * np.dtype(_dtype(levels)).itemsize
             + (4 * 3 * 4 * scale**2 if ensemble else 0),
             fixed_bytes=self.executor.fixed_bytes,
+            values=self.executor.peak_values(),
             bytes_per_row=source.width
             * max(channels, source.channels)
             * (4 + 2 * scale**2 * np.dtype(_dtype(levels)).itemsize),

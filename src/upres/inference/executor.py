@@ -45,6 +45,10 @@ class Executor(Protocol):
         """Floating-point operations for a pixel of ``x``, away from the picture's border."""
         ...
 
+    def peak_values(self) -> int:
+        """Numbers alive at the peak for a pixel of ``x``; no tensor is over two thirds of them."""
+        ...
+
 
 def run_whole(executor: Executor, x: Tensor, cut: Cut, on_share: OnShare | None = None) -> Tensor:
     """All that ``rows`` yields, as one tensor."""
@@ -82,6 +86,10 @@ class PlainExecutor:
         """None: everything grows with the tile."""
         return 0.0
 
+    def peak_values(self) -> int:
+        """The network's own count."""
+        return self.values
+
     def operations(self) -> float:
         """As torch counts them."""
         from torch.utils.flop_counter import FlopCounterMode
@@ -104,10 +112,14 @@ class PlainExecutor:
                 # torch's convolutions there took a part of a channels-last tensor for all of it
                 # (pytorch issue 180984).
                 features = features.contiguous(memory_format=torch.channels_last)
-            picture = self.network.reconstruct(features, self.scale)
+            picture = self._reconstruct(features, cut)
         if on_share is not None:
             on_share(float(len(x)))
         yield crop(picture.float(), rest, self.scale)
+
+    def _reconstruct(self, features: Tensor, cut: Cut) -> Tensor:
+        picture: Tensor = self.network.reconstruct(features, self.scale)
+        return picture
 
 
 def crop(x: Tensor, cut: Cut, scale: int = 1) -> Tensor:

@@ -93,6 +93,7 @@ def plan_tiles(
     tile: int | None,
     *,
     bytes_per_pixel: float,
+    values: int,
     fixed_bytes: Callable[[int, int], float] = lambda _height, _width: 0.0,
     bytes_per_row: float = 0.0,
     max_memory: int | None = None,
@@ -104,7 +105,7 @@ def plan_tiles(
     Args:
         size: height and width of the stage's input.
         tile: side of the core that the user asks for, 0 for no tiles, None to choose.
-        bytes_per_pixel, fixed_bytes: of a tile with its halo; see ``Executor``.
+        bytes_per_pixel, values, fixed_bytes: of a tile with its halo; see ``Executor``.
         bytes_per_row: of the host's memory, for each row of a band of tiles.
         max_memory: bytes that the process may take, or None.
         bands: how many there are at once, in a chain of networks.
@@ -124,8 +125,7 @@ def plan_tiles(
     def most(grid: Grid) -> int:
         """Tiles of which a batch can be made."""
         high, wide = _padded(grid)
-        values = network.peak_values(scale) * high * wide
-        return min(_CUDA_BATCH, _CUDA_VALUES // values) if cuda else 1
+        return min(_CUDA_BATCH, _CUDA_VALUES // (values * high * wide)) if cuda else 1
 
     usual = _STREAMED_CORE if streamed else _CUDA_CORE if cuda else _CPU_CORE
     budget, why = tile_budget(target, max_memory)

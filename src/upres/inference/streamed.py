@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from upres.inference.executor import OnShare, PlainExecutor, crop, run_whole
+from upres.inference.folded import EDGE, Border, mend_border
 from upres.inference.onednn import FusedConv
 from upres.inference.tiling import Cut
 from upres.networks.blocks import ResidualBlock
@@ -30,7 +31,6 @@ from upres.networks.folding import fold
 # Allocations up to 32 MiB are taken from memory that the process has touched before (glibc);
 # larger ones are mapped anew each time, and the page faults cost up to a sixth of the run time.
 _STEP_BYTES = 31 * 2**20
-_EDGE = 4  # two pixels of reach, one of result, one to spare
 
 
 def _folded(chain: ResidualChain) -> nn.Conv2d:
@@ -81,15 +81,21 @@ class StreamedExecutor:
         self.body_out = FusedConv(chain.body_out, dtype)
         self.rebuild = FusedConv(_folded(chain), dtype)
         self.plain = PlainExecutor(network, scale, torch.device("cpu"), dtype)
+        assert isinstance(self.plain.network, ChainNetwork)
+        self.chain = self.plain.network.chain(scale)
         # Each block holds back `reach` rows in the first turn, and moves its window up by as much
         # in every turn.
         reach = sum(b.reach for b in (*self.pre, *self.body))
-        self.lead, self.front = reach + 2 * _EDGE, 2 * reach
+        self.lead, self.front = reach + 2 * EDGE, 2 * reach
 
     def operations(self) -> float:
         """Of what the layers were made into."""
         fused = [c for b in (*self.pre, *self.body) for c in (b.first, b.second)]
         return sum(c.operations for c in (self.head, *fused, self.body_out, self.rebuild))
+
+    def peak_values(self) -> int:
+        """The layers', each of which holds a few rows at most."""
+        return self.plain.peak_values()
 
     def row_bytes(self, width: int) -> int:
         """Of one row of activations."""
@@ -97,7 +103,7 @@ class StreamedExecutor:
 
     def rows_at_a_time(self, width: int) -> int:
         """How many flow in every turn; in the first there are ``lead`` more."""
-        return self.step_rows or max(8, self.step_bytes // self.row_bytes(width) - 2 * _EDGE)
+        return self.step_rows or max(8, self.step_bytes // self.row_bytes(width) - 2 * EDGE)
 
     def bytes_per_pixel(self) -> float:
         """The input, in float32 and in the network's format."""
@@ -116,7 +122,7 @@ class StreamedExecutor:
             yield torch.cat(
                 [run_whole(self, picture, cut, on_share) for picture in torch.split(x, 1)]
             )
-        elif min(x.shape[2:]) < 2 * _EDGE:
+        elif min(x.shape[2:]) < 2 * EDGE:
             yield run_whole(self.plain, x, cut, on_share)
         else:
             yield from _Flow(self, x, cut).run(on_share)
@@ -219,28 +225,14 @@ class _Flow:
         if self.kept_features is not None:
             features = _stack(self.kept_features, features)
         count = features.shape[2]
-        self.kept_features = None if last else features[:, :, count - _EDGE :].clone()
+        self.kept_features = None if last else features[:, :, count - EDGE :].clone()
         begin, end = (0 if first else 2), (count if last else count - 2)
         features = features.contiguous(memory_format=torch.channels_last)
         picture = F.pixel_shuffle(self.e.rebuild(features).float(), self.e.scale) + self.e.mean
-        self._mend_border(picture, features, first=first, last=last)
+        own = Border.of(self.cut)
+        border = Border(own.top and first, own.left, own.bottom and last, own.right)
+        mend_border(picture, features, self.e.chain, border)
         return picture[:, :, begin * self.e.scale : end * self.e.scale]
-
-    def _mend_border(self, picture: Tensor, features: Tensor, *, first: bool, last: bool) -> None:
-        """Where the picture itself ends, its outermost pixel comes from the layers themselves."""
-        s, plain = self.e.scale, self.e.plain.network
-        if self.cut.left == 0:
-            strip = plain.reconstruct(features[:, :, :, :_EDGE], s)
-            picture[:, :, :, :s] = strip[:, :, :, :s]
-        if self.cut.right == 0:
-            strip = plain.reconstruct(features[:, :, :, -_EDGE:], s)
-            picture[:, :, :, -s:] = strip[:, :, :, -s:]
-        if first and self.cut.top == 0:
-            strip = plain.reconstruct(features[:, :, :_EDGE], s)
-            picture[:, :, :s] = strip[:, :, :s]
-        if last and self.cut.bottom == 0:
-            strip = plain.reconstruct(features[:, :, -_EDGE:], s)
-            picture[:, :, -s:] = strip[:, :, -s:]
 
     def _without_halo(self, picture: Tensor) -> Tensor:
         """What of these rows, which follow those before, belongs to the core."""
