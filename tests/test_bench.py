@@ -863,12 +863,15 @@ def test_operations_are_counted():
 
 
 def test_bytes_between_layers_are_counted():
-    from upres.networks import EDSR
+    from upres.networks import EDSR, SRCNN
 
     network = EDSR(2, blocks=1, channels=8)
-    # Head, body, upsampler, and at twice the resolution the tail.
-    values = (3 + 8) + 3 * (8 + 8) + (8 + 32) + 4 * (8 + 3)
+    # Head, body, and one convolution to the 12 numbers of 2 x 2 pixels.
+    values = (3 + 8) + 3 * (8 + 8) + (8 + 12)
     assert traffic(network, 2, torch.float16) == 2 * values
+    # Everything at the size of the result.
+    values = 4 * ((1 + 8) + (8 + 4) + (4 + 1))
+    assert traffic(SRCNN(2, widths=(8, 4)), 2, torch.float16) == 2 * values
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows does not say")

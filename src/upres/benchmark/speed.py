@@ -18,6 +18,7 @@ from upres.benchmark.contenders import Contender
 from upres.benchmark.workers import Setting, Worker, installed
 from upres.errors import ResourceError
 from upres.networks import Network
+from upres.networks.chain import ChainNetwork
 from upres.progress import Note
 
 # Larger pictures than this are not given to contenders that take them whole: they would need tens
@@ -153,7 +154,10 @@ def exponent(timings: Sequence[Timing]) -> float | None:
 
 
 def traffic(network: Network, scale: int, dtype: torch.dtype) -> float:
-    """Bytes for a pixel of input that convolutions read and write, all else being fused to them."""
+    """Bytes for a pixel of input that convolutions read and write, all else being fused to them.
+
+    EDSR's and MDSR's upsampler is one convolution, as ``upres.inference.folded`` runs it.
+    """
     side, moved = 32, 0
 
     def count(_: nn.Module, inputs: tuple[Tensor], output: Tensor) -> None:
@@ -164,8 +168,13 @@ def traffic(network: Network, scale: int, dtype: torch.dtype) -> float:
     handles = [layer.register_forward_hook(count) for layer in layers]
     device = next(network.parameters()).device
     try:
+        x = torch.rand(1, network.channels, side, side, device=device)
         with torch.inference_mode():
-            network(torch.rand(1, network.channels, side, side, device=device), scale)
+            if isinstance(network, ChainNetwork):
+                features = network.features(x, scale)
+                moved += features.numel() + x.numel() * scale**2
+            else:
+                network(x, scale)
     finally:
         for handle in handles:
             handle.remove()
