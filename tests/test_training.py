@@ -1,5 +1,6 @@
 """`upres train`: recipes, warm starts, the loop, and that no work is ever lost."""
 
+import copy
 import errno
 import hashlib
 import json
@@ -17,6 +18,7 @@ from dataclasses import replace
 from functools import partial
 from importlib.machinery import ModuleSpec
 from itertools import count, pairwise
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import numpy as np
@@ -32,6 +34,7 @@ from tests.conftest import SOAK
 from tests.forks import until
 from upres.data.folders import find_pictures
 from upres.errors import InputError, OutputError, ResourceError, UsageError, WeightsError
+from upres.hashing import sha256_of
 from upres.imaging.metrics import Protocol, mod_crop, psnr
 from upres.imaging.resize import imresize
 from upres.inference.device import all_of_float32
@@ -49,8 +52,9 @@ from upres.training.patches import PatchStore
 from upres.training.recipe import build_recipe, load_recipe, parse_change, shipped
 from upres.training.record import side_by_side
 from upres.training.schedule import rate_factor
-from upres.training.session import run_order
+from upres.training.session import check_order, run_order
 from upres.training.stop import Stop
+from upres.training.teacher import Teacher
 from upres.training.validation import Pair, make_pairs
 from upres.training.warmstart import add_difference, mean_of, warm_start
 from upres.weights.header import read_facts, read_training
@@ -494,6 +498,116 @@ def test_a_difference_is_added_to_what_is_begun_with(order, tmp_path):
 def test_a_sum_without_a_side_is_refused(order, init):
     with pytest.raises(UsageError, match="is nothing to begin with"):
         run_order(order(init=init or ","), View(), never)
+
+
+# Teachers
+
+
+TAUGHT = {"teacher.share": 0.25}
+
+
+@pytest.fixture
+def teacher(order, tmp_path):
+    """A file whose network has two blocks."""
+    changes = {"network.numbers.blocks": 2, "steps": 2}
+    (made,) = run_order(order("teacher", changes=changes, seed=7), View(), never)
+    return str(made.path)
+
+
+def turned(x, flips, transposed):
+    x = torch.flip(x, flips)
+    return x.transpose(2, 3) if transposed else x
+
+
+@pytest.mark.parametrize("network", [EDSR(2, blocks=1, channels=4), SRCNN(2, widths=(4, 4))])
+def test_over_the_steps_a_teacher_gives_the_mean_of_all_flips_and_rotations(network):
+    torch.manual_seed(0)
+    low = torch.rand(3, network.channels, 9, 9)
+    truth = torch.rand(3, network.channels, 14, 14)
+    teacher = Teacher(network, (2,), 0.25, torch.device("cpu"), torch.float32)
+    made = []
+    for step in range(8):
+        teacher.prepare(step)
+        made.append(teacher.blend(low, truth, 2))
+    seen = []
+    for flips in ([], [2], [3], [2, 3]):
+        for transposed in (False, True):
+            y = network(turned(low, flips, transposed), 2)
+            y = torch.flip(y.transpose(2, 3) if transposed else y, flips)
+            seen.append(y[..., 2:-2, 2:-2].detach())
+    expected = 0.75 * truth + 0.25 * sum(seen) / 8
+    torch.testing.assert_close(sum(made) / 8, expected, atol=1e-5, rtol=0)
+    # One at a time, and none twice.
+    for y in seen:
+        wanted = 0.75 * truth + 0.25 * y
+        assert sum(torch.allclose(wanted, one, atol=1e-5) for one in made) == 1
+
+
+def test_who_learns_from_itself_alone_has_learnt_it():
+    recipe = load_recipe("edsr-light", changes={"teacher.share": 1.0, "precision": "fp32"})
+    network = EDSR(2, blocks=1, channels=4)
+    learner = Learner(network, recipe, torch.device("cpu"), copy.deepcopy(network))
+    learner.prepare(1e-3, 0)  # turned in no way
+    low, high = torch.rand(2, 3, 12, 12), torch.rand(2, 3, 24, 24)
+    assert float(learner.gradients(low, high, 2)) < 1e-6
+    learner.prepare(1e-3, 1)
+    assert float(learner.gradients(low, high, 2)) > 1e-6
+
+
+def test_a_teacher_is_learnt_from_and_told(order, teacher, tmp_path):
+    changes = TAUGHT | {"teacher.weights": teacher}
+    (alone,) = run_order(order("alone"), View(), never)
+    (taught,) = run_order(order("taught", changes=changes), View(), never)
+    assert not same(weights(tmp_path / "alone"), weights(tmp_path / "taught"))
+    told = read_training(taught.path)["teacher"]
+    assert told["name"] == teacher
+    assert told["sha256"] == sha256_of(Path(teacher))
+    facts = read_facts(taught.path)
+    assert facts.trained_on == "10 pictures (pictures); its teacher on 10 pictures (pictures)"
+    assert "teacher" not in read_training(alone.path)
+    # With no share it is there in vain.
+    ignored = {"teacher.share": 0.0, "teacher.weights": teacher}
+    run_order(order("ignored", changes=ignored), View(), never)
+    assert same(weights(tmp_path / "alone"), weights(tmp_path / "ignored"))
+
+
+def test_the_terms_of_a_teacher_are_told(order):
+    changes = {"teacher.weights": "edsr-light-x2", "steps": 1}
+    (made,) = run_order(order(changes=changes), View(), never)
+    assert read_facts(made.path).licence == "not stated; its teacher is under Apache-2.0"
+
+
+def test_an_interrupted_pupil_ends_as_an_uninterrupted_one(order, teacher, tmp_path):
+    changes = TAUGHT | {"teacher.weights": teacher}
+    run_order(order("whole", changes=changes), View(), never)
+    asked = order("parts", changes=changes)
+    run_order(asked, View(), after(5))
+    run_order(replace(asked, resume=True), View(), never)
+    assert same(weights(tmp_path / "whole"), weights(tmp_path / "parts"))
+
+
+def test_a_run_does_not_go_on_with_another_teacher(order, teacher, tmp_path):
+    asked = order(changes=TAUGHT | {"teacher.weights": teacher})
+    run_order(asked, View(), after(5))
+    run_order(order("other", changes={"network.numbers.blocks": 2, "steps": 1}), View(), never)
+    (tmp_path / "other" / "model.safetensors").replace(teacher)
+    with pytest.raises(WeightsError, match="begun with a teacher of sha256"):
+        run_order(replace(asked, resume=True), View(), never)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "teacher", "message"),
+    [
+        ("edsr-light", "edsr-light-x4", "the teacher edsr-light-x4 serves no x2"),
+        ("srcnn", "edsr-light-x2", "the teacher edsr-light-x2 knows rgb, what learns y"),
+        ("edsr-light", "edsr-baseline", "edsr-baseline has several files"),
+        ("edsr-light", "nobody", "nobody"),
+    ],
+)
+def test_teachers_that_cannot_teach_are_refused(order, recipe, teacher, message):
+    asked = order(recipe=recipe, init="none", changes={"teacher.weights": teacher})
+    with pytest.raises((UsageError, WeightsError), match=message):
+        check_order(asked)
 
 
 def test_strangers_have_no_mean():

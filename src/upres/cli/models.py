@@ -250,6 +250,7 @@ def _training(story: dict[str, Any]) -> str:
     """The story of a run in lines that continue the label's."""
     data = story.get("data", {})
     recipe = story.get("recipe", {})
+    teacher = story.get("teacher", {})
     looks = [
         f"x{q['scale']} {q['psnr']:.2f} dB / {q['ssim']:.4f}, bicubic "
         f"{q['bicubic_psnr']:.2f} / {q['bicubic_ssim']:.4f}"
@@ -262,6 +263,7 @@ def _training(story: dict[str, Any]) -> str:
         f"{data.get('pictures')} pictures, {data.get('megapixels')} megapixels",
         f"from {', '.join(data.get('names', ()))}; sha256 {str(data.get('sha256'))[:16]}...",
         f"started from {story.get('start')}",
+        *([f"taught by {teacher.get('name')}"] if teacher else []),
         f"validation: {'; '.join(looks)} (Y, scale shaved)" if looks else "validation: none",
     ]
     return f"\n{'':<14}".join(lines)

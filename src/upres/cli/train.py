@@ -97,6 +97,14 @@ def train(
             rich_help_panel=_RECIPE,
         ),
     ] = None,
+    teacher: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE|NAME",
+            help="A model whose pictures are learnt along with the true ones.",
+            rich_help_panel=_RECIPE,
+        ),
+    ] = None,
     rate: Annotated[
         float | None,
         typer.Option(metavar="X", help="Learning rate.", rich_help_panel=_RECIPE),
@@ -201,7 +209,13 @@ def train(
     if output is not None and any(os.path.realpath(d) == os.path.realpath(output) for d in data):
         raise OutputError(f"{output} is the folder of the pictures", "choose another with -o")
     changes = dict(parse_change(text) for text in change or ())
-    named = {"steps": steps, "optimiser.rate": rate, "data.batch": batch, "data.patch": patch}
+    named = {
+        "steps": steps,
+        "optimiser.rate": rate,
+        "data.batch": batch,
+        "data.patch": patch,
+        "teacher.weights": teacher,
+    }
     changes |= {key: value for key, value in named.items() if value is not None}
     scales = tuple(sorted(options.scales(scale)))  # higher ones start from lower ones
     if threads is not None:

@@ -15,6 +15,7 @@ from upres.training.inside import Inside, inside
 from upres.training.loss import loss_of
 from upres.training.muon import Muon
 from upres.training.recipe import OptimiserRecipe, Recipe
+from upres.training.teacher import Teacher
 
 
 def training_dtype(precision: str, device: torch.device) -> torch.dtype:
@@ -38,6 +39,7 @@ class Learner:
         network: float32; moved to the device, channels last.
         recipe: see there.
         device: where it learns.
+        teacher: whose pictures are a part of what is learnt, with ``recipe.teacher.share``.
 
     Attributes:
         network: the weights being trained.
@@ -46,7 +48,13 @@ class Learner:
             tensors, so that a recorded step can be replayed with other values.
     """
 
-    def __init__(self, network: Network, recipe: Recipe, device: torch.device) -> None:
+    def __init__(
+        self,
+        network: Network,
+        recipe: Recipe,
+        device: torch.device,
+        teacher: Network | None = None,
+    ) -> None:
         self.recipe, self.device = recipe, device
         self.dtype = training_dtype(recipe.precision, device)
         self.network = network.to(device)
@@ -61,6 +69,10 @@ class Learner:
         self.follow = torch.zeros((), device=device)
         self.optimisers = _optimisers(recipe.optimiser, self.network, self.rate)
         self.loss = loss_of(recipe, device)
+        self.teacher: Teacher | None = None
+        if teacher is not None:
+            share = recipe.teacher.share
+            self.teacher = Teacher(teacher, network.scales, share, device, self.dtype)
         # What computes gradients; several processes put their wrapper around it.
         self.forward: Callable[[Tensor, int], Tensor] = Inside(self.network)
 
@@ -81,7 +93,10 @@ class Learner:
                     cache_enabled=False,  # each weight is used once, and a recorded step has none
                 ):
                     picture = self.forward(some, scale)
-                loss = self.loss(picture.float(), inside(truth, picture)) / parts
+                wanted = inside(truth, picture)
+                if self.teacher is not None:
+                    wanted = self.teacher.blend(some, wanted, scale)
+                loss = self.loss(picture.float(), wanted) / parts
                 loss.backward()  # type: ignore[no-untyped-call]
             total += loss.detach()
         return total
@@ -89,6 +104,8 @@ class Learner:
     def prepare(self, rate: float, step: int) -> None:
         """Set what the next step depends on, besides its patches."""
         self.rate.fill_(rate)
+        if self.teacher is not None:
+            self.teacher.prepare(step)
         # Early on the average follows quickly: the first weights are not worth remembering.
         settings = self.recipe.optimiser
         self.follow.fill_(max(1 - settings.ema, 1 / (1 + settings.ema_span * (step + 1))))

@@ -99,12 +99,24 @@ class ScheduleRecipe:
 
 
 @dataclass(frozen=True)
+class TeacherRecipe:
+    """Attributes:
+    weights: of a network whose pictures are a part of what is learnt, by name or file; "" for
+        none.
+    share: that part; the rest is the truth.
+    """
+
+    weights: str = ""
+    share: float = 0.7
+
+
+@dataclass(frozen=True)
 class Recipe:
     """How a model is trained.
 
     Attributes:
         name, description: for people.
-        network, data, optimiser, schedule: see there.
+        network, data, optimiser, schedule, teacher: see there.
         loss: "l1", "l2", "charbonnier" (sqrt(d^2 + 1e-6)), or "psnr" (each patch's, below zero).
         luma: share of the loss that is of Y alone; the rest is of all colours.
         steps: how many, when neither ``--steps`` nor ``--minutes`` says.
@@ -118,6 +130,7 @@ class Recipe:
     data: DataRecipe = field(default_factory=DataRecipe)
     optimiser: OptimiserRecipe = field(default_factory=OptimiserRecipe)
     schedule: ScheduleRecipe = field(default_factory=ScheduleRecipe)
+    teacher: TeacherRecipe = field(default_factory=TeacherRecipe)
     loss: Literal["l1", "l2", "charbonnier", "psnr"] = "l1"
     luma: float = 0.0
     steps: int = 300_000
@@ -344,6 +357,7 @@ def _check(recipe: Recipe, where: str) -> None:
             "fractions of the run, between 0 and 1",
         ),
         ("schedule.factor", schedule.factor, 0 < schedule.factor <= 1, "over 0 and up to 1"),
+        ("teacher.share", recipe.teacher.share, 0 <= recipe.teacher.share <= 1, "0 to 1"),
         ("luma", recipe.luma, 0 <= recipe.luma < 1, "0 to below 1"),
         ("steps", recipe.steps, recipe.steps >= 1, "1 or more"),
     )

@@ -97,6 +97,7 @@ def _begun(run: Run) -> dict[str, Any]:
         "--seed": run.sampler.seed,
         "--minutes instead of --steps": run.minutes is not None,
         "--nproc-per-node": run.processes.count,
+        **({"a teacher of sha256": run.teacher.told["sha256"]} if run.teacher else {}),
     }
 
 

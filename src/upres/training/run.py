@@ -10,6 +10,7 @@ import torch
 from upres.data.patches import Sampler
 from upres.errors import UpresError
 from upres.model import Model
+from upres.networks import Network
 from upres.training.distributed import Processes
 from upres.training.patches import PatchStore
 from upres.training.recipe import Recipe
@@ -48,6 +49,17 @@ def _nothing(run: "Run", kept: Model, position: "Position", quality: Sequence[Qu
     pass
 
 
+@dataclass(frozen=True)
+class Taught:
+    """Attributes:
+    network: that teaches.
+    told: its name, sha256, licence and trained_on.
+    """
+
+    network: Network
+    told: Mapping[str, Any]
+
+
 @dataclass
 class Run:
     """What is trained, on what, for how long.
@@ -59,6 +71,7 @@ class Run:
         folder: where last.pt goes.
         origin: what the weights begin with, in words.
         sources: and each of those weights: its name, sha256, licence and trained_on.
+        teacher: whose pictures are a part of what is learnt, if any.
         data: the pictures: what the result tells of them, with their fingerprint as "sha256".
         data_before: the same of those that it was trained on before it was resumed with others.
         minutes: how long, or None to make ``recipe.steps`` steps.
@@ -80,6 +93,7 @@ class Run:
     watch: Watch
     origin: str = ""
     sources: tuple[Mapping[str, Any], ...] = ()
+    teacher: "Taught | None" = None
     data: Mapping[str, Any] = field(default_factory=dict)
     data_before: tuple[Mapping[str, Any], ...] = ()
     minutes: float | None = None

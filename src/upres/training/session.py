@@ -26,8 +26,8 @@ from upres.training.order import RESULT, Order, Plan, check_folder, clear, enter
 from upres.training.patches import PatchStore
 from upres.training.recipe import Recipe
 from upres.training.record import Record, View
-from upres.training.run import Outcome, Position, Run
-from upres.training.start import UNSTATED, Start, begin, check_start
+from upres.training.run import Outcome, Position, Run, Taught
+from upres.training.start import UNSTATED, Start, begin, check_start, teacher_of
 from upres.training.stop import Stopping
 from upres.training.trainer import train
 from upres.training.validation import Pair, Quality, make_pairs
@@ -229,6 +229,7 @@ def _one(
         resume=resume,
         origin=start.origin,
         sources=start.sources,
+        teacher=teacher_of(plan, start.model.facts.colour),
         data=story["data"],
         stop=shared.stop,
         write=partial(_write, story=story, licence=order.licence),
@@ -447,11 +448,12 @@ def _write(
         told["sources"] = [dict(one) for one in run.sources]
     data = (run.data, *run.data_before[::-1])
     seen = [*map(_pictures, data), *(one["trained_on"] for one in run.sources)]
-    facts = replace(
-        kept.facts,
-        trained_on=", before that ".join(dict.fromkeys(seen)),
-        licence=licence or _terms(data, run.sources),
-    )
+    trained_on = ", before that ".join(dict.fromkeys(seen))
+    if run.teacher:
+        told["teacher"] = dict(run.teacher.told)
+        trained_on += f"; its teacher on {run.teacher.told['trained_on']}"
+    terms = licence or _terms(data, run.sources, run.teacher)
+    facts = replace(kept.facts, trained_on=trained_on, licence=terms)
     Model(kept.network, facts).save(run.folder / RESULT, training=told)
 
 
@@ -461,13 +463,20 @@ def _pictures(data: Mapping[str, Any]) -> str:
     return f"{data['pictures']} pictures ({', '.join(data['names'])})"
 
 
-def _terms(data: Sequence[Mapping[str, Any]], sources: Sequence[Mapping[str, Any]]) -> str:
+def _terms(
+    data: Sequence[Mapping[str, Any]],
+    sources: Sequence[Mapping[str, Any]],
+    teacher: Taught | None,
+) -> str:
     """What is known of a licence that nobody stated."""
     names = [name for one in data for name in one.get("names", ())]
     known = [f"{found.name} is {found.licence}" for n in names if (found := training_set(n))]
-    for source in sources:
-        first, *more = source["licence"].split("; ")
-        known += more if first == UNSTATED else [f"it began with weights under {first}", *more]
+    models = [("it began with weights", one) for one in sources]
+    if teacher:
+        models.append(("its teacher is", teacher.told))
+    for what, model in models:
+        first, *more = model["licence"].split("; ")
+        known += more if first == UNSTATED else [f"{what} under {first}", *more]
     return "; ".join([UNSTATED, *dict.fromkeys(known)])
 
 

@@ -13,6 +13,7 @@ from upres.hashing import sha256_of
 from upres.model import Model, build, load, load_published
 from upres.networks import ARCHITECTURES
 from upres.training.order import Order, Plan
+from upres.training.run import Taught
 from upres.training.warmstart import add_difference, mean_of, warm_start
 from upres.version import __version__
 from upres.weights.facts import FactsError, ModelFacts
@@ -39,6 +40,39 @@ class Start:
     sources: tuple[Mapping[str, Any], ...] = ()
 
 
+def teacher_of(plan: Plan, colour: str) -> Taught | None:
+    """What the recipe learns from besides the truth.
+
+    Args:
+        colour: of the network that learns.
+
+    Raises:
+        UsageError: it does not serve all of the run's scales, or knows other colours.
+        WeightsError: it cannot be read.
+    """
+    name = plan.recipe.teacher.weights
+    if not name:
+        return None
+    file = _file(name)
+    _check_teacher(name, _facts_in(file), plan, colour)
+    model = _load(file)
+    return Taught(
+        model.network.eval().requires_grad_(requires_grad=False), _told_of(name, file, model.facts)
+    )
+
+
+def _check_teacher(name: str, facts: ModelFacts, plan: Plan, colour: str) -> None:
+    if missing := sorted(set(plan.scales) - set(facts.scales)):
+        raise UsageError(
+            f"the teacher {name} serves no x{missing[0]}", "give a model of the scale that learns"
+        )
+    if facts.colour != colour:
+        raise UsageError(
+            f"the teacher {name} knows {facts.colour}, what learns {colour}",
+            "give a model that knows the same colours",
+        )
+
+
 def check_start(order: Order, plan: Plan, *, weights: bool) -> None:
     """See that a run can begin, without downloading anything.
 
@@ -52,6 +86,8 @@ def check_start(order: Order, plan: Plan, *, weights: bool) -> None:
     facts = _facts(order, plan)
     with torch.device("meta"):
         _built(facts, plan)
+    if teacher := plan.recipe.teacher.weights:
+        _check_teacher(teacher, _facts_in(_file(teacher)), plan, facts.colour)
     sum_ = _wanted(order, plan, None)
     if sum_ is None or (not weights and order.init is not None):
         return
@@ -94,15 +130,7 @@ def begin(order: Order, plan: Plan, first: Path | None) -> Start:
         before = warm_start(build(sources[plus].facts).network, there, grow=False)
         add_difference(warm.state, sources[plus].network.state_dict(), before.state)
     model.network.load_state_dict(warm.state)
-    told_of = tuple(
-        {
-            "name": name,
-            "sha256": sha256_of(file) if isinstance(file, Path) else file.sha256,
-            "licence": sources[name].facts.licence,
-            "trained_on": sources[name].facts.trained_on,
-        }
-        for name, file in files.items()
-    )
+    told_of = tuple(_told_of(name, file, sources[name].facts) for name, file in files.items())
     return Start(model, f"{sum_}: {warm}", told_of)
 
 
@@ -163,6 +191,15 @@ def _added(order: Order, plan: Plan, first: Path) -> tuple[tuple[str, str], ...]
         for plus, minus in _Sum.read(plan.recipe.network.start).ways
         if (_facts_in(_file(plus)).scales, _facts_in(_file(minus)).scales) == (plan.scales, scales)
     )
+
+
+def _told_of(name: str, file: Path | WeightsEntry, facts: ModelFacts) -> Mapping[str, Any]:
+    return {
+        "name": name,
+        "sha256": sha256_of(file) if isinstance(file, Path) else file.sha256,
+        "licence": facts.licence,
+        "trained_on": facts.trained_on,
+    }
 
 
 def _facts_in(file: Path | WeightsEntry) -> ModelFacts:

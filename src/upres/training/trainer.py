@@ -37,7 +37,8 @@ def train(run: Run) -> Outcome:
 
 def _train(run: Run, clock: Clock) -> Outcome:
     recipe, processes = run.recipe, run.processes
-    learner = Learner(run.model.network, recipe, run.device)
+    teacher = run.teacher.network if run.teacher else None
+    learner = Learner(run.model.network, recipe, run.device, teacher)
     kept = replace(run.model, network=learner.kept)
     position = Position()
     if run.resume:

@@ -115,6 +115,7 @@ def _is_story(raw: Any) -> bool:
     return (
         isinstance(raw["recipe"], dict)
         and "name" in raw["recipe"]
+        and isinstance(raw.get("teacher", {}), dict)
         and isinstance(raw["steps"], int)
         and isinstance(data, dict)
         and all(key in data for key in ("names", "pictures", "megapixels", "sha256"))

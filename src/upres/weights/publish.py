@@ -141,6 +141,7 @@ def _story(training: dict[str, Any]) -> str:
         f"- Steps: {training['steps']:,} in {training['hours']} hours on {training['device']}",
         f"- With: upres {training['version']}",
         f"- Started from: {training['start']}",
+        *([f"- Taught by: {training['teacher'].get('name')}"] if "teacher" in training else []),
         f"- Data: {data['pictures']} pictures, {data['megapixels']} megapixels",
         f"- SHA-256 of the pictures' SHA-256: `{data['sha256']}`",
     ]
