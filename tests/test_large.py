@@ -536,6 +536,18 @@ def test_a_result_that_has_to_fit_into_memory_keeps_to_the_limit_too(upres, tmp_
     assert upres(*options, "out.png").returncode == 0
 
 
+@pytest.mark.parametrize(("count", "code"), [(4, 0), (5, 6)])
+def test_all_pages_of_a_picture_count_where_memory_is_limited(upres, tmp_path, count, code):
+    """30 MB a page and three and a half times that for its result, of 624 MiB."""
+    pages = [Image.new("RGB", (3150, 3150), (i, 0, 0)) for i in range(count)]
+    pages[0].save(
+        tmp_path / "in.tif", save_all=True, append_images=pages[1:], compression="tiff_lzw"
+    )
+    done = upres("in.tif", "--width", 3151, "-m", "bicubic", "--max-memory", "1G", "--dry-run")
+    assert done.returncode == code, done.stderr
+    assert (b"more than --max-memory 1 GiB" in done.stderr) == bool(code)
+
+
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "TIFF"])
 def test_what_is_cut_off_is_found_before_the_work(tmp_path, form):
     noise = np.random.default_rng(0).integers(0, 256, (200, 300, 3), np.uint8)

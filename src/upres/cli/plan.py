@@ -91,7 +91,7 @@ def plan(
         room = check_disk(target, file_format, written, spool_path(target) if streams else None)
         notes += [room] if room else []
     held = 0 if streams else values * depth
-    _check_memory(job, pipeline, held, settings, by_rows=by_rows, frames=bool(frames))
+    _check_memory(job, picture, pipeline, held, settings, by_rows=by_rows)
     estimated = None
     if settings.dry_run or values * depth >= _SLOW:
         estimated = round(values / math.prod(shape) * pipeline.estimate(), 1)
@@ -136,22 +136,25 @@ def _named_otherwise(target: Path, file_format: str) -> bool:
 
 
 def _check_memory(
-    job: Job, pipeline: "Pipeline", result: int, settings: Settings, *, by_rows: bool, frames: bool
+    job: Job,
+    picture: "Picture",
+    pipeline: "Pipeline",
+    result: int,
+    settings: Settings,
+    *,
+    by_rows: bool,
 ) -> None:
     """Linux hands out memory that it does not have and then kills; so count first.
 
     Args:
         result: bytes of the result that are in memory at once.
         by_rows: it could be written row by row instead.
-        frames: it has several.
     """
     from upres.imaging.streaming import StreamedPixels
 
-    by_rows_elsewhere = "choose a smaller result"
-    if not frames and job.target is not None:
-        by_rows_elsewhere = (
-            f"write .tif or .png, which need not be in memory, or {by_rows_elsewhere}"
-        )
+    smaller = "choose a smaller result"
+    if not picture.frames and job.target is not None:
+        smaller = f"write .tif or .png, which need not be in memory, or {smaller}"
     on_cpu = pipeline.steps.target.device.type == "cpu"
     # The result, Pillow's copy of it (four bytes a pixel), and the file.
     made, tiles = int(result * 3.5), pipeline.memory if on_cpu else 0
@@ -168,15 +171,17 @@ def _check_memory(
             f"{free / 2**30:.1f} GiB are free",
             "give --max-memory 1G, so that it is written row by row"
             if by_rows and result
-            else by_rows_elsewhere,
+            else smaller,
         )
     most = settings.max_memory
     source = pipeline.source
-    held = 0 if isinstance(source, StreamedPixels) else source.nbytes
+    held = sum(frame.pixels.nbytes for frame in picture.frames)
+    if not picture.frames and not isinstance(source, StreamedPixels):
+        held = source.nbytes
     needed += PROCESS + held
     if most is not None and needed > most:
-        what, remedy = "the result as a whole", f"{by_rows_elsewhere}, or allow more"
-        if not result:
+        what, remedy = "the result as a whole", f"{smaller}, or allow more"
+        if held > made:
             what, remedy = "the picture, which cannot be read row by row,", "allow more"
         raise ResourceError(
             f"{job.name}: {what} needs {needed / 2**30:.1f} GiB of memory, "
