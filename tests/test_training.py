@@ -571,6 +571,15 @@ def test_a_teacher_is_learnt_from_and_told(order, teacher, tmp_path):
     assert same(weights(tmp_path / "alone"), weights(tmp_path / "ignored"))
 
 
+def test_of_a_teacher_with_several_files_each_scale_has_its_own(order):
+    changes = {"teacher.weights": "edsr-light", "steps": 1}
+    results = run_order(order(changes=changes, scales=(2, 4)), View(), never)
+    told = [read_training(one.path)["teacher"] for one in results]
+    assert [one["name"] for one in told] == ["edsr-light-x2", "edsr-light-x4"]
+    entries = [load_manifest().family(one["name"])[0] for one in told]
+    assert [one["sha256"] for one in told] == [entry.sha256 for entry in entries]
+
+
 def test_the_terms_of_a_teacher_are_told(order):
     changes = {"teacher.weights": "edsr-light-x2", "steps": 1}
     (made,) = run_order(order(changes=changes), View(), never)
@@ -600,7 +609,7 @@ def test_a_run_does_not_go_on_with_another_teacher(order, teacher, tmp_path):
     [
         ("edsr-light", "edsr-light-x4", "the teacher edsr-light-x4 serves no x2"),
         ("srcnn", "edsr-light-x2", "the teacher edsr-light-x2 knows rgb, what learns y"),
-        ("edsr-light", "edsr-baseline", "edsr-baseline has several files"),
+        ("mdsr-baseline", "edsr-baseline", "the teacher edsr-baseline serves no x"),
         ("edsr-light", "nobody", "nobody"),
     ],
 )

@@ -53,15 +53,22 @@ def teacher_of(plan: Plan, colour: str) -> Taught | None:
     name = plan.recipe.teacher.weights
     if not name:
         return None
-    file = _file(name)
-    _check_teacher(name, _facts_in(file), plan, colour)
+    file = _teacher_file(plan, colour)
     model = _load(file)
-    return Taught(
-        model.network.eval().requires_grad_(requires_grad=False), _told_of(name, file, model.facts)
-    )
+    told = _told_of(name if isinstance(file, Path) else file.name, file, model.facts)
+    return Taught(model.network.eval().requires_grad_(requires_grad=False), told)
 
 
-def _check_teacher(name: str, facts: ModelFacts, plan: Plan, colour: str) -> None:
+def _teacher_file(plan: Plan, colour: str) -> Path | WeightsEntry:
+    """Of a model with a file for each scale, the run's."""
+    name = plan.recipe.teacher.weights
+    if name.endswith(".safetensors"):
+        file: Path | WeightsEntry = Path(name)
+    else:
+        files = known_models().family(name)
+        serving = [one for one in files if set(plan.scales) <= set(one.facts.scales)]
+        file = (serving or files)[0]
+    facts = _facts_in(file)
     if missing := sorted(set(plan.scales) - set(facts.scales)):
         raise UsageError(
             f"the teacher {name} serves no x{missing[0]}", "give a model of the scale that learns"
@@ -71,6 +78,7 @@ def _check_teacher(name: str, facts: ModelFacts, plan: Plan, colour: str) -> Non
             f"the teacher {name} knows {facts.colour}, what learns {colour}",
             "give a model that knows the same colours",
         )
+    return file
 
 
 def check_start(order: Order, plan: Plan, *, weights: bool) -> None:
@@ -86,8 +94,8 @@ def check_start(order: Order, plan: Plan, *, weights: bool) -> None:
     facts = _facts(order, plan)
     with torch.device("meta"):
         _built(facts, plan)
-    if teacher := plan.recipe.teacher.weights:
-        _check_teacher(teacher, _facts_in(_file(teacher)), plan, facts.colour)
+    if plan.recipe.teacher.weights:
+        _teacher_file(plan, facts.colour)
     sum_ = _wanted(order, plan, None)
     if sum_ is None or (not weights and order.init is not None):
         return
