@@ -124,10 +124,22 @@ def test_the_folded_executor_equals_the_network(network, height, width, cut, cou
     scale = network.scales[-1]
     top, left, bottom, right = cut
     x = torch.rand(count, 3, height + top + bottom, width + left + right)
-    executor = FoldedExecutor(network, scale, torch.device("cpu"), torch.float32)
+    cpu = torch.device("cpu")
     with torch.inference_mode():
         expected = crop(network(x, scale), Cut(*cut), scale)
-        torch.testing.assert_close(run_whole(executor, x, Cut(*cut)), expected, atol=1e-5, rtol=0)
+        for dtype, close in ((torch.float32, 1e-5), (torch.bfloat16, 0.05)):
+            executor = FoldedExecutor(network, scale, cpu, dtype)
+            got = run_whole(executor, x, Cut(*cut))
+            torch.testing.assert_close(got, expected, atol=close, rtol=0)
+
+
+@given(st.sampled_from(NETWORKS[:4]), st.integers(1, 60), st.integers(1, 60), st.integers(8, 40))
+def test_tiles_of_the_folded_executor_equal_the_whole(network, height, width, tile):
+    pixels = np.random.default_rng(height).random((height, width, 3), np.float32)
+    scale = network.scales[-1]
+    executor = FoldedExecutor(network, scale, FP32.device, torch.float32)
+    tiled = run(network, pixels, tile=tile, executor=executor)
+    np.testing.assert_allclose(tiled, run(network, pixels, tile=0), atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -156,14 +168,11 @@ def test_streaming_works_without_the_fused_operators(fused, monkeypatch):
 
 
 @given(st.sampled_from(NETWORKS[:4]), st.integers(3, 12), st.integers(3, 12))
-def test_the_folded_upsampler_is_the_layers_away_from_the_border(network, height, width):
-    scale = network.scales[-1]
-    chain = network.chain(scale)
+def test_the_folded_upsampler_is_the_layers(network, height, width):
+    chain = network.chain(network.scales[-1])
     features = torch.randn(2, chain.head.out_channels, height, width)
     with torch.no_grad():
-        got = chain.reconstruct_inside(features)
-        expected = crop(chain.reconstruct(features), Cut(1, 1, 1, 1), scale)
-    torch.testing.assert_close(got, expected)
+        torch.testing.assert_close(chain.reconstruct_folded(features), chain.reconstruct(features))
 
 
 @pytest.mark.parametrize(

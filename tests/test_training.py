@@ -523,7 +523,7 @@ def turned(x, flips, transposed):
 def test_over_the_steps_a_teacher_gives_the_mean_of_all_flips_and_rotations(network):
     torch.manual_seed(0)
     low = torch.rand(3, network.channels, 9, 9)
-    truth = torch.rand(3, network.channels, 14, 14)
+    truth = torch.rand(3, network.channels, 18, 18)
     teacher = Teacher(network, (2,), 0.25, torch.device("cpu"), torch.float32)
     made = []
     for step in range(8):
@@ -534,7 +534,7 @@ def test_over_the_steps_a_teacher_gives_the_mean_of_all_flips_and_rotations(netw
         for transposed in (False, True):
             y = network(turned(low, flips, transposed), 2)
             y = torch.flip(y.transpose(2, 3) if transposed else y, flips)
-            seen.append(y[..., 2:-2, 2:-2].detach())
+            seen.append(y.detach().clamp(0, 1))
     expected = 0.75 * truth + 0.25 * sum(seen) / 8
     torch.testing.assert_close(sum(made) / 8, expected, atol=1e-5, rtol=0)
     # One at a time, and none twice.
@@ -548,7 +548,8 @@ def test_who_learns_from_itself_alone_has_learnt_it():
     network = EDSR(2, blocks=1, channels=4)
     learner = Learner(network, recipe, torch.device("cpu"), copy.deepcopy(network))
     learner.prepare(1e-3, 0)  # turned in no way
-    low, high = torch.rand(2, 3, 12, 12), torch.rand(2, 3, 24, 24)
+    low, high = torch.full((2, 3, 12, 12), 0.5), torch.rand(2, 3, 24, 24)
+    low += torch.rand(low.shape) / 10  # nothing made of it is clamped
     assert float(learner.gradients(low, high, 2)) < 1e-6
     learner.prepare(1e-3, 1)
     assert float(learner.gradients(low, high, 2)) > 1e-6
@@ -584,6 +585,15 @@ def test_the_terms_of_a_teacher_are_told(order):
     changes = {"teacher.weights": "edsr-light-x2", "steps": 1}
     (made,) = run_order(order(changes=changes), View(), never)
     assert read_facts(made.path).licence == "not stated; its teacher is under Apache-2.0"
+    # And of the teacher's own teacher, and of who begins with the pupil's weights.
+    changes["teacher.weights"] = str(made.path)
+    (second,) = run_order(order("second", changes=changes), View(), never)
+    facts = read_facts(second.path)
+    assert facts.licence == "not stated; of its teacher: its teacher is under Apache-2.0"
+    assert facts.trained_on.endswith(f"; its teacher on ({read_facts(made.path).trained_on})")
+    third = order("third", init=str(made.path), changes={"steps": 1})
+    (third,) = run_order(third, View(), never)
+    assert read_facts(third.path).licence == "not stated; their teacher is under Apache-2.0"
 
 
 def test_an_interrupted_pupil_ends_as_an_uninterrupted_one(order, teacher, tmp_path):
@@ -593,6 +603,29 @@ def test_an_interrupted_pupil_ends_as_an_uninterrupted_one(order, teacher, tmp_p
     run_order(asked, View(), after(5))
     run_order(replace(asked, resume=True), View(), never)
     assert same(weights(tmp_path / "whole"), weights(tmp_path / "parts"))
+
+
+def test_a_pupil_goes_on_with_its_teacher_wherever_that_lies(order, teacher, tmp_path):
+    asked = order(changes=TAUGHT | {"teacher.weights": teacher})
+    run_order(asked, View(), after(5))
+    moved = str(tmp_path / "moved.safetensors")
+    Path(teacher).rename(moved)
+    with pytest.raises(WeightsError, match="teacher"):
+        check_order(replace(asked, resume=True))
+    asked = replace(asked, resume=True, changes=TAUGHT | {"teacher.weights": moved})
+    (result,) = run_order(asked, View(), never)
+    assert result.finished
+
+
+@pytest.mark.parametrize("changes", [{"data.accumulate": 2}, {"precision": "bf16"}])
+def test_every_kind_of_step_has_its_teacher(order, teacher, tmp_path, monkeypatch, changes):
+    monkeypatch.setattr(learning, "multiplies_bfloat16", lambda _: True)
+    view = View()
+    for share in (0.0, 0.5):
+        taught = {"teacher.weights": teacher, "teacher.share": share}
+        run_order(order(str(share), changes=changes | taught), view, never)
+    assert not same(weights(tmp_path / "0.0"), weights(tmp_path / "0.5"))
+    assert f"50 % of what x2 learns is from {teacher}" in view.notes
 
 
 def test_a_run_does_not_go_on_with_another_teacher(order, teacher, tmp_path):
@@ -996,31 +1029,27 @@ def test_measuring_takes_a_tenth_of_the_time_at_most(order):
 
 @pytest.mark.parametrize("parts", [1, 4])
 @pytest.mark.parametrize(
-    ("make", "border"),
+    ("make", "scale"),
     [
         (lambda: EDSR(2, blocks=1, channels=4), 2),
         (lambda: EDSR(3, blocks=1, channels=4, residual_scale=0.1), 3),
         (lambda: EDSR(4, blocks=1, channels=4), 4),
+        (lambda: MDSR(blocks=1, channels=4), 3),
         (lambda: MDSR(blocks=1, channels=4), 4),
-        (lambda: SRResNet(2, blocks=1, channels=4).eval(), 0),
     ],
-    ids=["edsr x2", "edsr x3", "edsr x4", "mdsr", "srresnet"],
+    ids=["edsr x2", "edsr x3", "edsr x4", "mdsr x3", "mdsr x4"],
 )
-def test_gradients_of_a_batch_are_those_of_its_mean_loss(make, border, parts):
-    """With the layers one by one, and what they make of a patch's border left out."""
+def test_gradients_of_a_batch_are_those_of_its_mean_loss(make, scale, parts):
+    """With the layers one by one."""
     changes = {"data.batch": 4, "data.accumulate": parts, "precision": "fp32"}
     torch.manual_seed(0)
-    network = make()
-    scale = network.scales[-1]
-    side = 8 * scale
-    low, high = torch.rand(4, 3, 8, 8), torch.rand(4, 3, side, side)
-    middle = slice(border, side - border)
-    expected = (network(low, scale) - high)[..., middle, middle].abs().mean()
+    network = make().eval()
+    low, high = torch.rand(4, 3, 8, 8), torch.rand(4, 3, 8 * scale, 8 * scale)
+    expected = (network(low, scale) - high).abs().mean()
     expected.backward()
     truth = {n: p.grad.clone() for n, p in network.named_parameters() if p.grad is not None}
     recipe = load_recipe("edsr-light", changes=changes)
     learner = Learner(network, recipe, torch.device("cpu"))
-    network.train(network.__class__ is not SRResNet)  # its statistics are not a batch's parts'
     assert float(learner.gradients(low, high, scale)) == pytest.approx(float(expected.detach()))
     made = {n: p.grad for n, p in network.named_parameters() if p.grad is not None}
     assert made.keys() == truth.keys()
@@ -2065,6 +2094,7 @@ def test_training_on_cuda_learns_and_resumes(order, tmp_path):
         {"data.degradation": "photo", "data.versions": 1},
         {"network.architecture": "mdsr", "network.scales": [2, 3], "optimiser.kind": "muon"},
         {"network.architecture": "srresnet"},
+        {"teacher.weights": "edsr-light-x2"},
     ],
 )
 def test_recorded_steps_are_those_that_are_launched(order, tmp_path, monkeypatch, changes):

@@ -181,7 +181,9 @@ def _check_memory(
     needed += PROCESS + held
     if most is not None and needed > most:
         what, remedy = "the result as a whole", f"{smaller}, or allow more"
-        if held > made:
+        if tiles > max(made, held):
+            what, remedy = "a tile", "omit --tile, give a smaller one, or allow more"
+        elif held > made:
             what, remedy = "the picture, which cannot be read row by row,", "allow more"
         raise ResourceError(
             f"{job.name}: {what} needs {needed / 2**30:.1f} GiB of memory, "

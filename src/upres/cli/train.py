@@ -100,8 +100,8 @@ def train(
     teacher: Annotated[
         str | None,
         typer.Option(
-            metavar="FILE|NAME",
-            help="A model whose pictures are learnt along with the true ones.",
+            metavar="FILE|NAME|none",
+            help="Knowledge distillation: the model whose output is blended into the target.",
             rich_help_panel=_RECIPE,
         ),
     ] = None,

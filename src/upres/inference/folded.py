@@ -1,58 +1,20 @@
-"""EDSR and MDSR on accelerators: their upsampler as one convolution."""
-
-from dataclasses import dataclass
+"""EDSR and MDSR layer by layer, but for their upsampler, which is one convolution."""
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from upres.inference.border import EDGE, Border, mend_border
 from upres.inference.executor import PlainExecutor
 from upres.inference.tiling import Cut
 from upres.networks.blocks import shuffle
-from upres.networks.chain import ChainNetwork, ResidualChain
+from upres.networks.chain import ChainNetwork
 from upres.networks.folding import SIZE, fold
-
-EDGE = 4  # two pixels of reach, one of result, one to spare
-
-
-@dataclass(frozen=True)
-class Border:
-    """The sides of a tile that are the picture's own."""
-
-    top: bool
-    left: bool
-    bottom: bool
-    right: bool
-
-    @classmethod
-    def of(cls, cut: Cut) -> "Border":
-        """A side without a halo."""
-        return cls(cut.top == 0, cut.left == 0, cut.bottom == 0, cut.right == 0)
-
-
-def mend_border(picture: Tensor, features: Tensor, chain: ResidualChain, border: Border) -> None:
-    """Make the outermost low-resolution pixel by the layers themselves, in place.
-
-    Args:
-        picture: N x 3 x scale*h x scale*w float32, of the folded upsampler.
-        features: N x C x h x w, what it was made from.
-        chain: the layers.
-        border: where.
-    """
-    s = picture.shape[-1] // features.shape[-1]
-    if border.left:
-        picture[..., :s] = chain.reconstruct(features[..., :EDGE])[..., :s]
-    if border.right:
-        picture[..., -s:] = chain.reconstruct(features[..., -EDGE:])[..., -s:]
-    if border.top:
-        picture[..., :s, :] = chain.reconstruct(features[..., :EDGE, :])[..., :s, :]
-    if border.bottom:
-        picture[..., -s:, :] = chain.reconstruct(features[..., -EDGE:, :])[..., -s:, :]
 
 
 class FoldedExecutor(PlainExecutor):
-    """Layer by layer, with a third less to multiply at x4, and no activations at the size of the
-    result: tiles may be larger. See ``upres.networks.folding``.
+    """As accelerators run them, and teachers: less to multiply (at x4 a third less for
+    EDSR-baseline), and no activations at the size of the result, so that tiles may be larger.
 
     Args:
         network: EDSR or MDSR.

@@ -20,8 +20,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from upres.inference.border import EDGE, Border, mend_border
 from upres.inference.executor import OnShare, PlainExecutor, crop, run_whole
-from upres.inference.folded import EDGE, Border, mend_border
 from upres.inference.onednn import FusedConv
 from upres.inference.tiling import Cut
 from upres.networks.blocks import ResidualBlock

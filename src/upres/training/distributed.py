@@ -29,13 +29,13 @@ class Processes:
         """Whether this is the one that writes."""
         return self.rank == 0
 
-    def wrap(self, forward: Any, network: Network, device: torch.device) -> Any:
-        """What averages gradients over all processes, or ``forward``, a module, itself."""
+    def wrap(self, network: Network, device: torch.device) -> Any:
+        """What averages gradients over all processes, or the network itself."""
         if self.count == 1:
-            return forward
+            return network
         devices = [device] if device.type == "cuda" else None
         return nn.parallel.DistributedDataParallel(
-            forward, device_ids=devices, find_unused_parameters=network.splits_layers
+            network, device_ids=devices, find_unused_parameters=network.splits_layers
         )
 
     def as_first(self, values: tuple[float, ...]) -> tuple[float, ...]:

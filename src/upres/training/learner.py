@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from upres.errors import UsageError
 from upres.inference.device import all_of_float32, multiplies_bfloat16
 from upres.networks import Network
-from upres.training.inside import Inside, inside
 from upres.training.loss import loss_of
 from upres.training.muon import Muon
 from upres.training.recipe import OptimiserRecipe, Recipe
@@ -73,8 +72,8 @@ class Learner:
         if teacher is not None:
             share = recipe.teacher.share
             self.teacher = Teacher(teacher, network.scales, share, device, self.dtype)
-        # What computes gradients; several processes put their wrapper around it.
-        self.forward: Callable[[Tensor, int], Tensor] = Inside(self.network)
+        # What computes gradients; several processes put their wrapper there.
+        self.forward: Callable[[Tensor, int], Tensor] = self.network
 
     def gradients(self, low: Tensor, high: Tensor, scale: int) -> Tensor:
         """Set the gradients of a batch, computed in ``accumulate`` parts; its mean loss."""
@@ -84,18 +83,16 @@ class Learner:
         total = torch.zeros((), device=self.device)
         chunks = zip(low.chunk(parts), high.chunk(parts), strict=True)
         for number, (some, truth) in enumerate(chunks, 1):
+            wanted = truth if self.teacher is None else self.teacher.blend(some, truth, scale)
             exact = all_of_float32(self.device)
             with self._shared_only_at_end(last=number == parts), exact:
                 with torch.autocast(
                     self.device.type,
                     self.dtype,
                     enabled=self.dtype != torch.float32,
-                    cache_enabled=False,  # each weight is used once, and a recorded step has none
+                    cache_enabled=False,  # a recorded step has none
                 ):
                     picture = self.forward(some, scale)
-                wanted = inside(truth, picture)
-                if self.teacher is not None:
-                    wanted = self.teacher.blend(some, wanted, scale)
                 loss = self.loss(picture.float(), wanted) / parts
                 loss.backward()  # type: ignore[no-untyped-call]
             total += loss.detach()

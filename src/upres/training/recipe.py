@@ -101,8 +101,8 @@ class ScheduleRecipe:
 @dataclass(frozen=True)
 class TeacherRecipe:
     """Attributes:
-    weights: of a network whose pictures are a part of what is learnt, by name or file; "" for
-        none.
+    weights: of a network whose pictures are a part of what is learnt (knowledge distillation), by
+        name or file; "" or "none" for none.
     share: that part; the rest is the truth.
     """
 

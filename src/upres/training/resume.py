@@ -18,7 +18,15 @@ from upres.training.validation import Quality
 from upres.weights.header import read_training
 
 # What a resumed run may be asked for anew: how long it is, how much memory it takes, and words.
-_MAY_CHANGE = {"steps", "data.accumulate", "name", "description", "network.start"}
+# Where the teacher's file lies may change, its contents may not.
+_MAY_CHANGE = {
+    "steps",
+    "data.accumulate",
+    "name",
+    "description",
+    "network.start",
+    "teacher.weights",
+}
 
 
 def try_to_save(run: Run, position: Position, state: Mapping[str, Any]) -> UpresError | None:
@@ -97,7 +105,7 @@ def _begun(run: Run) -> dict[str, Any]:
         "--seed": run.sampler.seed,
         "--minutes instead of --steps": run.minutes is not None,
         "--nproc-per-node": run.processes.count,
-        **({"a teacher of sha256": run.teacher.told["sha256"]} if run.teacher else {}),
+        "a teacher of sha256": run.teacher.told["sha256"] if run.teacher else None,
     }
 
 

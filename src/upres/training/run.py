@@ -93,7 +93,7 @@ class Run:
     watch: Watch
     origin: str = ""
     sources: tuple[Mapping[str, Any], ...] = ()
-    teacher: "Taught | None" = None
+    teacher: Taught | None = None
     data: Mapping[str, Any] = field(default_factory=dict)
     data_before: tuple[Mapping[str, Any], ...] = ()
     minutes: float | None = None

@@ -27,7 +27,7 @@ from upres.training.patches import PatchStore
 from upres.training.recipe import Recipe
 from upres.training.record import Record, View
 from upres.training.run import Outcome, Position, Run, Taught
-from upres.training.start import UNSTATED, Start, begin, check_start, teacher_of
+from upres.training.start import UNSTATED, Start, begin, check_start, check_teacher, teacher_of
 from upres.training.stop import Stopping
 from upres.training.trainer import train
 from upres.training.validation import Pair, Quality, make_pairs
@@ -67,7 +67,7 @@ def check_order(order: Order) -> list[Plan]:
 
     Raises:
         UsageError: the recipe is wrong, or there is no such device.
-        UsageError, WeightsError: see ``begin``.
+        UsageError, WeightsError: see ``begin`` and ``teacher_of``.
         OutputError: see ``check_folder``.
     """
     device = torch.device(_device_kind(order))
@@ -76,6 +76,7 @@ def check_order(order: Order) -> list[Plan]:
         check_folder(plan.folder, order)
         training_dtype(plan.recipe.precision, device)
     for i, plan in enumerate(wanted):
+        check_teacher(order, plan)
         if not _resumes(order, plan):
             check_start(order, plan, weights=i == 0)
     if len({plan.recipe.data.held_out for plan in wanted}) > 1:
@@ -170,8 +171,9 @@ def _runs(
             view.note(f"{plan.folder} goes on as it began: --init is not looked at")
         asked = replace(order, init="none") if resume else order
         start = begin(asked, plan, results[0].path if results and not resume else None)
+        teacher = teacher_of(plan, start.model.facts.colour)
         others = () if results else wanted[1:]
-        result = _one(shared, plan, start, resume=resume, others=others)
+        result = _one(shared, plan, start, teacher, resume=resume, others=others)
         processes.wait()  # the first one has written what the next run may begin with
         results.append(result)
         if not result.finished:
@@ -193,7 +195,13 @@ class _Shared:
 
 
 def _one(
-    shared: _Shared, plan: Plan, start: Start, *, resume: bool, others: Sequence[Plan]
+    shared: _Shared,
+    plan: Plan,
+    start: Start,
+    teacher: Taught | None,
+    *,
+    resume: bool,
+    others: Sequence[Plan],
 ) -> Result:
     """One run.
 
@@ -212,6 +220,9 @@ def _one(
         shared.view.note(f"{plan.folder} holds no run to resume: a new one begins")
     if not resume:
         shared.view.note(f"{scales} starts from {start.origin}")
+    if teacher:
+        share = f"{100 * plan.recipe.teacher.share:.0f} %"
+        shared.view.note(f"{share} of what {scales} learns is from {teacher.told['name']}")
     dtype = str(training_dtype(plan.recipe.precision, shared.device)).removeprefix("torch.")
     shared.view.note(f"on {_device_name(shared.device)}, in {dtype}")
     shared.view.begins(f"{start.model.facts.name} {scales}", plan.recipe, order.minutes)
@@ -229,7 +240,7 @@ def _one(
         resume=resume,
         origin=start.origin,
         sources=start.sources,
-        teacher=teacher_of(plan, start.model.facts.colour),
+        teacher=teacher,
         data=story["data"],
         stop=shared.stop,
         write=partial(_write, story=story, licence=order.licence),
@@ -451,7 +462,8 @@ def _write(
     trained_on = ", before that ".join(dict.fromkeys(seen))
     if run.teacher:
         told["teacher"] = dict(run.teacher.told)
-        trained_on += f"; its teacher on {run.teacher.told['trained_on']}"
+        before = run.teacher.told["trained_on"]
+        trained_on += f"; its teacher on {f'({before})' if '; ' in before else before}"
     terms = licence or _terms(data, run.sources, run.teacher)
     facts = replace(kept.facts, trained_on=trained_on, licence=terms)
     Model(kept.network, facts).save(run.folder / RESULT, training=told)
@@ -471,12 +483,14 @@ def _terms(
     """What is known of a licence that nobody stated."""
     names = [name for one in data for name in one.get("names", ())]
     known = [f"{found.name} is {found.licence}" for n in names if (found := training_set(n))]
-    models = [("it began with weights", one) for one in sources]
+    for source in sources:
+        first, *more = source["licence"].split("; ")
+        more = [one.replace("its teacher", "their teacher", 1) for one in more]
+        known += more if first == UNSTATED else [f"it began with weights under {first}", *more]
     if teacher:
-        models.append(("its teacher is", teacher.told))
-    for what, model in models:
-        first, *more = model["licence"].split("; ")
-        known += more if first == UNSTATED else [f"{what} under {first}", *more]
+        first, *more = teacher.told["licence"].split("; ")
+        more = [f"of its teacher: {one}" for one in more]
+        known += more if first == UNSTATED else [f"its teacher is under {first}", *more]
     return "; ".join([UNSTATED, *dict.fromkeys(known)])
 
 

@@ -51,12 +51,22 @@ def teacher_of(plan: Plan, colour: str) -> Taught | None:
         WeightsError: it cannot be read.
     """
     name = plan.recipe.teacher.weights
-    if not name:
+    if name in ("", "none"):
         return None
     file = _teacher_file(plan, colour)
     model = _load(file)
     told = _told_of(name if isinstance(file, Path) else file.name, file, model.facts)
     return Taught(model.network.eval().requires_grad_(requires_grad=False), told)
+
+
+def check_teacher(order: Order, plan: Plan) -> None:
+    """See that there is a teacher that fits, without downloading anything.
+
+    Raises:
+        UsageError, WeightsError: see ``teacher_of``.
+    """
+    if plan.recipe.teacher.weights not in ("", "none"):
+        _teacher_file(plan, _facts(order, plan).colour)
 
 
 def _teacher_file(plan: Plan, colour: str) -> Path | WeightsEntry:
@@ -71,7 +81,8 @@ def _teacher_file(plan: Plan, colour: str) -> Path | WeightsEntry:
     facts = _facts_in(file)
     if missing := sorted(set(plan.scales) - set(facts.scales)):
         raise UsageError(
-            f"the teacher {name} serves no x{missing[0]}", "give a model of the scale that learns"
+            f"the teacher {name} serves no x{missing[0]}",
+            "give a model that does; for several scales, one with a file for each",
         )
     if facts.colour != colour:
         raise UsageError(
@@ -94,8 +105,6 @@ def check_start(order: Order, plan: Plan, *, weights: bool) -> None:
     facts = _facts(order, plan)
     with torch.device("meta"):
         _built(facts, plan)
-    if plan.recipe.teacher.weights:
-        _teacher_file(plan, facts.colour)
     sum_ = _wanted(order, plan, None)
     if sum_ is None or (not weights and order.init is not None):
         return

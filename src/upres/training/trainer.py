@@ -43,7 +43,7 @@ def _train(run: Run, clock: Clock) -> Outcome:
     position = Position()
     if run.resume:
         run, position = resumed(run, learner)
-    learner.forward = processes.wrap(learner.forward, learner.network, run.device)
+    learner.forward = processes.wrap(learner.network, run.device)
     steps = steps_for(learner, run.store, single_process=processes.count == 1)
     global_batch = recipe.data.batch * processes.count
     share = slice(recipe.data.batch * processes.rank, recipe.data.batch * (processes.rank + 1))

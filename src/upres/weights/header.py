@@ -115,7 +115,7 @@ def _is_story(raw: Any) -> bool:
     return (
         isinstance(raw["recipe"], dict)
         and "name" in raw["recipe"]
-        and isinstance(raw.get("teacher", {}), dict)
+        and ("teacher" not in raw or _is_named(raw["teacher"]))
         and isinstance(raw["steps"], int)
         and isinstance(data, dict)
         and all(key in data for key in ("names", "pictures", "megapixels", "sha256"))
@@ -124,6 +124,10 @@ def _is_story(raw: Any) -> bool:
         and isinstance(looks, list)
         and all(isinstance(q, dict) and all(_number(q.get(k)) for k in _LOOK) for q in looks)
     )
+
+
+def _is_named(value: Any) -> bool:
+    return isinstance(value, dict) and isinstance(value.get("name"), str)
 
 
 def _number(value: Any) -> bool:
