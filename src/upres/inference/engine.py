@@ -15,14 +15,13 @@ from torch import Tensor
 from upres.errors import ResourceError
 from upres.imaging.color import FULL_RANGE_LUMA
 from upres.inference.device import Target, on_cpu
-from upres.inference.executor import Executor, OnShare, PlainExecutor, run_whole
-from upres.inference.folded import FoldedExecutor
+from upres.inference.executor import Executor, OnShare, run_whole
+from upres.inference.folded import layer_by_layer
 from upres.inference.planning import SMALLEST_CORE, is_streamed, plan_tiles, tile_budget
 from upres.inference.rows import Pixels, Rows
 from upres.inference.streamed import StreamedExecutor
 from upres.inference.tiling import Cut, Tile
 from upres.networks import Network
-from upres.networks.chain import ChainNetwork
 from upres.progress import Note
 
 
@@ -34,9 +33,7 @@ def executor_for(
         if is_streamed(network, target):
             budget, _ = tile_budget(target, max_memory)
             return StreamedExecutor(network, scale, target.dtype, budget=budget)
-        if isinstance(network, ChainNetwork):
-            return FoldedExecutor(network, scale, target.device, target.dtype)
-        return PlainExecutor(network, scale, target.device, target.dtype)
+        return layer_by_layer(network, scale, target.device, target.dtype)
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from torch.nn import functional as F
 from upres.inference.border import EDGE, Border, mend_border
 from upres.inference.executor import PlainExecutor
 from upres.inference.tiling import Cut
+from upres.networks import Network
 from upres.networks.blocks import shuffle
 from upres.networks.chain import ChainNetwork
 from upres.networks.folding import SIZE, fold
@@ -57,3 +58,12 @@ class FoldedExecutor(PlainExecutor):
         picture = self._folded(features)
         mend_border(picture, features, self.chain, Border.of(cut))
         return picture
+
+
+def layer_by_layer(
+    network: Network, scale: int, device: torch.device, dtype: torch.dtype
+) -> PlainExecutor:
+    """The fastest exact way that does not stream rows."""
+    if isinstance(network, ChainNetwork):
+        return FoldedExecutor(network, scale, device, dtype)
+    return PlainExecutor(network, scale, device, dtype)

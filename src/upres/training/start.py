@@ -50,10 +50,9 @@ def teacher_of(plan: Plan, colour: str) -> Taught | None:
         UsageError: it does not serve all of the run's scales, or knows other colours.
         WeightsError: it cannot be read.
     """
-    name = plan.recipe.teacher.weights
-    if name in ("", "none"):
+    name, file = plan.recipe.teacher.weights, _teacher_file(plan, colour)
+    if file is None:
         return None
-    file = _teacher_file(plan, colour)
     model = _load(file)
     told = _told_of(name if isinstance(file, Path) else file.name, file, model.facts)
     return Taught(model.network.eval().requires_grad_(requires_grad=False), told)
@@ -65,13 +64,14 @@ def check_teacher(order: Order, plan: Plan) -> None:
     Raises:
         UsageError, WeightsError: see ``teacher_of``.
     """
-    if plan.recipe.teacher.weights not in ("", "none"):
-        _teacher_file(plan, _facts(order, plan).colour)
+    _teacher_file(plan, _facts(order, plan).colour)
 
 
-def _teacher_file(plan: Plan, colour: str) -> Path | WeightsEntry:
-    """Of a model with a file for each scale, the run's."""
+def _teacher_file(plan: Plan, colour: str) -> Path | WeightsEntry | None:
+    """Of a model with a file for each scale, the run's; None if there is no teacher."""
     name = plan.recipe.teacher.weights
+    if name in ("", "none"):
+        return None
     if name.endswith(".safetensors"):
         file: Path | WeightsEntry = Path(name)
     else:

@@ -8,12 +8,10 @@ pixels: it is noise to whoever learns. What a better network makes of the same p
 import torch
 from torch import Tensor
 
-from upres.inference.device import Target
-from upres.inference.executor import Executor, PlainExecutor, run_whole
-from upres.inference.folded import FoldedExecutor
+from upres.inference.executor import run_whole
+from upres.inference.folded import layer_by_layer
 from upres.inference.tiling import Cut
 from upres.networks import Network
-from upres.networks.chain import ChainNetwork
 
 
 class Teacher:
@@ -38,8 +36,8 @@ class Teacher:
         device: torch.device,
         dtype: torch.dtype,
     ) -> None:
-        target = Target(device, dtype, "")
-        self.executors = {scale: _executor(network, scale, target) for scale in scales}
+        # Patches are small, and many: nothing would be gained from streaming rows.
+        self.executors = {s: layer_by_layer(network, s, device, dtype) for s in scales}
         self.share = share
         # Tensors, so that a recorded step can be replayed with other values.
         self.turns = [torch.zeros((), dtype=torch.bool, device=device) for _ in range(3)]
@@ -70,10 +68,3 @@ class Teacher:
         y = torch.where(down, y.flip(2), y)
         y = torch.where(across, y.flip(3), y)
         return torch.lerp(truth, y, self.share)
-
-
-def _executor(network: Network, scale: int, target: Target) -> Executor:
-    """Layer by layer: patches are small, and many."""
-    if isinstance(network, ChainNetwork):
-        return FoldedExecutor(network, scale, target.device, target.dtype)
-    return PlainExecutor(network, scale, target.device, target.dtype)
