@@ -458,11 +458,14 @@ def test_auto_takes_the_model_that_fits(choices, photo, options, quality, name):
     assert pipeline.steps.name == name
     assert pipeline.run().shape == (40 * options["scale"], 40 * options["scale"], 3)
     said = [note for note in pipeline.notes if "quality" in note]
-    assert said == (
-        ["JPEG of quality 89: model photo (--model large for clean input)"]
-        if name == "photo"
-        else []
-    )
+    if name == "photo":
+        assert said == ["JPEG of quality 89: model photo (--model large for clean input)"]
+    elif quality == 50 and "model" not in options:
+        (note,) = said
+        assert "JPEG of quality 50: its traces stay, as no model against them serves x2" in note
+        assert "--model photo" in note
+    else:
+        assert said == []
 
 
 def test_only_the_first_model_undoes_jpeg(choices, photo, monkeypatch):

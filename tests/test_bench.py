@@ -688,7 +688,7 @@ def test_a_set_that_is_not_at_hand_says_nothing(stated, tmp_path):
     order = replace(stated(0.0), data_dir=tmp_path / "none", home=tmp_path / "none")
     checks, _ = verify(order, note=silent, progress=silent)
     assert [c.holds for c in checks] == [None]
-    with pytest.raises(UsageError, match="no figure could be measured"):
+    with pytest.raises(UsageError, match="1 of 1 figures could not be measured"):
         demand(checks)
 
 

@@ -346,7 +346,7 @@ def test_zeros_after_a_power_cut_are_no_rows(tmp_path):
 
 def test_a_spool_that_cannot_be_made_is_an_error_for_people(tmp_path):
     with pytest.raises(OutputError, match="cannot be written"):
-        Spool(tmp_path / "none" / "a", "k", 5, 3, np.dtype(np.uint8), resume=False)
+        Spool(tmp_path / "none" / "a", "k", 5, 3, np.dtype(np.uint8), resume=False, overwrite=True)
 
 
 def test_the_longest_names_have_a_spool_each(tmp_path):
@@ -378,8 +378,9 @@ def test_where_a_run_goes_on_nothing_from_long_before_is_held(tmp_path):
     assert len(source._held) < 200
 
 
-def spool(tmp_path, key="k", resume=True):
-    return Spool(tmp_path / "out.tif", key, 5, 3, np.dtype(np.uint16), resume=resume)
+def spool(tmp_path, key="k", **options):
+    options = {"resume": True, "overwrite": False} | options
+    return Spool(tmp_path / "out.tif", key, 5, 3, np.dtype(np.uint16), **options)
 
 
 def test_a_spool_keeps_whole_blocks_only(tmp_path):
@@ -398,7 +399,11 @@ def test_a_spool_keeps_whole_blocks_only(tmp_path):
     second.add(blocks[2])
     second.close(done=False)
     assert second.path.read_bytes() == data
-    for options in ({"key": "another"}, {"resume": False}):
+    with pytest.raises(OutputError, match="keeps 8 rows of a run that was interrupted"):
+        spool(tmp_path, resume=False)
+    assert second.path.read_bytes() == data
+    for options in ({"key": "another"}, {"resume": False, "overwrite": True}):
+        second.path.write_bytes(data)
         other = spool(tmp_path, **options)
         assert other.rows == 0
         other.close(done=False)
@@ -421,6 +426,9 @@ def test_an_interrupted_run_goes_on_and_ends_in_the_same_bytes(upres, start, tmp
         process.send_signal(kill)
         assert process.wait() in (-9, 130)
         assert not (tmp_path / f"out.{form}").exists()
+    refused = upres(*options, f"out.{form}")
+    assert refused.returncode == 4
+    assert b"--resume goes on after them, --overwrite begins anew" in refused.stderr
     done = upres(*options, f"out.{form}", "--resume")
     assert done.returncode == 0, done.stderr
     assert b"in.tif: continues at " in done.stderr

@@ -1576,6 +1576,9 @@ def test_a_finished_result_stays_until_a_longer_run_ends(order, tmp_path, monkey
     before, view, seen = weights(tmp_path / "run"), View(), []
     view.validated = lambda *_: seen.append(same(before, weights(tmp_path / "run")))
     longer = order(resume=True, changes={"steps": 16}, validate_minutes=1e-9)
+    run_order(longer, view, after(2))
+    assert same(before, weights(tmp_path / "run"))
+    assert f"{tmp_path / 'run' / 'model.safetensors'} stays as it was before" in view.notes[-1]
     run_order(longer, view, never)
     assert len(seen) > 2
     assert all(seen[:-1])

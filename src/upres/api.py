@@ -228,7 +228,12 @@ class Upscaler:
                     f"JPEG of quality {quality}: model {name} (--model {usual} for clean input)"
                 )
                 return ((name, scale), *later), (remark,)
-        return chain, ()
+        # One that does not serve this scale may get there by a larger one.
+        return chain, tuple(
+            f"JPEG of quality {quality}: its traces stay, as no model against them serves "
+            f"x{scale}; --model {name} removes them on another way"
+            for name in self._known.photo[:1]
+        )
 
     def _steps_for(self, chain: tuple[tuple[str, int], ...], *, deep: bool) -> Steps:
         key = (chain, deep)

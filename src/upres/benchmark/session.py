@@ -1,7 +1,6 @@
 """``upres bench`` from its options to a report."""
 
 import itertools
-import os
 import platform
 import re
 from collections.abc import Iterator, Sequence
@@ -214,7 +213,8 @@ def machine(order: Order) -> str:
         target = choose("cpu", "fp32", deep=False)
     else:
         target = choose(order.device, order.precision, deep=False)
-    parts = [f"{os.cpu_count()} CPU cores ({platform.machine()})", f"torch {torch.__version__}"]
+    threads = f"{torch.get_num_threads()} CPU threads ({platform.machine()})"
+    parts = [threads, f"torch {torch.__version__}"]
     if target.device.type == "cuda":
         parts.insert(0, torch.cuda.get_device_name(target.device))
     return ", ".join([*parts, f"{target.device.type} {target.precision}"])
@@ -320,7 +320,8 @@ def demand(checks: Sequence[Check]) -> None:
     """Raise unless all that was measured agrees.
 
     Raises:
-        VerificationError: a figure differs, or nothing could be measured.
+        VerificationError: a figure differs.
+        UsageError: nothing is stated, or something could not be measured.
     """
     wrong = [c for c in checks if c.holds is False]
     if wrong:
@@ -338,5 +339,9 @@ def demand(checks: Sequence[Check]) -> None:
             "weights.toml states no figure of these models at these scales on these sets",
             "'upres models show NAME' says what is stated",
         )
-    if not any(c.measured is not None for c in checks):
-        raise UsageError("no figure could be measured", "give --data-dir, or allow downloads")
+    missing = sum(c.measured is None for c in checks)
+    if missing:
+        raise UsageError(
+            f"{missing} of {len(checks)} figures could not be measured",
+            "give --data-dir, allow downloads, or name the sets that are here",
+        )

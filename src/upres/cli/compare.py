@@ -83,6 +83,7 @@ def compare(
     from upres.benchmark.page import Gallery, page
     from upres.benchmark.session import labelled
     from upres.imaging.profiles import fits
+    from upres.inference.engine import memory_errors
     from upres.inference.sizes import Goal
     from upres.weights.manifest import KERNELS
 
@@ -91,7 +92,7 @@ def compare(
     gallery = Gallery(len(names))
     labels = labelled(list(names))
     icc = picture.icc if picture.icc and fits(picture.icc, 3) else None
-    with speak.progress() as progress:
+    with speak.progress() as progress, memory_errors():
         for name in names:
             upscaler = Upscaler(
                 name,

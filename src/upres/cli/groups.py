@@ -16,7 +16,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from upres.cli.output import ReaderGone, complain
-from upres.errors import UpresError
+from upres.errors import ResourceError, UpresError
 
 DEFAULT = "upscale"
 _TYPE = re.compile(r"(?<=[A-Z]) <[\w\[\]]+>$")
@@ -154,6 +154,10 @@ class RootGroup(UpresGroup):
         except UpresError as error:
             complain(str(error))
             sys.exit(error.exit_code)
+        except MemoryError:
+            full = ResourceError("memory is full", "free some, or take a smaller picture or scale")
+            complain(str(full))
+            sys.exit(full.exit_code)
         except ReaderGone:
             sys.exit(141)
         except (KeyboardInterrupt, typer.Abort):

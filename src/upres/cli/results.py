@@ -75,6 +75,7 @@ def stream(
     about = source.stripped() if settings.strip_metadata else source
     encoding = Encoding(settings.quality, settings.background)
     height, width, channels = plan.shape
+    overwrite = settings.overwrite or job.replaces
     spool = Spool(
         target,
         f"{key} {_content(job)}",
@@ -82,6 +83,7 @@ def stream(
         channels,
         source.pixels.dtype,
         resume=settings.resume,
+        overwrite=overwrite,
     )
     if spool.rows:
         output.note(f"{job.name}: continues at {100 * spool.rows // height} %")
@@ -93,7 +95,6 @@ def stream(
             yield strip
 
     done, how = False, "" if settings.resume else " with --resume"
-    overwrite = settings.overwrite or job.replaces
     try:
         with replacing(target, overwrite=overwrite, ready=ready) as (file, part):
             notes = save_rows(file, about, file_format, plan.shape, rows(), encoding)

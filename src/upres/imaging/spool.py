@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from zlib_ng import zlib_ng
 
-from upres.errors import os_errors
+from upres.errors import OutputError, os_errors
 
 _RECORD = struct.Struct("<IIQ")  # rows, CRC-32 and length of what follows
 _LEVEL = 1
@@ -36,12 +36,14 @@ class Spool:
         target: the result's path.
         key: fingerprint of all that the rows depend on.
         width, channels, dtype: of the rows.
-        resume: go on with what an earlier run left, if its key is the same; or begin anew.
+        resume: go on with what an earlier run left, if its key is the same.
+        overwrite: if not, begin anew.
 
     Attributes:
         rows: how many are kept.
 
     Raises:
+        OutputError: an earlier run left rows, and neither was asked for.
         OutputError, ResourceError: the file cannot be made.
     """
 
@@ -54,6 +56,7 @@ class Spool:
         dtype: np.dtype[Any],
         *,
         resume: bool,
+        overwrite: bool,
     ) -> None:
         self.path = spool_path(target)
         self.shape, self.dtype, self.rows = (width, channels), dtype, 0
@@ -62,7 +65,14 @@ class Spool:
         # Blocks of another run on the same target, should there be one at the same time, are none.
         self._seed = zlib.crc32(head)
         with os_errors(self.path):
-            if not (resume and self._kept(head)):
+            kept = self._kept(head)
+            if kept and self.rows and not (resume or overwrite):
+                raise OutputError(
+                    f"{self.path} keeps {self.rows} rows of a run that was interrupted",
+                    "--resume goes on after them, --overwrite begins anew",
+                )
+            if not (kept and resume):
+                self.rows = 0
                 self.path.write_bytes(head)
             self._file: BinaryIO = self.path.open("r+b")
 

@@ -332,7 +332,8 @@ class Pipeline:
         needed, free = prod(shape) * self.source.dtype.itemsize, free_main_memory()
         tiles = self.memory if self.steps.target.device.type == "cpu" else 0
         if needed + tiles > free:
-            what, next_step = "result", "enlarge it in parts, or with the command, which streams it"
+            what = "result"
+            next_step = "take a smaller scale, or 'upres FILE -o RESULT', which streams files"
             if needed <= free:
                 needed, what, next_step = tiles, "tile", "let tiles be chosen, or give smaller ones"
             raise ResourceError(

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -42,7 +41,7 @@ def try_to_save(run: Run, position: Position, state: Mapping[str, Any]) -> Upres
 def try_to_write(run: Run, kept: Model, position: Position, quality: Sequence[Quality]) -> None:
     """Write the weights as they are, for whoever cannot wait; and so that a run that is killed
     leaves some. Those of a run that came to its end, and goes on, stay until it ends again."""
-    if _holds_finished(run.folder / RESULT):
+    if holds_finished(run):
         return
     try:
         run.write(run, kept, position, quality)
@@ -50,7 +49,9 @@ def try_to_write(run: Run, kept: Model, position: Position, quality: Sequence[Qu
         run.watch.event("unsaved", {"step": position.step, "why": error.problem})
 
 
-def _holds_finished(path: Path) -> bool:
+def holds_finished(run: Run) -> bool:
+    """Whether its folder holds the result of a shorter run that it goes on from."""
+    path = run.folder / RESULT
     try:
         story = read_training(path) if path.is_file() else None
     except UpresError:

@@ -26,6 +26,7 @@ from upres.training.order import RESULT, Order, Plan, check_folder, clear, enter
 from upres.training.patches import PatchStore
 from upres.training.recipe import Recipe
 from upres.training.record import Record, View
+from upres.training.resume import holds_finished
 from upres.training.run import Outcome, Position, Run, Taught
 from upres.training.start import UNSTATED, Start, begin, check_start, check_teacher, teacher_of
 from upres.training.stop import Stopping
@@ -298,12 +299,9 @@ def _train(shared: _Shared, run: Run, record: Record | None) -> tuple[tuple[Qual
     quality: tuple[Quality, ...] = ()
     with shared.stop.listening():
         outcome = train(run)
-        if not outcome.finished:
-            shared.view.note("stopping: measuring what there is")
-        with nullcontext() if outcome.unsaved is None else suppress(UpresError):
-            quality = _finish(outcome, record) if record else ()
-            if outcome.unsaved is not None:
-                shared.view.note(f"the weights are in {run.folder / RESULT}")
+        if record:
+            with nullcontext() if outcome.unsaved is None else suppress(UpresError):
+                quality = _finish(outcome, record, shared.view)
         if outcome.unsaved is not None:
             raise outcome.unsaved
     return quality, outcome.finished
@@ -421,13 +419,22 @@ def _story(
     }
 
 
-def _finish(outcome: Outcome, record: Record) -> tuple[Quality, ...]:
+def _finish(outcome: Outcome, record: Record, view: TrainingView) -> tuple[Quality, ...]:
     """Write the result, measure it in float32, and write it with that."""
     run, kept, position = outcome.run, outcome.kept, outcome.position
-    # Measuring may last, and whoever stops several processes kills them soon.
-    run.write(run, kept, position, ())
-    quality = record.validate(position.step, kept, torch.float32)
-    run.write(run, kept, position, quality)
+    result = run.folder / RESULT
+    quality: tuple[Quality, ...] = ()
+    if not outcome.finished and holds_finished(run):
+        view.note(f"{result} stays as it was before this run was lengthened")
+    else:
+        if not outcome.finished:
+            view.note("stopping: measuring what there is")
+        # Measuring may last, and whoever stops several processes kills them soon.
+        run.write(run, kept, position, ())
+        quality = record.validate(position.step, kept, torch.float32)
+        run.write(run, kept, position, quality)
+        if outcome.unsaved is not None:
+            view.note(f"the weights are in {result}")
     record.event("end", {"step": position.step, "finished": outcome.finished})
     return quality
 
