@@ -15,11 +15,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import typer
 from PIL import Image, ImageCms, JpegImagePlugin
 
 from tests.conftest import SOAK
 from tests.forks import until
 from upres.cli.app import app
+from upres.cli.groups import RootGroup
 from upres.version import __version__ as upres_version
 
 ROOT = Path(__file__).parent.parent
@@ -877,3 +879,20 @@ def test_a_folder_that_cannot_be_written_is_an_output_error(upres, small):
     assert_fails(
         upres("small.png", "-o", "/sys/kernel/small.png", "-m", "bicubic"), 4, "/sys/kernel"
     )
+
+
+def test_memory_that_is_full_anywhere_is_one_line(capsys):
+    small = typer.Typer(cls=RootGroup)
+
+    @small.command()
+    def fill():
+        raise MemoryError
+
+    @small.command()
+    def leave():
+        pass
+
+    with pytest.raises(SystemExit, match="6"):
+        small(["fill"])
+    said = "upres: memory is full; free some, or take a smaller picture or scale\n"
+    assert capsys.readouterr().err == said

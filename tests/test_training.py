@@ -782,7 +782,32 @@ def test_the_average_spans_what_the_recipe_says(average, span, shares):
     torch.testing.assert_close(learner.kept.tail.weight.detach(), expected)
 
 
+def test_the_average_has_its_own_statistics():
+    changes = {"optimiser.ema": 0.75, "precision": "fp32"}
+    recipe = load_recipe("srresnet-short", changes=changes)
+    learner = Learner(SRResNet(2, blocks=1, channels=4), recipe, torch.device("cpu"))
+
+    def means(network):
+        return torch.cat([b for name, b in network.named_buffers() if "running_mean" in name])
+
+    expected = means(learner.kept).clone()
+    for step in range(6):
+        learner.gradients(torch.rand(2, 3, 8, 8), torch.rand(2, 3, 16, 16), 2)
+        learner.prepare(1e-3, step)
+        learner.update()
+        expected += float(learner.follow) * (means(learner.network) - expected)
+    assert not torch.equal(means(learner.kept), means(learner.network))
+    torch.testing.assert_close(means(learner.kept), expected)
+
+
 # The loop
+
+
+def test_what_a_later_scale_lacks_is_found_before_the_first_is_trained(order, tmp_path):
+    asked = order(scales=(2, 4), changes={"data.patch": 25})  # of pictures of 96 x 96
+    with pytest.raises(InputError, match="patch"):
+        run_order(asked, View(), never)
+    assert not list(tmp_path.glob("run/**/model.safetensors"))
 
 
 def test_a_run_learns_and_leaves_everything_behind(order, tmp_path):
@@ -1481,6 +1506,28 @@ def test_a_step_that_does_not_fit_into_memory_is_one_line(order, tmp_path):
 
     with pytest.raises(ResourceError, match=r"more memory than this machine has.*accumulate"):
         run_order(order(), View(), Asks(full()))
+
+
+def test_a_checkpoint_that_does_not_fit_into_memory_is_no_wrong_one(order, monkeypatch):
+    run_order(order(), View(), after(2))
+
+    def full(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB")
+
+    monkeypatch.setattr(Learner, "load_state", full)
+    with pytest.raises(ResourceError, match="more memory than this machine has"):
+        run_order(order(resume=True), View(), never)
+
+
+def test_a_checkpoint_that_cannot_be_read_now_is_not_called_damaged(order, monkeypatch):
+    run_order(order(), View(), after(2))
+
+    def failing(*_):
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr("upres.training.checkpoint.zipfile.ZipFile", failing)
+    with pytest.raises(WeightsError, match=r"last\.pt cannot be read \(Input/output error\)"):
+        run_order(order(resume=True), View(), never)
 
 
 def test_a_checkpoint_of_another_network_is_refused(order, tmp_path):

@@ -160,6 +160,11 @@ def test_beside_train_a_folder_may_be_for_validation(tmp_path, photo):
     assert [f.name for f in found.validation] == ["Test/HR/c.png", "val/d.png"]
     save(tmp_path / "one" / "test" / "a.png", photo[:64, :64])
     assert len(find_pictures(tmp_path / "one").train) == 1
+    for name in ("HR/train/a.png", "HR/val/b.png", "HR/c.png", "LR/X2/val/b.png"):
+        save(tmp_path / "below" / name, photo[:64, :64])
+    found = find_pictures(tmp_path / "below")
+    assert [f.name for f in found.train] == ["HR/c.png", "HR/train/a.png"]
+    assert [f.low_at(2) for f in found.validation] == [tmp_path / "below/LR/X2/val/b.png"]
 
 
 @pytest.mark.parametrize("name", ["Set5/HR/a.png", "Urban100_HR/a.png", "benchmark/B100/a.png"])
@@ -209,6 +214,13 @@ def test_of_many_validation_pictures_a_hundred_are_measured(tmp_path, photo):
         save(tmp_path / "val" / f"{i}.png", photo[i : i + 8, :8])
     found = gather([find_pictures(tmp_path)], 12)
     assert (len(found.train), len(found.validation), found.unmeasured) == (1, 100, 3)
+
+
+def test_pictures_that_are_all_for_validation_too_are_said(tmp_path, photo):
+    for folder in ("train", "val"):
+        save(tmp_path / folder / "a.png", photo[:64, :64])
+    with pytest.raises(InputError, match="every picture to train on is a validation picture too"):
+        gather([find_pictures(tmp_path)], 12)
 
 
 def test_validation_pictures_alone_are_trained_on(tmp_path, photo):
@@ -487,6 +499,24 @@ def test_what_may_be_read_another_time_is_tried_again(
     assert index.stat().st_mtime_ns == made
     failing.clear()
     assert not ready(pictures, tmp_path, retry=True).skipped
+
+
+def test_nothing_stands_in_for_what_may_be_read_another_time(tmp_path, photo, monkeypatch):
+    save(tmp_path / "set" / "HR" / "a.png", photo[:64, :64])
+    save(tmp_path / "set" / "LR" / "X2" / "a.png", photo[:32, :32])
+    read, failing = prepare_module.read_rgb, [InputError("a.png cannot be read")]
+
+    def once(path):
+        if failing:
+            raise failing.pop() from OSError(errno.EIO, "Input/output error")
+        return read(path)
+
+    monkeypatch.setattr(prepare_module, "read_rgb", once)
+    with pytest.raises(InputError, match=r"a\.png cannot be read"):
+        ready(tmp_path / "set", tmp_path)
+    (entry,) = (prepared := ready(tmp_path / "set", tmp_path)).entries
+    assert np.array_equal(prepared.low(2)[: 32 * 32], photo[:32, :32].reshape(-1, 3))
+    assert entry.low(2) == (32, 32)
 
 
 def test_pictures_that_are_not_what_their_header_says_are_skipped(pictures, tmp_path, monkeypatch):

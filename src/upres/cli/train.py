@@ -192,7 +192,10 @@ def train(
     if steps is not None and minutes is not None:
         raise UsageError("--steps and --minutes exclude each other", "give one of them")
     if minutes is not None and not 0 < minutes < 1e6:
-        raise UsageError(f"--minutes must be over 0, not {minutes:g}", "for example --minutes 30")
+        raise UsageError(
+            f"--minutes must be over 0 and below 1,000,000, not {minutes:g}",
+            "for example --minutes 30",
+        )
     if resume and overwrite:
         raise UsageError("--resume and --overwrite exclude each other", "give one of them")
     if seed >= 2**63:

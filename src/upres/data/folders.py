@@ -139,8 +139,12 @@ class _Found:
             )
             used |= {*partners[:1]}
             files = self._pairs(here / name, _by_scale(here / partners[0]) if partners else {})
-            sets_apart = bool(_VALIDATION & {*name.lower().split("_")})
-            (self.validation if apart or sets_apart else self.train).extend(files)
+            whole = apart or bool(_VALIDATION & {*name.lower().split("_")})
+            tops = [_place(file.path, here / name).lower().split("/")[0] for file in files]
+            several = not _TRAINING.isdisjoint(tops)
+            for file, top in zip(files, tops, strict=True):
+                sets_apart = whole or (several and top in _VALIDATION)
+                (self.validation if sets_apart else self.train).append(file)
         return used
 
     def _pairs(self, high: Path, given: Mapping[int, Path]) -> list[PictureFile]:

@@ -44,7 +44,7 @@ def gather(
     order and names.
 
     Raises:
-        InputError: no picture can be read.
+        InputError: no picture can be read, or none is left to train on.
     """
     skipped: list[str] = []
     brought: dict[str, PictureFile] = {}
@@ -64,6 +64,10 @@ def gather(
             kind.setdefault(digest, file)
         progress("reading", done, len(found))
     train = {k: v for k, v in train.items() if k not in brought}
+    if not train and brought:
+        raise InputError(
+            "every picture to train on is a validation picture too", "give others for one of both"
+        )
     if not train:
         raise nothing_readable(skipped)
     if brought:

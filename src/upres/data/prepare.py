@@ -250,6 +250,8 @@ def _shrink(
             try:
                 low = read_rgb(given)
             except InputError as error:
+                if _may_pass(error):  # what stands in for it would stay
+                    raise
                 unread[given] = error.problem
         if given is None or low is None:
             yield imresize(pixels, 1 / scale)

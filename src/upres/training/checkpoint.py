@@ -46,7 +46,7 @@ def load_checkpoint(folder: Path) -> dict[str, Any]:
     """The folder's checkpoint; no code in it is ever run.
 
     Raises:
-        WeightsError: there is none, or it is damaged or of another version.
+        WeightsError: there is none, or it cannot be read, is damaged or of another version.
     """
     path = folder / NAME
     if not path.is_file():
@@ -57,6 +57,10 @@ def load_checkpoint(folder: Path) -> dict[str, Any]:
         if damaged is not None:
             raise ValueError(f"its part {damaged}")
         state = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise WeightsError(f"{path} cannot be read ({error.strerror})") from error
+    except MemoryError:
+        raise
     except Exception as error:
         # Damaged files raise whatever torch stumbles over: IndexError, AttributeError, ...
         first = str(error).partition("\n")[0]

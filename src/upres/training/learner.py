@@ -121,8 +121,12 @@ class Learner:
                 way = list(torch._foreach_sub(target, kept))
                 torch._foreach_mul_(way, self.follow)
                 torch._foreach_add_(kept, way)
+                # Statistics of a batch normalisation belong to the weights behind them.
                 for average, now in zip(self.kept.buffers(), self.network.buffers(), strict=True):
-                    average.copy_(now)
+                    if now.is_floating_point():
+                        average.lerp_(now, self.follow.to(now.dtype))
+                    else:
+                        average.copy_(now)
 
     def finite(self) -> bool:
         """Whether every weight is a number."""

@@ -174,7 +174,11 @@ _NUMBERS = {
 def read_events(folder: Path) -> list[dict[str, Any]]:
     """What metrics.jsonl holds; a line that a crash cut short is left out."""
     path, events = folder / METRICS, []
-    for line in path.read_text("utf-8", errors="replace").splitlines() if path.is_file() else ():
+    try:
+        text = path.read_text("utf-8", errors="replace") if path.is_file() else ""
+    except OSError:  # a run outlives its record
+        return []
+    for line in text.splitlines():
         with suppress(ValueError, RecursionError):
             event = json.loads(line)
             if _is_event(event):

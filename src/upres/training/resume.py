@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from upres.errors import OutputError, ResourceError, UpresError, UsageError, WeightsError
+from upres.inference.engine import is_out_of_memory
 from upres.model import Model
 from upres.training.checkpoint import load_checkpoint, save_checkpoint
 from upres.training.learner import Learner
@@ -136,6 +137,8 @@ def resumed(run: Run, learner: Learner) -> tuple[Run, Position]:
         known = list(state["data"])
         before = _identity(known[-1])
     except (KeyError, IndexError, TypeError, ValueError, RuntimeError, UsageError) as error:
+        if is_out_of_memory(error):
+            raise
         first = str(error).partition("\n")[0]
         raise WeightsError(
             f"the checkpoint in {run.folder} does not fit this recipe ({first})",

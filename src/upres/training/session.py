@@ -28,7 +28,15 @@ from upres.training.recipe import Recipe
 from upres.training.record import Record, View
 from upres.training.resume import holds_finished
 from upres.training.run import Outcome, Position, Run, Taught
-from upres.training.start import UNSTATED, Start, begin, check_start, check_teacher, teacher_of
+from upres.training.start import (
+    UNSTATED,
+    Start,
+    begin,
+    check_start,
+    check_teacher,
+    fetch_teacher,
+    teacher_of,
+)
 from upres.training.stop import Stopping
 from upres.training.trainer import train
 from upres.training.validation import Pair, Quality, make_pairs
@@ -162,8 +170,12 @@ def _runs(
             f"{pictures.unmeasured} are left out"
         )
     shared = _Shared(order, wanted[0], pictures, view, stop, processes, device)
-    results: list[Result] = []
+    # Whatever a later scale lacks is found before the first one is trained.
+    data = [_data(shared, plan) for plan in wanted]
     for plan in wanted:
+        fetch_teacher(order, plan)
+    results: list[Result] = []
+    for plan, its_data in zip(wanted, data, strict=True):
         if results and processes.any(stop()):  # while the last one was measured
             break
         # What a run that goes on began with may be gone by now, and is in its checkpoint.
@@ -174,7 +186,7 @@ def _runs(
         start = begin(asked, plan, results[0].path if results and not resume else None)
         teacher = teacher_of(plan, start.model.facts.colour)
         others = () if results else wanted[1:]
-        result = _one(shared, plan, start, teacher, resume=resume, others=others)
+        result = _one(shared, plan, its_data, start, teacher, resume=resume, others=others)
         processes.wait()  # the first one has written what the next run may begin with
         results.append(result)
         if not result.finished:
@@ -195,9 +207,24 @@ class _Shared:
     device: torch.device
 
 
+@dataclass(frozen=True)
+class _Data:
+    """A run's pictures.
+
+    Attributes:
+        versions: degraded ones of each; 0 trains on clean ones.
+        sampler: says where patches are cut from them.
+    """
+
+    versions: int
+    prepared: Prepared
+    sampler: Sampler
+
+
 def _one(
     shared: _Shared,
     plan: Plan,
+    data: _Data,
     start: Start,
     teacher: Taught | None,
     *,
@@ -211,11 +238,8 @@ def _one(
             left would be resumed as if it belonged to the new ones.
     """
     order, first = shared.order, shared.processes.first
-    versions = plan.recipe.data.versions if plan.recipe.data.degradation == "photo" else 0
-    prepared = _prepared(shared, plan, versions)
-    sampler = _sampler(shared, plan, prepared, versions)
-    store = _store(shared, plan, prepared, versions, start.model.network.colour)
-    pairs = _pairs(shared, plan, degraded=versions > 0) if first else ()
+    store = _store(shared, plan, data, start.model.network.colour)
+    pairs = _pairs(shared, plan, degraded=data.versions > 0) if first else ()
     scales = f"x{','.join(map(str, plan.scales))}"
     if order.resume and not resume:
         shared.view.note(f"{plan.folder} holds no run to resume: a new one begins")
@@ -227,11 +251,11 @@ def _one(
     dtype = str(training_dtype(plan.recipe.precision, shared.device)).removeprefix("torch.")
     shared.view.note(f"on {_device_name(shared.device)}, in {dtype}")
     shared.view.begins(f"{start.model.facts.name} {scales}", plan.recipe, order.minutes)
-    story = _story(shared, plan, prepared, sampler.used)
+    story = _story(shared, plan, data.prepared, data.sampler.used)
     run = Run(
         recipe=plan.recipe,
         model=start.model,
-        sampler=sampler,
+        sampler=data.sampler,
         store=store,
         folder=plan.folder,
         device=shared.device,
@@ -307,8 +331,10 @@ def _train(shared: _Shared, run: Run, record: Record | None) -> tuple[tuple[Qual
     return quality, outcome.finished
 
 
-def _sampler(shared: _Shared, plan: Plan, prepared: Prepared, versions: int) -> Sampler:
+def _data(shared: _Shared, plan: Plan) -> _Data:
     data = plan.recipe.data
+    versions = data.versions if data.degradation == "photo" else 0
+    prepared = _prepared(shared, plan, versions)
     sampler = Sampler(
         prepared.entries,
         prepared.detail(),
@@ -325,16 +351,14 @@ def _sampler(shared: _Shared, plan: Plan, prepared: Prepared, versions: int) -> 
             f"{small} pictures are left out: they are smaller than a patch of "
             f"{data.patch * min(plan.scales)} pixels"
         )
-    return sampler
+    return _Data(versions, prepared, sampler)
 
 
-def _store(
-    shared: _Shared, plan: Plan, prepared: Prepared, versions: int, colour: Literal["rgb", "y"]
-) -> PatchStore:
+def _store(shared: _Shared, plan: Plan, data: _Data, colour: Literal["rgb", "y"]) -> PatchStore:
     store = PatchStore(
-        prepared,
+        data.prepared,
         scales=plan.scales,
-        versions=versions,
+        versions=data.versions,
         patch=plan.recipe.data.patch,
         colour=colour,
         device=shared.device,

@@ -67,6 +67,18 @@ def check_teacher(order: Order, plan: Plan) -> None:
     _teacher_file(plan, _facts(order, plan).colour)
 
 
+def fetch_teacher(order: Order, plan: Plan) -> None:
+    """Download it if it is not here.
+
+    Raises:
+        UsageError, WeightsError: see ``teacher_of``.
+        WeightsError, ResourceError: see ``fetch``.
+    """
+    file = _teacher_file(plan, _facts(order, plan).colour)
+    if isinstance(file, WeightsEntry):
+        fetch(file)
+
+
 def _teacher_file(plan: Plan, colour: str) -> Path | WeightsEntry | None:
     """Of a model with a file for each scale, the run's; None if there is no teacher."""
     name = plan.recipe.teacher.weights

@@ -167,7 +167,7 @@ def _roll_back(
             f"the loss was not finite again and again, with ever lower rates, the last time around "
             f"step {now.step}; the state of step {then.step} is saved",
             f"--resume goes on from there with {position.slowed:.2g} of the rate; or begin again "
-            "with a lower --rate, --set optimiser.clip=0.5 or --set precision=fp32",
+            "with a lower --rate or --set precision=fp32",
         )
     if run.processes.first:
         run.watch.event(
