@@ -1632,6 +1632,19 @@ def test_a_finished_result_stays_until_a_longer_run_ends(order, tmp_path, monkey
     assert not same(before, weights(tmp_path / "run"))
 
 
+def test_a_run_that_had_ended_is_left_alone(order, tmp_path, pictures):
+    (result,) = run_order(order(), View(), never)
+    before, told = result.path.read_bytes(), result.quality
+    (pictures / "0.png").unlink()  # now others are held out
+    (again,) = run_order(order(resume=True), View(), never)
+    assert result.path.read_bytes() == before
+    assert again.quality == told
+    assert told
+    result.path.unlink()
+    (again,) = run_order(order(resume=True), View(), never)
+    assert again.path.is_file()
+
+
 def test_where_and_how_it_computes_is_said(order):
     view = View()
     run_order(order(), view, never)

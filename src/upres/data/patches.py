@@ -92,7 +92,7 @@ class Sampler:
         self.detail, self.patch, self.scales = detail, patch, tuple(scales)
         self.focus, self.augment, self.seed = focus, augment, seed
         self.versions, self.clean = versions, clean
-        self.tables = {scale: _Table(entries, scale, patch, versions) for scale in self.scales}
+        self.tables = {scale: _Table(entries, scale, patch) for scale in self.scales}
         used = {i for table in self.tables.values() for i in table.large}
         self.used = tuple(entry for i, entry in enumerate(entries) if i in used)
 
@@ -121,11 +121,12 @@ class Sampler:
         if self.versions:
             degraded = (random.random(size) >= self.clean).astype(np.int64)
             version = random.integers(self.versions, size=size)
-        width = table.low_width[picture]
+        width, low_start = table.low_width[picture], table.low_start[picture]
+        # A picture's versions lie where all versions of those before it end.
         start = np.where(
             degraded == 1,
-            table.degraded_start[picture] + version * table.low_height[picture] * width,
-            table.low_start[picture],
+            self.versions * low_start + version * table.low_height[picture] * width,
+            low_start,
         )
         high_width = table.high_width[picture]
         return Batch(
@@ -142,10 +143,9 @@ class Sampler:
 class _Table:
     """What is needed of each picture that is large enough, as arrays, at one scale."""
 
-    def __init__(self, entries: Sequence[Entry], scale: int, patch: int, versions: int) -> None:
+    def __init__(self, entries: Sequence[Entry], scale: int, patch: int) -> None:
         self.scale = scale
         low_start, _ = low_starts(entries, scale, 1)
-        degraded_start, _ = low_starts(entries, scale, max(1, versions))
         large = [i for i, e in enumerate(entries) if min(e.low(scale)) >= patch]
         if not large:
             raise InputError(
@@ -155,7 +155,7 @@ class _Table:
             )
         self.large = large
         kept = [entries[i] for i in large]
-        self.low_start, self.degraded_start = low_start[large], degraded_start[large]
+        self.low_start = low_start[large]
         self.low_height, self.low_width = np.array([e.low(scale) for e in kept], np.int64).T
         self.high_start = np.array([e.start for e in kept], np.int64)
         self.high_width = np.array([e.width for e in kept], np.int64)

@@ -38,14 +38,6 @@ class Processes:
             network, device_ids=devices, find_unused_parameters=network.splits_layers
         )
 
-    def as_first(self, values: tuple[float, ...]) -> tuple[float, ...]:
-        """The first process's values, everywhere."""
-        if self.count == 1:
-            return values
-        tensor = torch.tensor(values, dtype=torch.float64)
-        torch.distributed.broadcast(tensor, 0)
-        return tuple(tensor.tolist())
-
     def any(self, value: bool) -> bool:
         """Whether one of the processes says so."""
         return self.mean(float(value)) > 0
@@ -69,7 +61,7 @@ class Processes:
 
     def wait(self) -> None:
         """Until all are here."""
-        self.as_first((0.0,))
+        self.mean(0.0)
 
     def close(self) -> None:
         """Leave the group."""

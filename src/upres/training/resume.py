@@ -42,7 +42,7 @@ def try_to_save(run: Run, position: Position, state: Mapping[str, Any]) -> Upres
 def try_to_write(run: Run, kept: Model, position: Position, quality: Sequence[Quality]) -> None:
     """Write the weights as they are, for whoever cannot wait; and so that a run that is killed
     leaves some. Those of a run that came to its end, and goes on, stay until it ends again."""
-    if holds_finished(run):
+    if finished_story(run):
         return
     try:
         run.write(run, kept, position, quality)
@@ -50,14 +50,14 @@ def try_to_write(run: Run, kept: Model, position: Position, quality: Sequence[Qu
         run.watch.event("unsaved", {"step": position.step, "why": error.problem})
 
 
-def holds_finished(run: Run) -> bool:
-    """Whether its folder holds the result of a shorter run that it goes on from."""
+def finished_story(run: Run) -> Mapping[str, Any] | None:
+    """What the folder's result tells of its making, if it is one that had come to its end."""
     path = run.folder / RESULT
     try:
         story = read_training(path) if path.is_file() else None
     except UpresError:
-        return False
-    return story is not None and bool(story.get("finished", True))
+        return None
+    return story if story and story.get("finished", True) else None
 
 
 def save(run: Run, position: Position, state: Mapping[str, Any]) -> None:

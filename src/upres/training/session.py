@@ -26,7 +26,7 @@ from upres.training.order import RESULT, Order, Plan, check_folder, clear, enter
 from upres.training.patches import PatchStore
 from upres.training.recipe import Recipe
 from upres.training.record import Record, View
-from upres.training.resume import holds_finished
+from upres.training.resume import finished_story
 from upres.training.run import Outcome, Position, Run, Taught
 from upres.training.start import (
     UNSTATED,
@@ -382,19 +382,21 @@ def _pairs(shared: _Shared, plan: Plan, *, degraded: bool) -> Sequence[Pair]:
 
 def _prepared(shared: _Shared, plan: Plan, versions: int) -> Prepared:
     """The pictures, decoded by the first process; the others find everything there."""
-    for turn in (True, False):
-        if shared.processes.first == turn:
-            prepared = prepare(
-                shared.pictures,
-                shared.order.cache,
-                sizes=plan.recipe.data.sizes,
-                scales=plan.scales,
-                versions=versions,
-                progress=shared.view.preparing,
-                note=shared.view.note,
-                threads=shared.order.threads,
-                retry=turn and plan is shared.first_plan,
-            )
+    first = shared.processes.first
+    if not first:
+        shared.processes.wait()
+    prepared = prepare(
+        shared.pictures,
+        shared.order.cache,
+        sizes=plan.recipe.data.sizes,
+        scales=plan.scales,
+        versions=versions,
+        progress=shared.view.preparing,
+        note=shared.view.note,
+        threads=shared.order.threads,
+        retry=first and plan is shared.first_plan,
+    )
+    if first:
         shared.processes.wait()
     low = any(prepared.given(scale) for scale in plan.scales)
     if low and (smaller := [size for size in plan.recipe.data.sizes if size != 1]):
@@ -446,10 +448,12 @@ def _story(
 def _finish(outcome: Outcome, record: Record, view: TrainingView) -> tuple[Quality, ...]:
     """Write the result, measure it in float32, and write it with that."""
     run, kept, position = outcome.run, outcome.kept, outcome.position
-    result = run.folder / RESULT
+    result, before = run.folder / RESULT, finished_story(run)
     quality: tuple[Quality, ...] = ()
-    if not outcome.finished and holds_finished(run):
+    if before and not outcome.finished:
         view.note(f"{result} stays as it was before this run was lengthened")
+    elif before and before["steps"] == position.step:  # there was nothing left to do
+        quality = tuple(Quality(**one) for one in before["validation"])
     else:
         if not outcome.finished:
             view.note("stopping: measuring what there is")

@@ -77,7 +77,7 @@ def _train(run: Run, clock: Clock) -> Outcome:
             meter = _Meter(run.device, clock)
         if ends:
             break
-        validates = processes.first and clock.now() - validated > wait
+        validates = processes.first and now - validated > wait  # then it was due
         # It may last, and a signal waits for its end.
         if validates or (processes.first and clock.now() - saved > run.save_every):
             try_to_save(run, *good)
