@@ -235,8 +235,9 @@ class Scarce(PlainExecutor):
         RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
         RuntimeError("cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED"),
         RuntimeError("CUDA error: CUBLAS_STATUS_NOT_INITIALIZED when calling cublasCreate(handle)"),
+        RuntimeError("Invalid buffer size: 9.75 GB"),
     ],
-    ids=["cuda", "python", "cpu", "onednn", "cudnn", "cudnn 9", "cublas"],
+    ids=["cuda", "python", "cpu", "onednn", "cudnn", "cudnn 9", "cublas", "mps"],
 )
 def test_out_of_memory_halves_the_tiles_and_changes_nothing(error):
     network = seeded(EDSR(2, blocks=1, channels=8))
@@ -490,6 +491,8 @@ def test_no_tensor_on_cuda_is_too_large_to_be_counted(network, tile, monkeypatch
     assert pixels * most < 2**31
     assert plan.grid.core == tile or plan.grid.core >= 512
     assert plan.note == ""
+    with pytest.raises(UsageError, match=r"--tile 0 makes tensors of 2\^31 elements or more"):
+        plan_tiles(network, scale, target, (70_000, 70_000), 0, **needs)
 
 
 @pytest.mark.parametrize("version", [1, 2])
@@ -575,9 +578,10 @@ def test_modes_of_the_caller_change_nothing(mode, model, photo):
         np.testing.assert_array_equal(made(), expected)
 
 
-def test_float32_is_all_of_float32_while_anyone_needs_it():
+def test_float32_is_all_of_float32_while_anyone_needs_it(monkeypatch):
     convolutions, cuda = torch.backends.cudnn.conv, torch.device("cuda")
     before = convolutions.fp32_precision
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", True)  # a search at every new shape
     with all_of_float32(torch.device("cpu")):
         assert convolutions.fp32_precision == before
     first, second = all_of_float32(cuda), all_of_float32(cuda)
@@ -585,8 +589,10 @@ def test_float32_is_all_of_float32_while_anyone_needs_it():
     second.__enter__()
     first.__exit__(None, None, None)
     assert convolutions.fp32_precision == "ieee"
+    assert not torch.backends.cudnn.benchmark
     second.__exit__(None, None, None)
     assert convolutions.fp32_precision == before
+    assert torch.backends.cudnn.benchmark
 
 
 def test_an_accelerator_that_does_not_compute_is_not_taken(monkeypatch):
@@ -618,6 +624,15 @@ def test_pictures_with_more_than_8_bits_are_computed_in_float32(monkeypatch):
 def test_what_an_accelerator_says_is_asked_of_it():
     assert device_module.why_unusable("cpu") == ""
     assert device_module.why_unusable("cuda")
+
+
+@pytest.mark.skipif(torch.backends.mps.is_available(), reason="has an Apple GPU")
+def test_a_format_that_an_accelerator_refuses_is_one_line(monkeypatch):
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    monkeypatch.setattr(device_module, "why_unusable", lambda kind: "")
+    with pytest.raises(UsageError, match=r"fp16 is not computed here \(.*use --precision fp32"):
+        choose("mps", "fp16", deep=False)
+    assert choose("mps", "auto", deep=False).precision == "fp32"
 
 
 def test_the_time_of_small_pictures_is_estimated_from_small_tiles_and_once():

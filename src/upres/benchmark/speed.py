@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from upres.benchmark.contenders import Contender
 from upres.benchmark.workers import Setting, Worker, installed
 from upres.errors import ResourceError
+from upres.inference.device import wait_for
 from upres.networks import Network
 from upres.networks.chain import ChainNetwork
 from upres.progress import Note
@@ -137,8 +138,7 @@ def measured(
         for name, run in contenders.items():
             begun = time.perf_counter()
             run()
-            if device.type == "cuda":
-                torch.cuda.synchronize(device)
+            wait_for(device)
             if index:
                 times[name].append(time.perf_counter() - begun)
     return times

@@ -24,7 +24,7 @@ from upres.api import Upscaler
 from upres.benchmark.contenders import PEERS, Contender, eager
 from upres.errors import ResourceError, UpresError
 from upres.imaging.isolation import uninterrupted
-from upres.inference.device import DeviceName, Precision
+from upres.inference.device import DeviceName, Precision, wait_for
 from upres.inference.sizes import Goal
 
 
@@ -202,8 +202,7 @@ def _idle() -> None:
 def _timed(run: Contender, device: torch.device) -> float:
     begun = time.perf_counter()
     run()
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+    wait_for(device)
     return time.perf_counter() - begun
 
 

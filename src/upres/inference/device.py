@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 import torch
+from torch.nn import functional as F
 
 from upres.errors import UsageError
 from upres.memory import free_main_memory
@@ -85,6 +86,8 @@ def choose(device: DeviceName, precision: Precision, *, deep: bool) -> Target:
         raise UsageError(
             "bf16 is not computed natively on this GPU", "use --precision fp16 or fp32"
         )
+    if kind == "mps" and precision in ("bf16", "fp16") and (why_not := _refusal(chosen, precision)):
+        raise UsageError(f"{precision} is not computed here ({why_not})", "use --precision fp32")
     if precision != "auto":
         dtype, because = _DTYPES[precision], f"{precision} as asked"
     elif deep:
@@ -136,28 +139,49 @@ def why_unusable(kind: str) -> str:
     return ""
 
 
+def _refusal(device: torch.device, precision: Literal["bf16", "fp16"]) -> str:
+    """Why a device does not convolve in that format; "" if it does."""
+    try:
+        x = torch.ones(1, 1, 3, 3).to(device, _DTYPES[precision])
+        F.conv2d(x, x).item()
+    except (RuntimeError, TypeError) as error:
+        return str(error).strip().partition("\n")[0] or type(error).__name__
+    return ""
+
+
 def _numbered(kind: str) -> torch.device:
     """The current one of several, which another thread may not know."""
     return torch.device(kind, torch.cuda.current_device()) if kind == "cuda" else torch.device(kind)
 
 
-# How many computations need all of float32 now, and what was set before the first.
-_whole, _before, _lock = 0, "", threading.Lock()
+def wait_for(device: torch.device) -> None:
+    """Until it has done all that it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
+
+
+# How many computations need cuDNN as it should be now, and what was set before the first.
+_whole, _before, _lock = 0, ("", False), threading.Lock()
 
 
 @contextmanager
 def all_of_float32(device: torch.device) -> Iterator[None]:
     """cuDNN computes float32 with TF32, 10 of its 23 bits, unless told otherwise; who asks for
-    fp32 means all of them. The setting is the process's: the last of several threads that are
-    in here sets it back."""
+    fp32 means all of them. Nor does it search for the fastest algorithm, as the caller may have
+    asked: tiles have many shapes, and what is found depends on the moment. Both settings are the
+    process's: the last of several threads that are in here sets them back."""
     global _whole, _before
     if device.type != "cuda":
         yield
         return
-    convolutions = torch.backends.cudnn.conv  # type: ignore[attr-defined]
+    cudnn = torch.backends.cudnn
+    convolutions = cudnn.conv  # type: ignore[attr-defined]
     with _lock:
         if _whole == 0:
-            _before, convolutions.fp32_precision = convolutions.fp32_precision, "ieee"
+            _before = convolutions.fp32_precision, cudnn.benchmark
+            convolutions.fp32_precision, cudnn.benchmark = "ieee", False
         _whole += 1
     try:
         yield
@@ -165,7 +189,7 @@ def all_of_float32(device: torch.device) -> Iterator[None]:
         with _lock:
             _whole -= 1
             if _whole == 0:
-                convolutions.fp32_precision = _before
+                convolutions.fp32_precision, cudnn.benchmark = _before
 
 
 @contextmanager

@@ -263,7 +263,10 @@ class ModelStage:
     def _round(self, y: Tensor) -> Tensor:
         """N x C x h x w float to N x h x w x C in the output's type, in place as far as it goes:
         the result is the largest thing in memory."""
-        y = y.clamp_(0, 1).permute(0, 2, 3, 1)
+        y = y.permute(0, 2, 3, 1)
+        if y.device.type == "mps":  # what is written into a view may be lost: pytorch#147510
+            y = y.contiguous()
+        y = y.clamp_(0, 1)
         if self.levels is None:
             return y
         return y.mul_(self.levels).round_().to(torch.uint8 if self.levels == 255 else torch.int32)
@@ -341,6 +344,7 @@ _ALLOCATORS_SAY = (
     "can't allocate",
     "out of memory",
     "not enough memory",
+    "Invalid buffer size",  # MPS
     "bad_alloc",
     "ALLOC_FAILED",
     "ALLOCATION_FAILED",

@@ -23,7 +23,7 @@ _CPU_BUDGET = 2**31
 _CPU_SHARE, _CUDA_SHARE = 0.25, 0.6
 # What a band of tiles, from the left side to the right, may take of the host's memory: its input,
 # its result, and the copy that is written.
-_BAND_BUDGET = 2**29
+_BAND_BUDGET = {"cpu": 2**29, "mps": 2**29, "cuda": 2**31}
 _LOWEST_BAND = 64
 _LOWEST_ASKED = 8  # rows, where the user says how much memory there is
 # The least that --max-memory may be, and what tiles and a band of them may take of what is left.
@@ -111,7 +111,7 @@ def plan_tiles(
         bands: how many there are at once, in a chain of networks.
 
     Raises:
-        UsageError: the tiles that the user asks for take more than that.
+        UsageError: the tiles that the user asks for take more than that, or are too large for CUDA.
     """
     halo = network.halo(scale)
     height, width = size
@@ -129,7 +129,7 @@ def plan_tiles(
 
     usual = _STREAMED_CORE if streamed else _CUDA_CORE if cuda else _CPU_CORE
     budget, why = tile_budget(target, max_memory)
-    band = float(_BAND_BUDGET)
+    band = float(_BAND_BUDGET[target.device.type])
     if max_memory is not None:
         band = min(band, _BAND_SHARE * (max_memory - PROCESS) / bands)
 
@@ -146,6 +146,11 @@ def plan_tiles(
 
     if tile is not None:
         grid = banded(tile)
+        if cuda and not most(grid):
+            raise UsageError(
+                f"--tile {tile} makes tensors of 2^31 elements or more, which CUDA does not take",
+                "omit --tile, or give a smaller one",
+            )
         if max_memory is not None and not cuda and needs(grid) > max_memory - PROCESS:
             raise UsageError(
                 f"--tile {tile} takes {needs(grid) / 2**30:.1f} GiB, more than --max-memory leaves",
