@@ -382,6 +382,9 @@ def test_files_beside_a_picture_are_named(upres, small, tmp_path):
         (tmp_path / name).touch()
     done = upres(small.name, "-s", 2, "-m", "bicubic")
     assert b"small.pgw, small.png.aux.xml beside it is neither read nor adapted" in done.stderr
+    (tmp_path / "small.pgw").rename(tmp_path / "small.PGW")
+    done = upres(small.name, "-s", 2, "-m", "bicubic", "--overwrite")
+    assert b"note: small.png: small." in done.stderr.replace(b"PGW", b"pgw")
 
 
 def test_standard_input_is_upscaled_alone(upres, small):

@@ -412,12 +412,28 @@ def test_jpeg_keeps_full_colour_resolution(image):
 
 
 @pytest.mark.parametrize(
-    ("kind", "limit"), [("WEBP", 16383), ("JPEG", 65500), ("AVIF", 65536), ("GIF", 65535)]
+    ("kind", "limit"), [("WEBP", 16383), ("JPEG", 65500), ("AVIF", 32768), ("GIF", 65535)]
 )
 def test_sides_beyond_a_formats_limit_are_refused(kind, limit):
     check_size(kind, limit, 1)
     with pytest.raises(OutputError, match=f"at most {limit} pixels"):
         check_size(kind, 1, limit + 1)
+
+
+def test_an_avif_that_its_decoder_would_refuse_is_refused_before():
+    check_size("AVIF", 16384, 16384)
+    with pytest.raises(OutputError, match="AVIF of up to 268 megapixels"):
+        check_size("AVIF", 16385, 16384)
+
+
+def test_exif_gets_into_an_avif_of_any_size(image, monkeypatch):
+    exif = Image.Exif()
+    exif[271] = "maker"
+    image.info["exif"] = exif.tobytes()
+    source = read_picture(saved(image, "JPEG", exif=exif.tobytes()))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    made, _ = encode(source, "AVIF")
+    assert b"maker" in made
 
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/fd"), reason="no /proc")  # noqa: PTH110

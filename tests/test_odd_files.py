@@ -752,6 +752,48 @@ def test_frames_that_restore_what_was_before(alpha):
             assert np.abs(shown - frame.pixels[..., :3]).max() <= 8
 
 
+@pytest.mark.parametrize("compression", [None, "zlib"])
+@pytest.mark.parametrize("stored", ["uint8", "uint16", "colour", "float32"])
+def test_tiles_that_are_not_stored_are_empty(tmp_path, compression, stored):
+    """As GDAL writes them with SPARSE_OK."""
+    shape = (40, 48, 3) if stored == "colour" else (40, 48)
+    values = np.random.default_rng(0).integers(1, 200, shape)
+    values = values.astype("uint8" if stored == "colour" else stored)
+    path, kind = tmp_path / "sparse.tif", "rgb" if stored == "colour" else "minisblack"
+    tiled = {"tile": (16, 16), "metadata": None}
+    tifffile.imwrite(path, values, photometric=kind, compression=compression, **tiled)
+    with tifffile.TiffFile(path, mode="r+b") as file:
+        for name in ("TileOffsets", "TileByteCounts"):
+            tag = file.pages[0].tags[name]
+            tag.overwrite((*tag.value[:4], 0, *tag.value[5:]))
+    values[16:32, 16:32] = 0
+    np.testing.assert_array_equal(read_picture(path).pixels.squeeze(), values)
+
+
+@pytest.mark.parametrize("form", ["GIF", "PNG"])
+@pytest.mark.parametrize("disposal", [None, 1, 2, 3])
+def test_frames_show_what_they_showed(form, disposal):
+    """In another format, whatever that one did between them."""
+    base, clear = np.full((8, 8, 4), 255, np.uint8), np.zeros((8, 8, 4), np.uint8)
+    base[0, 0] = 0  # Pillow clears a GIF to what is transparent in the frame before
+    other = base.copy()
+    other[2:4, 2:4, 0] = 0
+    moved = clear.copy()
+    moved[4:6, 4:6] = 255
+    shown = (base, other, base, other, moved, clear, base)
+    frames = tuple(Frame(p, 40.0, disposal) for p in shown)
+    for source in {"GIF", "PNG", "WEBP"} - {form}:
+        made, _ = encode(Picture(base, source, "RGB", frames=frames), form)
+        with Image.open(io.BytesIO(made)) as found:
+            assert found.n_frames == len(shown)
+            for index, frame in enumerate(shown):
+                found.seek(index)
+                got = np.asarray(found.convert("RGBA")).astype(int)
+                seen = frame[..., 3] > 0
+                assert ((got[..., 3] > 127) == seen).all()
+                assert np.abs(got - frame)[seen].max(initial=0) <= 8
+
+
 def test_what_plays_once_plays_once():
     made, _ = encode(animation("GIF"), "WEBP")
     with Image.open(io.BytesIO(made)) as found:

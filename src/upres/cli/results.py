@@ -31,6 +31,7 @@ def write(
     from upres.imaging.fidelity import compare
     from upres.imaging.parameters import Encoding
     from upres.imaging.reader import read_metadata
+    from upres.imaging.spool import spool_path
     from upres.imaging.verify import check_written
     from upres.imaging.writer import write_file
 
@@ -44,6 +45,8 @@ def write(
     else:
         overwrite = settings.overwrite or plan.job.replaces
         write_file(plan.target, data, overwrite=overwrite, ready=ready)
+        # An interrupted run with less memory may have left rows.
+        spool_path(plan.target).unlink(missing_ok=True)
     return notes, compare(plan.source, read_metadata(data)) if settings.report_fidelity else None
 
 

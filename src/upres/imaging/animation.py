@@ -86,10 +86,13 @@ def _timing(picture: Picture, file_format: str) -> dict[str, Any]:
         # Frames are whole pictures, so none needs what was there before it (3), and Pillow, which
         # writes differences, would take them from another picture than viewers do.
         back = 2 if picture.alpha else 1
+        if picture.alpha and picture.format != "GIF":
+            disposals = [None] * len(disposals)  # what stays in a GIF, no frame makes transparent
         timing["disposal"] = [{None: usual, 3: back}.get(d, d) for d in disposals]
     elif file_format == "PNG":
-        # Frames are whole pictures, put in place of the one before.
-        timing |= {"disposal": [max(0, (d or 1) - 1) for d in disposals], "blend": 0}
+        # Frames are whole pictures, each in place of the one before. With any other disposal,
+        # Pillow leaves out frames that equal what it takes for the canvas.
+        timing |= {"disposal": 0, "blend": 0}
     return timing
 
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from PIL.ExifTags import Base as Tag
 
+from upres.imaging.limits import limit_lifted
 from upres.imaging.metadata import EXIF_HEAD
 from upres.imaging.picture import Picture
 from upres.imaging.vips import vips
@@ -86,7 +87,7 @@ def room(exif: bytes) -> bytes:
 
 
 def _put_in(data: bytes, exif: bytes) -> bytes:
-    with Image.open(io.BytesIO(data)) as image:
+    with limit_lifted(), Image.open(io.BytesIO(data)) as image:
         written = image.info["exif"].removeprefix(EXIF_HEAD)
     block = exif.removeprefix(EXIF_HEAD)
     if data.count(written) != 1 or len(block) > len(written):

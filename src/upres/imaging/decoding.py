@@ -75,6 +75,7 @@ def decode(
         still = [Frame(empty, _duration(image, i), _disposal(image)) for i in frames]
     elif deep:
         still, kind = _deep(image, source, name, bits)
+    already = form == "AVIF" and bool(still) and pixels  # libheif has turned it
     if not still:
         if bits > 8 and not image.mode.startswith("I;16"):
             notes.append(READ_AS_8)
@@ -85,7 +86,6 @@ def decode(
         notes.append(NOT_FITTING)
         icc = None
     turned = 1 if form == "GIF" else orientation(exif, xmp)  # as every program shows it
-    already = form == "AVIF" and deep  # libheif has turned it
     if pixels and turned > 1 and not already:
         still = [replace(f, pixels=upright(f.pixels, turned)) for f in still]
     return Picture(

@@ -7,6 +7,7 @@ from upres.errors import OutputError
 from upres.imaging import jpeg2000
 
 _LONG = 2**31 - 1
+_LARGEST_AVIF = 2**28  # pixels that libavif decodes, which programs have it from; 32768 a side
 _LARGEST_BMP = 2**32 - 54 - 1024  # bytes of pixels, beside header and palette
 
 
@@ -57,7 +58,7 @@ FORMATS: dict[str, Format] = {
     ),
     "BMP": Format((".bmp", ".dib"), _LONG, alpha=False, deep=False, lossy=False),
     "AVIF": Format(
-        (".avif",), 65536, alpha=True, deep=True, lossy=True, deep_colour=True, timed=True
+        (".avif",), 32768, alpha=True, deep=True, lossy=True, deep_colour=True, timed=True
     ),
     "GIF": Format((".gif",), 65535, alpha=True, deep=False, lossy=False, timed=True),
     "JPEG2000": Format(
@@ -145,6 +146,12 @@ def check_size(file_format: str, width: int, height: int, channels: int = 3) -> 
     if max(width, height) > limit:
         raise OutputError(
             f"{file_format} holds at most {limit} pixels a side, "
+            f"the result would be {width} x {height}",
+            "write .png or .tif instead",
+        )
+    if file_format == "AVIF" and width * height > _LARGEST_AVIF:
+        raise OutputError(
+            f"programs read AVIF of up to {_LARGEST_AVIF / 1e6:.0f} megapixels, "
             f"the result would be {width} x {height}",
             "write .png or .tif instead",
         )

@@ -80,15 +80,19 @@ class GeoReference:
 
 # How files end that say more about a picture beside them: its place on the Earth (world files),
 # GDAL's statistics and smaller copies, metadata of photographers' programs.
-_WORLD = (".tfw", ".tifw", ".jgw", ".jpgw", ".pgw", ".pngw", ".j2w", ".bpw", ".wld")
+_WORLD = (
+    *(".tfw", ".tifw", ".jgw", ".jpgw", ".jpegw", ".pgw", ".pngw", ".gfw", ".gifw", ".j2w"),
+    *(".bpw", ".wld"),
+)
 _APPENDED = (".aux.xml", ".ovr", ".xmp")
 
 
 def files_beside(path: Path) -> list[str]:
     """Names of files beside a picture that belong to it, and are neither read nor written here."""
-    names = [path.with_suffix(suffix) for suffix in (*_WORLD, ".xmp")]
-    names += [path.with_name(path.name + suffix) for suffix in _APPENDED]
-    return [other.name for other in names if os.path.isfile(other)]  # noqa: PTH113 - never raises
+    names = [(path.with_suffix(s), path.with_suffix(s.upper())) for s in (*_WORLD, ".xmp")]
+    names += [(path.with_name(path.name + suffix),) * 2 for suffix in _APPENDED]
+    there = (next(filter(os.path.isfile, either), None) for either in names)
+    return [other.name for other in there if other]
 
 
 def no_data_of(tags: Mapping[int, Any]) -> float | None:

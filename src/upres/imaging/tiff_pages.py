@@ -253,6 +253,8 @@ class _Reader:
 
     def _is_deep(self, image: Image.Image, page: Page) -> bool:
         """Whether Pillow would reduce the pixels, or read them wrong."""
+        if tiff_tags.is_sparse(page.tags):  # it would read tiles from the file's beginning
+            return True
         numbers = page.bits > 8 or tiff_tags.is_signed(page.tags)
         # It takes channels that lie apart for rows of one, unless they are plain colours.
         plain = kind_of(image) not in COLOURLESS and not tiff_tags.is_multiplied(page.tags)

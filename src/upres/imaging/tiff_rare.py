@@ -21,6 +21,7 @@ from upres.imaging.tiff_tags import (
     bits_of,
     is_multiplied,
     is_planar,
+    is_sparse,
 )
 
 _UNSIGNED, _FLOAT = 1, 3  # SampleFormat
@@ -32,8 +33,9 @@ def libvips_reads(tags: Mapping[int, Any]) -> bool:
     """Whether a TIFF is of those that libvips reads, and reads right.
 
     It refuses other depths and tiles of channels that lie apart, mixes up rows of channels that
-    lie apart and are no colours, makes black tiles of compressions that it does not know, and
-    divides by alpha what it was multiplied with only in plain colours of usual types.
+    lie apart and are no colours, makes black tiles of compressions that it does not know, takes
+    tiles that are not stored for damage, and divides by alpha what it was multiplied with only in
+    plain colours of usual types.
     """
     bits = bits_of(tags)
     gray = tags.get(Tag.PhotometricInterpretation) in GRAYS
@@ -42,7 +44,7 @@ def libvips_reads(tags: Mapping[int, Any]) -> bool:
     known = form == _UNSIGNED if bits < 32 else form == _FLOAT and not gray
     faint = is_multiplied(tags) and (not known or bool(beyond_colours(tags)))
     usual = tags.get(Tag.Compression, 1) in _COMPRESSIONS and bits in (8, 16, 32)
-    return usual and not apart and not faint
+    return usual and not apart and not faint and not is_sparse(tags)
 
 
 def _stack(tiff: Any, page: Any, count: int) -> NDArray[Any]:

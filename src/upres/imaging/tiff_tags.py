@@ -59,6 +59,12 @@ def is_planar(tags: Mapping[int, Any]) -> bool:
     return int(tags.get(Tag.PlanarConfiguration, 1)) == 2 and tags.get(Tag.SamplesPerPixel, 1) > 1
 
 
+def is_sparse(tags: Mapping[int, Any]) -> bool:
+    """Whether a TIFF has tiles or strips that are not stored, all their pixels being "no data" or 0
+    (GDAL, SPARSE_OK): they have no place."""
+    return 0 in (tags.get(Tag.TileOffsets) or tags.get(Tag.StripOffsets) or ())
+
+
 def is_multiplied(tags: Mapping[int, Any]) -> bool:
     """Whether the colours of a TIFF are multiplied by its alpha (TIFF 6.0, ExtraSamples)."""
     kinds = (kind for kind in tags.get(Tag.ExtraSamples, ()) if kind in (1, 2))
