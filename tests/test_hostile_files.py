@@ -265,7 +265,9 @@ def test_a_file_that_becomes_another_is_noticed(tmp_path):
 
 
 def test_rows_that_a_full_disk_did_not_take_are_told_of_once(tmp_path, monkeypatch):
-    spool = Spool(tmp_path / "a.tif", "key", 4, 3, np.dtype(np.uint8), resume=False)
+    spool = Spool(
+        tmp_path / "a.tif", "key", 4, 3, np.dtype(np.uint8), resume=False, overwrite=False
+    )
 
     class Full(io.BytesIO):
         def close(self):

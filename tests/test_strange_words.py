@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import tifffile
 from PIL import Image, PngImagePlugin
+from PIL.ExifTags import Base as Tag
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from upres.errors import InputError
@@ -76,7 +77,26 @@ def test_exif_in_a_pngs_text(name):
 
 def test_what_is_no_exif_is_not_taken_for_it():
     packet = b"http://ns.adobe.com/xap/1.0/\0<x:xmpmeta/>"
-    assert read_picture(png(APP1=raw_profile("generic profile", packet))).exif is None
+    picture = read_picture(png(APP1=raw_profile("generic profile", packet)))
+    assert (picture.exif, picture.xmp) == (None, b"<x:xmpmeta/>")
+
+
+@pytest.mark.parametrize(("unit", "dpi"), [(2, 300), (3, 762), (1, None)])
+def test_a_resolution_in_exif_alone_gets_into_a_tiff(unit, dpi):
+    tags = Image.Exif()
+    tags.update({Tag.XResolution: 300.0, Tag.YResolution: 300.0, Tag.ResolutionUnit: unit})
+    buffer = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(buffer, "WEBP", exif=tags.tobytes())
+    made, _ = encode(read_picture(buffer.getvalue()), "TIFF")
+    assert read_picture(made).dpi == (dpi and pytest.approx((dpi, dpi)))
+
+
+def test_stars_in_a_tiff_are_named(tmp_path):
+    pixels = np.zeros((8, 8, 3), np.uint8)
+    tags = [(18246, 3, 1, 4, True), (297, 3, 2, (1, 9), True)]
+    tifffile.imwrite(tmp_path / "a.tif", pixels, extratags=tags, metadata=None, photometric="rgb")
+    (note,) = read_picture(tmp_path / "a.tif").notes
+    assert note == "TIFF tags 297 (PageNumber), 18246 (Rating) are not carried over"
 
 
 @pytest.mark.parametrize("depth", [8, 16])

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from PIL import Image
+from PIL.ExifTags import Base as Tag
 
 from upres.imaging.boxes import code_points
 from upres.imaging.metadata import EXIF_HEAD
@@ -11,6 +12,8 @@ from upres.imaging.photoshop import IPTC, iptc_bytes, without_resources
 from upres.imaging.png import IPTC_KEY, XMP_KEY
 from upres.imaging.png_chunks import EXIF_KEYS
 
+# How the segment of a JPEG begins that holds XMP (Adobe, XMP Specification Part 3).
+XMP_HEAD = b"http://ns.adobe.com/xap/1.0/\0"
 _EXIF_BEGINS = (EXIF_HEAD, b"II*\0", b"MM\0*")
 # Of ITU-T H.273: BT.709 or unspecified, which is what files without such words have; the transfer
 # functions are those of video, which everything shows as sRGB, and sRGB itself.
@@ -35,7 +38,9 @@ def exif_bytes(raw: Any) -> bytes | None:
 
 def xmp(image: Image.Image) -> bytes | None:
     """The packet, wherever the format keeps it."""
-    raw = image.info.get("xmp") or image.info.get(XMP_KEY)
+    in_texts = (_from_hex(image.info[key]) for key in EXIF_KEYS if key in image.info)
+    of_jpeg = (raw.removeprefix(XMP_HEAD) for raw in in_texts if raw and raw.startswith(XMP_HEAD))
+    raw = image.info.get("xmp") or image.info.get(XMP_KEY) or next(of_jpeg, None)
     return raw.encode() if isinstance(raw, str) else raw if isinstance(raw, bytes) else None
 
 
@@ -93,6 +98,17 @@ def comments(image: Image.Image) -> tuple[bytes, ...]:
         return tuple(body for name, body in segments if name == "COM" and body)
     raw = image.info.get("comment") if image.format == "GIF" else None
     return (raw,) if isinstance(raw, bytes) and raw else ()
+
+
+def resolution_in(exif: bytes | None, *, turned: bool) -> tuple[float, float] | None:
+    """What a block of EXIF states of it."""
+    tags = Image.Exif()
+    tags.load(exif or b"")
+    found = resolution((tags.get(Tag.XResolution), tags.get(Tag.YResolution)), turned=turned)
+    unit = tags.get(Tag.ResolutionUnit, 2)  # 1 is none, 2 an inch, 3 a centimetre
+    if found is None or unit not in (2, 3):
+        return None
+    return found if unit == 2 else (2.54 * found[0], 2.54 * found[1])
 
 
 def resolution(raw: Any, *, turned: bool) -> tuple[float, float] | None:

@@ -17,8 +17,8 @@ from upres.imaging.tiff_exif import KEPT
 _PRIVATE = 32768
 # Tags of TIFF 6.0 that say more than how pixels are stored: XPosition and YPosition first.
 _MEANT = {
-    *(286, 287, Tag.TransferFunction, Tag.WhitePoint, Tag.PrimaryChromaticities, Tag.InkNames),
-    Tag.TargetPrinter,
+    *(286, 287, Tag.PageNumber, Tag.TransferFunction, Tag.WhitePoint, Tag.PrimaryChromaticities),
+    *(Tag.InkNames, Tag.TargetPrinter, Tag.Rating, Tag.RatingPercent),
 }
 # Photoshop's block repeats IPTC, and holds its own view settings; the rest is written anew.
 _CARRIED = KEPT | {

@@ -17,6 +17,7 @@ from PIL.ExifTags import Base as Tag
 from zlib_ng import zlib_ng
 
 from upres.imaging.calibration import is_of_the_stack, updated_description
+from upres.imaging.filefacts import resolution_in
 from upres.imaging.georeference import NO_DATA, extra_tags
 from upres.imaging.metadata import EXIF_IFD, GPS_IFD
 from upres.imaging.picture import Picture, extras_of
@@ -81,6 +82,9 @@ class TiffPages:
         colours = channels - len(extras)
         # Pages may be of other kinds than the first, whose profile it is.
         icc = about.icc if about.icc and fits(about.icc, colours) else None
+        # WebP, AVIF and HEIC have it in EXIF alone, of which a TIFF keeps what is not said anew.
+        in_exif = resolution_in(exif, turned=about.turned >= 5)
+        dpi = about.dpi or (in_exif if about.calibration is None else None)
         rows = max(1, min(height, _STRIP // (width * channels * dtype.itemsize)))
         # Differences along the row compress integers well, floats badly.
         predict = np.issubdtype(dtype, np.integer)
@@ -94,8 +98,8 @@ class TiffPages:
             rowsperstrip=rows,
             compression="adobe_deflate",
             predictor=2 if predict else None,
-            resolution=about.dpi or _density(about, width, height),
-            resolutionunit=2 if about.dpi else about.calibration.unit if about.calibration else 1,
+            resolution=dpi or _density(about, width, height),
+            resolutionunit=2 if dpi else about.calibration.unit if about.calibration else 1,
             iccprofile=icc,
             extratags=[
                 *_tags(about, exif, xmp, (width, height, dtype.name), self),
