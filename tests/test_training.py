@@ -41,7 +41,7 @@ from upres.inference.device import all_of_float32
 from upres.model import load
 from upres.networks import ARCHITECTURES, EDSR, MDSR, SRCNN, SRResNet
 from upres.training import learner as learning
-from upres.training import record, resume, session, trainer
+from upres.training import record, resume, rundata, session, trainer
 from upres.training.clock import Clock
 from upres.training.distributed import join
 from upres.training.learner import Learner
@@ -1201,7 +1201,7 @@ class Faulty(PatchStore):
 
 
 def test_a_bad_loss_goes_back_and_slower(order, tmp_path, monkeypatch):
-    monkeypatch.setattr(session, "PatchStore", Faulty)
+    monkeypatch.setattr(rundata, "PatchStore", Faulty)
     Faulty.calls, Faulty.bad = 0, (70,)
     view = View()
     (result,) = run_order(order(changes={"steps": 200}), view, never)
@@ -1215,7 +1215,7 @@ def test_a_bad_loss_goes_back_and_slower(order, tmp_path, monkeypatch):
 
 
 def test_a_loss_that_stays_bad_gives_up_with_the_last_good_state(order, tmp_path, monkeypatch):
-    monkeypatch.setattr(session, "PatchStore", Faulty)
+    monkeypatch.setattr(rundata, "PatchStore", Faulty)
     Faulty.calls, Faulty.bad = 0, tuple(range(60, 10**4))
     with pytest.raises(ResourceError, match=r"not finite again and again.*step 50 is saved"):
         run_order(order(changes={"steps": 200}), View(), never)
@@ -1228,7 +1228,7 @@ def test_a_loss_that_stays_bad_gives_up_with_the_last_good_state(order, tmp_path
 
 
 def test_a_bad_loss_at_the_very_end_is_not_kept(order, tmp_path, monkeypatch):
-    monkeypatch.setattr(session, "PatchStore", Faulty)
+    monkeypatch.setattr(rundata, "PatchStore", Faulty)
     Faulty.calls, Faulty.bad = 0, (60,)
     (result,) = run_order(order(changes={"steps": 60}), View(), never)
     assert result.finished
@@ -1240,7 +1240,7 @@ def test_a_bad_loss_at_the_very_end_is_not_kept(order, tmp_path, monkeypatch):
 
 
 def test_weights_are_never_measured_after_a_bad_loss(order, tmp_path, monkeypatch):
-    monkeypatch.setattr(session, "PatchStore", Faulty)
+    monkeypatch.setattr(rundata, "PatchStore", Faulty)
     Faulty.calls, Faulty.bad = 0, (1,)
     view = View()
     run_order(order(changes={"steps": 3}, validate_minutes=0.0), view, never)

@@ -21,7 +21,7 @@ def hms(seconds: float) -> str:
 
 
 class TrainView:
-    """Tells of a run, as ``training.session.TrainingView`` asks.
+    """Tells of a run, as ``training.shared.TrainingView`` asks.
 
     Args:
         output: how the command speaks.

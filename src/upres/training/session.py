@@ -1,35 +1,29 @@
 """``upres train`` from its options to its results: data, models, one run for each scale."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Literal
 
 import torch
 
-from upres.data.catalog import training_set
-from upres.data.gather import Pictures, gather
-from upres.data.patches import Sampler
-from upres.data.prepare import prepare
-from upres.data.prepared import Entry, Prepared
+from upres.data.gather import gather
 from upres.errors import ResourceError, UpresError, UsageError
 from upres.inference.device import why_unusable
 from upres.inference.engine import is_out_of_memory
-from upres.model import Model
 from upres.training.checkpoint import NAME as CHECKPOINT
 from upres.training.distributed import Processes, join
 from upres.training.learner import training_dtype
 from upres.training.order import RESULT, Order, Plan, check_folder, clear, entered, plans
-from upres.training.patches import PatchStore
-from upres.training.recipe import Recipe
 from upres.training.record import Record, View
 from upres.training.resume import finished_story
-from upres.training.run import Outcome, Position, Run, Taught
+from upres.training.run import Outcome, Run, Taught
+from upres.training.rundata import RunData, data_of, pairs_of, store_of
+from upres.training.shared import Nobody, Shared, TrainingView
 from upres.training.start import (
-    UNSTATED,
     Start,
     begin,
     check_start,
@@ -38,21 +32,9 @@ from upres.training.start import (
     teacher_of,
 )
 from upres.training.stop import Stopping
+from upres.training.story import device_name, story_of, write_result
 from upres.training.trainer import train
-from upres.training.validation import Pair, Quality, make_pairs
-from upres.version import __version__
-
-
-class TrainingView(View, Protocol):
-    """What people see, from the first picture read to the last weights written."""
-
-    def preparing(self, what: str, done: int, total: int) -> None:
-        """Pictures are being decoded, shrunk, degraded."""
-        ...
-
-    def begins(self, title: str, recipe: Recipe, minutes: float | None) -> None:
-        """A run begins; ``steps`` and ``validated`` belong to it from now on."""
-        ...
+from upres.training.validation import Pair, Quality
 
 
 @dataclass(frozen=True)
@@ -126,7 +108,7 @@ def run_order(order: Order, view: TrainingView, stop: Stopping) -> list[Result]:
     kind = _device_kind(order)
     processes = join(kind)
     if not processes.first:
-        view = _Nobody()
+        view = Nobody()
     try:
         # Only now is each process at its own GPU, and not all at the first one.
         if kind == "cuda" and (why := why_unusable(kind)):
@@ -169,9 +151,9 @@ def _runs(
             f"{len(pictures.validation)} validation pictures are measured, "
             f"{pictures.unmeasured} are left out"
         )
-    shared = _Shared(order, wanted[0], pictures, view, stop, processes, device)
+    shared = Shared(order, wanted[0], pictures, view, stop, processes, device)
     # Whatever a later scale lacks is found before the first one is trained.
-    data = [_data(shared, plan) for plan in wanted]
+    data = [data_of(shared, plan) for plan in wanted]
     for plan in wanted:
         fetch_teacher(order, plan)
     results: list[Result] = []
@@ -194,37 +176,10 @@ def _runs(
     return results
 
 
-@dataclass(frozen=True)
-class _Shared:
-    """What all runs of an order share."""
-
-    order: Order
-    first_plan: Plan
-    pictures: Pictures
-    view: TrainingView
-    stop: Stopping
-    processes: Processes
-    device: torch.device
-
-
-@dataclass(frozen=True)
-class _Data:
-    """A run's pictures.
-
-    Attributes:
-        versions: degraded ones of each; 0 trains on clean ones.
-        sampler: says where patches are cut from them.
-    """
-
-    versions: int
-    prepared: Prepared
-    sampler: Sampler
-
-
 def _one(
-    shared: _Shared,
+    shared: Shared,
     plan: Plan,
-    data: _Data,
+    data: RunData,
     start: Start,
     teacher: Taught | None,
     *,
@@ -238,8 +193,8 @@ def _one(
             left would be resumed as if it belonged to the new ones.
     """
     order, first = shared.order, shared.processes.first
-    store = _store(shared, plan, data, start.model.network.colour)
-    pairs = _pairs(shared, plan, degraded=data.versions > 0) if first else ()
+    store = store_of(shared, plan, data, start.model.network.colour)
+    pairs = pairs_of(shared, plan, degraded=data.versions > 0) if first else ()
     scales = f"x{','.join(map(str, plan.scales))}"
     if order.resume and not resume:
         shared.view.note(f"{plan.folder} holds no run to resume: a new one begins")
@@ -249,9 +204,9 @@ def _one(
         share = f"{100 * plan.recipe.teacher.share:.0f} %"
         shared.view.note(f"{share} of what {scales} learns is from {teacher.told['name']}")
     dtype = str(training_dtype(plan.recipe.precision, shared.device)).removeprefix("torch.")
-    shared.view.note(f"on {_device_name(shared.device)}, in {dtype}")
+    shared.view.note(f"on {device_name(shared.device)}, in {dtype}")
     shared.view.begins(f"{start.model.facts.name} {scales}", plan.recipe, order.minutes)
-    story = _story(shared, plan, data.prepared, data.sampler.used)
+    story = story_of(shared, plan, data.prepared, data.sampler.used)
     run = Run(
         recipe=plan.recipe,
         model=start.model,
@@ -260,7 +215,7 @@ def _one(
         folder=plan.folder,
         device=shared.device,
         processes=shared.processes,
-        watch=_Nobody(),
+        watch=Nobody(),
         minutes=order.minutes,
         resume=resume,
         origin=start.origin,
@@ -268,7 +223,7 @@ def _one(
         teacher=teacher,
         data=story["data"],
         stop=shared.stop,
-        write=partial(_write, story=story, licence=order.licence),
+        write=partial(write_result, story=story, licence=order.licence),
         # A report copies the state, which would cost a fast device a tenth of its time.
         report_every=50 if shared.device.type == "cpu" else 500,
         validate_every=60 * min(order.validate_minutes, (order.minutes or math.inf) / 5),
@@ -311,7 +266,7 @@ def _recorded(folder: Path, pairs: Sequence[Pair], view: View) -> Iterator[Recor
         record.close()
 
 
-def _train(shared: _Shared, run: Run, record: Record | None) -> tuple[tuple[Quality, ...], bool]:
+def _train(shared: Shared, run: Run, record: Record | None) -> tuple[tuple[Quality, ...], bool]:
     """Train, measure and write.
 
     Args:
@@ -329,120 +284,6 @@ def _train(shared: _Shared, run: Run, record: Record | None) -> tuple[tuple[Qual
         if outcome.unsaved is not None:
             raise outcome.unsaved
     return quality, outcome.finished
-
-
-def _data(shared: _Shared, plan: Plan) -> _Data:
-    data = plan.recipe.data
-    versions = data.versions if data.degradation == "photo" else 0
-    prepared = _prepared(shared, plan, versions)
-    sampler = Sampler(
-        prepared.entries,
-        prepared.detail(),
-        patch=data.patch,
-        scales=plan.scales,
-        focus=data.focus,
-        versions=versions,
-        clean=data.clean,
-        augment=data.augment,
-        seed=shared.order.seed,
-    )
-    if (small := len(_contents(prepared.entries) - _contents(sampler.used))) > 0:
-        shared.view.note(
-            f"{small} pictures are left out: they are smaller than a patch of "
-            f"{data.patch * min(plan.scales)} pixels"
-        )
-    return _Data(versions, prepared, sampler)
-
-
-def _store(shared: _Shared, plan: Plan, data: _Data, colour: Literal["rgb", "y"]) -> PatchStore:
-    store = PatchStore(
-        data.prepared,
-        scales=plan.scales,
-        versions=data.versions,
-        patch=plan.recipe.data.patch,
-        colour=colour,
-        device=shared.device,
-    )
-    if shared.device.type == "cuda" and not store.resident:
-        shared.view.note("the pictures do not fit into the accelerator's memory: cut on the CPU")
-    return store
-
-
-def _pairs(shared: _Shared, plan: Plan, *, degraded: bool) -> Sequence[Pair]:
-    """What the quality is measured on."""
-    view = shared.view
-    pairs = make_pairs(shared.pictures.validation, plan.scales, degraded=degraded, note=view.note)
-    if not pairs and plan.recipe.data.held_out:
-        view.note(
-            "nothing is measured: no picture that was held out can be read and has "
-            f"{16 * max(plan.scales)} pixels or more on each side"
-        )
-    return pairs
-
-
-def _prepared(shared: _Shared, plan: Plan, versions: int) -> Prepared:
-    """The pictures, decoded by the first process; the others find everything there."""
-    first = shared.processes.first
-    if not first:
-        shared.processes.wait()
-    prepared = prepare(
-        shared.pictures,
-        shared.order.cache,
-        sizes=plan.recipe.data.sizes,
-        scales=plan.scales,
-        versions=versions,
-        progress=shared.view.preparing,
-        note=shared.view.note,
-        threads=shared.order.threads,
-        retry=first and plan is shared.first_plan,
-    )
-    if first:
-        shared.processes.wait()
-    low = any(prepared.given(scale) for scale in plan.scales)
-    if low and (smaller := [size for size in plan.recipe.data.sizes if size != 1]):
-        shared.view.note(
-            "low-resolution files that came with the pictures are used at full size; at "
-            f"{' and '.join(map(str, smaller))} of it they are made (--set 'data.sizes=[1]': none)"
-        )
-    for why in prepared.skipped:
-        shared.view.note(f"skipped {why}")
-    if len(prepared.skipped) > 1:
-        shared.view.note(f"{len(prepared.skipped)} pictures were skipped")
-    return prepared
-
-
-def _contents(entries: Sequence[Entry]) -> set[str]:
-    """Their pictures, by hash: one may be there at several sizes."""
-    return {entry.sha256 for entry in entries}
-
-
-def _story(
-    shared: _Shared, plan: Plan, prepared: Prepared, entries: Sequence[Entry]
-) -> dict[str, Any]:
-    """What the result will tell of its making, as far as it is known before.
-
-    Args:
-        entries: that patches are cut from.
-    """
-    order = shared.order
-    largest: dict[str, int] = {}
-    for entry in entries:
-        largest[entry.sha256] = max(entry.pixels, largest.get(entry.sha256, 0))
-    low = {f"x{scale}": prepared.given(scale) for scale in plan.scales if prepared.given(scale)}
-    return {
-        "version": __version__,
-        "recipe": plan.recipe.to_mapping(),
-        "minutes": order.minutes,
-        "seed": order.seed,
-        "data": {
-            "names": sorted({name for name, _ in order.data}),
-            "pictures": len(largest),
-            "megapixels": round(sum(largest.values()) / 1e6, 1),
-            "sha256": shared.pictures.fingerprint,
-            **({"low": low} if low else {}),
-        },
-        "processes": shared.processes.count,
-    }
 
 
 def _finish(outcome: Outcome, record: Record, view: TrainingView) -> tuple[Quality, ...]:
@@ -465,96 +306,3 @@ def _finish(outcome: Outcome, record: Record, view: TrainingView) -> tuple[Quali
             view.note(f"the weights are in {result}")
     record.event("end", {"step": position.step, "finished": outcome.finished})
     return quality
-
-
-def _write(
-    run: Run,
-    kept: Model,
-    position: Position,
-    quality: Sequence[Quality],
-    *,
-    story: Mapping[str, Any],
-    licence: str,
-) -> None:
-    """Write the weights with all that can be told of them."""
-    told = {
-        **story,
-        "data": dict(run.data),
-        "start": run.origin,
-        "steps": position.step,
-        "hours": round(position.seconds / 3600, 3),
-        "device": _device_name(run.device),
-        "validation": [asdict(one) for one in quality],
-    }
-    if run.progress_at(position) < 1:
-        told["finished"] = False
-    if run.data_before:
-        told["data_before"] = [dict(one) for one in run.data_before]
-    if run.sources:
-        told["sources"] = [dict(one) for one in run.sources]
-    data = (run.data, *run.data_before[::-1])
-    seen = [*map(_pictures, data), *(one["trained_on"] for one in run.sources)]
-    trained_on = ", before that ".join(dict.fromkeys(seen))
-    if run.teacher:
-        told["teacher"] = dict(run.teacher.told)
-        before = run.teacher.told["trained_on"]
-        trained_on += f"; its teacher on {f'({before})' if '; ' in before else before}"
-    terms = licence or _terms(data, run.sources, run.teacher)
-    facts = replace(kept.facts, trained_on=trained_on, licence=terms)
-    Model(kept.network, facts).save(run.folder / RESULT, training=told)
-
-
-def _pictures(data: Mapping[str, Any]) -> str:
-    if "names" not in data:
-        return "others"
-    return f"{data['pictures']} pictures ({', '.join(data['names'])})"
-
-
-def _terms(
-    data: Sequence[Mapping[str, Any]],
-    sources: Sequence[Mapping[str, Any]],
-    teacher: Taught | None,
-) -> str:
-    """What is known of a licence that nobody stated."""
-    names = [name for one in data for name in one.get("names", ())]
-    known = [f"{found.name} is {found.licence}" for n in names if (found := training_set(n))]
-    for source in sources:
-        first, *more = source["licence"].split("; ")
-        more = [one.replace("its teacher", "their teacher", 1) for one in more]
-        known += more if first == UNSTATED else [f"it began with weights under {first}", *more]
-    if teacher:
-        first, *more = teacher.told["licence"].split("; ")
-        more = [f"of its teacher: {one}" for one in more]
-        known += more if first == UNSTATED else [f"its teacher is under {first}", *more]
-    return "; ".join([UNSTATED, *dict.fromkeys(known)])
-
-
-def _device_name(device: torch.device) -> str:
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return f"{torch.get_num_threads()} CPU threads"
-
-
-class _Nobody:
-    """Watches for the processes that only compute, and is what people see of them."""
-
-    def preparing(self, what: str, done: int, total: int) -> None:
-        pass
-
-    def begins(self, title: str, recipe: Recipe, minutes: float | None) -> None:
-        pass
-
-    def validated(self, step: int, quality: Sequence[Quality]) -> None:
-        pass
-
-    def note(self, text: str) -> None:
-        pass
-
-    def steps(self, facts: Mapping[str, Any]) -> None:
-        pass
-
-    def event(self, name: str, facts: Mapping[str, Any]) -> None:
-        pass
-
-    def validate(self, step: int, model: Model, dtype: torch.dtype) -> Sequence[Quality]:
-        return ()
