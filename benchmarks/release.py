@@ -10,8 +10,10 @@ tests/golden wants a picture of every bundled file, see tests/test_weights.py.
 """
 
 import argparse
+import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -26,6 +28,18 @@ from upres.weights.store import checked_sha256
 
 BUNDLED = Path(upres.__file__).parent / "weights" / "bundled"
 ALLOWED = 0.005
+# A run's result, by the folder of the run.
+RESULT = re.compile(r"[^\s,]*?([^/\s,]+)/model\.safetensors")
+
+
+def without_paths(told: Any) -> Any:
+    """The record of a run, which calls results of others by their run: where they lay on the
+    machine that they were made on tells nobody anything."""
+    if isinstance(told, dict):
+        return {key: without_paths(value) for key, value in told.items()}
+    if isinstance(told, list | tuple):
+        return [without_paths(value) for value in told]
+    return RESULT.sub(r"run \1", told) if isinstance(told, str) else told
 
 
 def figures(path: Path, data: Path, scale: int, jpeg: int | None) -> list[Measurement]:
@@ -63,7 +77,7 @@ def main() -> None:
     parser.add_argument("--to", type=Path, default=BUNDLED, help="folder for the file")
     parser.add_argument("--jpeg", type=int, help="measure also after JPEG of this quality")
     options = parser.parse_args()
-    model, training = load(options.result), read_training(options.result)
+    model, training = load(options.result), without_paths(read_training(options.result))
     for entry in load_manifest().entries:
         if entry.facts.name == model.facts.name:
             known = entry.facts

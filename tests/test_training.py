@@ -803,6 +803,18 @@ def test_the_average_has_its_own_statistics():
 # The loop
 
 
+def test_without_steps_what_it_begins_with_is_measured_and_written(order, tmp_path):
+    for seed in (1, 2):
+        run_order(order(f"run{seed}", seed=seed), View(), never)
+    paths = [tmp_path / f"run{seed}" / "model.safetensors" for seed in (1, 2)]
+    asked = order("mean", init=f"{paths[0]},{paths[1]}", changes={"steps": 0})
+    (result,) = run_order(asked, View(), never)
+    assert (result.finished, len(result.quality)) == (True, 1)
+    a, b = (load_file(path) for path in paths)
+    for key, value in load_file(result.path).items():
+        torch.testing.assert_close(value, (a[key] + b[key]) / 2)
+
+
 def test_what_a_later_scale_lacks_is_found_before_the_first_is_trained(order, tmp_path):
     asked = order(scales=(2, 4), changes={"data.patch": 25})  # of pictures of 96 x 96
     with pytest.raises(InputError, match="patch"):

@@ -78,7 +78,12 @@ def train(
     ] = "",
     steps: Annotated[
         int | None,
-        typer.Option(min=1, metavar="N", help="How many steps.", rich_help_panel=_RECIPE),
+        typer.Option(
+            min=0,
+            metavar="N",
+            help="How many steps; 0 measures and writes what --init says.",
+            rich_help_panel=_RECIPE,
+        ),
     ] = None,
     minutes: Annotated[
         float | None,

@@ -359,7 +359,7 @@ def _check(recipe: Recipe, where: str) -> None:
         ("schedule.factor", schedule.factor, 0 < schedule.factor <= 1, "over 0 and up to 1"),
         ("teacher.share", recipe.teacher.share, 0 <= recipe.teacher.share <= 1, "0 to 1"),
         ("luma", recipe.luma, 0 <= recipe.luma < 1, "0 to below 1"),
-        ("steps", recipe.steps, recipe.steps >= 1, "1 or more"),
+        ("steps", recipe.steps, recipe.steps >= 0, "0 or more"),
     )
     for key, value, holds, rule in rules:
         if not holds:

@@ -109,7 +109,8 @@ class Run:
         """From 0 to 1, where the run ends."""
         if self.minutes is not None:
             return position.seconds / (60 * self.minutes)
-        return position.step / self.recipe.steps
+        # Without steps it is at its end.
+        return position.step / self.recipe.steps if self.recipe.steps else 1.0
 
 
 @dataclass(frozen=True)
