@@ -79,12 +79,13 @@ def main() -> None:
     options = parser.parse_args()
     model, training = load(options.result), without_paths(read_training(options.result))
     for entry in load_manifest().entries:
-        if entry.facts.name == model.facts.name:
+        if (entry.facts.name, entry.facts.scales) == (model.facts.name, model.facts.scales):
             known = entry.facts
             model = replace(
                 model,
                 facts=replace(
                     model.facts,
+                    numbers=known.numbers,  # with those that are the usual ones, if it has them
                     licence=known.licence,
                     trained_by=known.trained_by,
                     trained_on=known.trained_on,

@@ -173,6 +173,13 @@ measured = [{ set = "set5", psnr = 1.0, ssim = 0.5 }]
 """ % ("0" * 64)
 
 
+def test_a_file_may_have_its_own_story(tmp_path):
+    path = tmp_path / "weights.toml"
+    path.write_text(GOOD.replace("size = 5", 'size = 5\ntrained_by = "c"'))
+    (entry,) = read_manifest(path).entries
+    assert (entry.facts.trained_by, entry.facts.trained_on) == ("c", "b")
+
+
 @pytest.mark.parametrize(
     ("old", "new", "why"),
     [

@@ -20,7 +20,9 @@ PHOTO_BELOW = 90
 
 _SHARED = {"architecture", "numbers", "colour", "licence", "trained_by", "trained_on"}
 _HUB = {"repository", "revision", "layout"}
-_FILE = {"file", "sha256", "size", "scales", "measured"}
+# A file may have another story than its family.
+_STORY = {"trained_by", "trained_on"}
+_FILE = {"file", "sha256", "size", "scales", "measured"} | _STORY
 
 
 @dataclass(frozen=True)
@@ -172,6 +174,7 @@ def _family(name: str, raw: dict[str, Any]) -> list[WeightsEntry]:
         try:
             facts = ModelFacts.from_mapping(
                 {k: shared[k] for k in _SHARED if k in shared}
+                | {k: file[k] for k in _STORY if k in file}
                 | {
                     "name": name,
                     "scales": scales,
