@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -45,10 +46,11 @@ def folder(place: Path, count: int, megapixels: float) -> Path:
 
 def resident(pid: int) -> int:
     """Bytes of a process and its children."""
-    pids = [pid]
-    children = Path(f"/proc/{pid}/task/{pid}/children")
-    pids += [int(p) for p in children.read_text().split()] if children.exists() else []
-    total = 0
+    pids, total = [pid], 0
+    with suppress(OSError):  # it may end meanwhile
+        # Each thread has children of its own, and the decoder is not the first one's.
+        for children in Path(f"/proc/{pid}/task").glob("*/children"):
+            pids += map(int, children.read_text().split())
     for one in pids:
         try:
             text = Path(f"/proc/{one}/status").read_text()
