@@ -160,10 +160,10 @@ def test_beside_train_a_folder_may_be_for_validation(tmp_path, photo):
     assert [f.name for f in found.validation] == ["Test/HR/c.png", "val/d.png"]
     save(tmp_path / "one" / "test" / "a.png", photo[:64, :64])
     assert len(find_pictures(tmp_path / "one").train) == 1
-    for name in ("HR/train/a.png", "HR/val/b.png", "HR/c.png", "LR/X2/val/b.png"):
+    for name in ("HR/train/a.png", "HR/val/b.png", "HR/test.png", "LR/X2/val/b.png"):
         save(tmp_path / "below" / name, photo[:64, :64])
     found = find_pictures(tmp_path / "below")
-    assert [f.name for f in found.train] == ["HR/c.png", "HR/train/a.png"]
+    assert [f.name for f in found.train] == ["HR/test.png", "HR/train/a.png"]
     assert [f.low_at(2) for f in found.validation] == [tmp_path / "below/LR/X2/val/b.png"]
 
 

@@ -31,7 +31,7 @@ def write(
     from upres.imaging.fidelity import compare
     from upres.imaging.parameters import Encoding
     from upres.imaging.reader import read_metadata
-    from upres.imaging.spool import spool_path
+    from upres.imaging.spool import forget, spool_path
     from upres.imaging.verify import check_written
     from upres.imaging.writer import write_file
 
@@ -46,7 +46,7 @@ def write(
         overwrite = settings.overwrite or plan.job.replaces
         write_file(plan.target, data, overwrite=overwrite, ready=ready)
         # An interrupted run with less memory may have left rows.
-        spool_path(plan.target).unlink(missing_ok=True)
+        forget(spool_path(plan.target))
     return notes, compare(plan.source, read_metadata(data)) if settings.report_fidelity else None
 
 

@@ -115,11 +115,10 @@ class _Found:
             return
         (self.validation if apart else self.train).extend(self._file(path) for path in pictures)
         self._not_used(here, lows)
-        several = bool(_TRAINING & {name.lower() for name in folders})
+        for_validation = _for_validation(folders)
         for name in folders:
             if name not in lows:
-                sets_apart = several and name.lower() in _VALIDATION
-                self.look_into(here / name, apart=apart or sets_apart)
+                self.look_into(here / name, apart=apart or name in for_validation)
 
     def _not_used(self, here: Path, lows: Iterable[str]) -> None:
         self.notes += (f"low-resolution pictures in {here / name} are not used" for name in lows)
@@ -140,10 +139,10 @@ class _Found:
             used |= {*partners[:1]}
             files = self._pairs(here / name, _by_scale(here / partners[0]) if partners else {})
             whole = apart or bool(_VALIDATION & {*name.lower().split("_")})
-            tops = [_place(file.path, here / name).lower().split("/")[0] for file in files]
-            several = not _TRAINING.isdisjoint(tops)
+            tops = [file.path.relative_to(here / name).parts[:-1][:1] for file in files]
+            for_validation = _for_validation([folder for top in tops for folder in top])
             for file, top in zip(files, tops, strict=True):
-                sets_apart = whole or (several and top in _VALIDATION)
+                sets_apart = whole or not for_validation.isdisjoint(top)
                 (self.validation if sets_apart else self.train).append(file)
         return used
 
@@ -224,6 +223,13 @@ def _by_scale(low: Path) -> dict[int, Path]:
         return {names[n.lower()]: low / n for n in _listed(low)[0] if n.lower() in names}
     except OSError:
         return {}
+
+
+def _for_validation(names: Iterable[str]) -> set[str]:
+    """Which of the folders side by side are: those called so beside one that is for training."""
+    names = set(names)
+    trains = any(name.lower() in _TRAINING for name in names)
+    return {name for name in names if trains and name.lower() in _VALIDATION}
 
 
 def _place(path: Path, folder: Path) -> str:

@@ -63,13 +63,13 @@ def gather(
         else:
             kind.setdefault(digest, file)
         progress("reading", done, len(found))
+    if not train:
+        raise nothing_readable(skipped)
     train = {k: v for k, v in train.items() if k not in brought}
-    if not train and brought:
+    if not train:
         raise InputError(
             "every picture to train on is a validation picture too", "give others for one of both"
         )
-    if not train:
-        raise nothing_readable(skipped)
     if brought:
         validation = {digest: brought[digest] for digest in sorted(brought)[:_MOST]}
     else:

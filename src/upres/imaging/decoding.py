@@ -75,7 +75,7 @@ def decode(
         still = [Frame(empty, _duration(image, i), _disposal(image)) for i in frames]
     elif deep:
         still, kind = _deep(image, source, name, bits)
-    already = form == "AVIF" and bool(still) and pixels  # libheif has turned it
+    already = form == "AVIF" and bool(still)  # libheif has turned it
     if not still:
         if bits > 8 and not image.mode.startswith("I;16"):
             notes.append(READ_AS_8)

@@ -4,16 +4,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from PIL import Image
-from PIL.ExifTags import Base as Tag
 
 from upres.imaging.boxes import code_points
-from upres.imaging.metadata import EXIF_HEAD
+from upres.imaging.metadata import EXIF_HEAD, XMP_HEAD
 from upres.imaging.photoshop import IPTC, iptc_bytes, without_resources
 from upres.imaging.png import IPTC_KEY, XMP_KEY
 from upres.imaging.png_chunks import EXIF_KEYS
 
-# How the segment of a JPEG begins that holds XMP (Adobe, XMP Specification Part 3).
-XMP_HEAD = b"http://ns.adobe.com/xap/1.0/\0"
 _EXIF_BEGINS = (EXIF_HEAD, b"II*\0", b"MM\0*")
 # Of ITU-T H.273: BT.709 or unspecified, which is what files without such words have; the transfer
 # functions are those of video, which everything shows as sRGB, and sRGB itself.
@@ -22,10 +19,13 @@ _USUAL_PRIMARIES, _USUAL_TRANSFER = (1, 2), (1, 2, 6, 13, 14, 15)
 
 def exif(image: Image.Image) -> bytes | None:
     """The block with the head that JPEG wants."""
+    return exif_bytes(image.info.get("exif") or _in_texts(image, _EXIF_BEGINS))
+
+
+def _in_texts(image: Image.Image, begins: tuple[bytes, ...]) -> bytes | None:
+    """A JPEG's segment in a PNG's text; the one that is named after it holds EXIF or XMP."""
     found = (_from_hex(image.info[key]) for key in EXIF_KEYS if key in image.info)
-    # The text that is named after a JPEG's segment may hold XMP as well.
-    in_texts = (raw for raw in found if raw and raw.startswith(_EXIF_BEGINS))
-    return exif_bytes(image.info.get("exif") or next(in_texts, None))
+    return next((raw for raw in found if raw and raw.startswith(begins)), None)
 
 
 def exif_bytes(raw: Any) -> bytes | None:
@@ -38,9 +38,9 @@ def exif_bytes(raw: Any) -> bytes | None:
 
 def xmp(image: Image.Image) -> bytes | None:
     """The packet, wherever the format keeps it."""
-    in_texts = (_from_hex(image.info[key]) for key in EXIF_KEYS if key in image.info)
-    of_jpeg = (raw.removeprefix(XMP_HEAD) for raw in in_texts if raw and raw.startswith(XMP_HEAD))
-    raw = image.info.get("xmp") or image.info.get(XMP_KEY) or next(of_jpeg, None)
+    of_jpeg = _in_texts(image, (XMP_HEAD,))
+    raw = image.info.get("xmp") or image.info.get(XMP_KEY)
+    raw = raw or (of_jpeg and of_jpeg.removeprefix(XMP_HEAD))
     return raw.encode() if isinstance(raw, str) else raw if isinstance(raw, bytes) else None
 
 
@@ -98,17 +98,6 @@ def comments(image: Image.Image) -> tuple[bytes, ...]:
         return tuple(body for name, body in segments if name == "COM" and body)
     raw = image.info.get("comment") if image.format == "GIF" else None
     return (raw,) if isinstance(raw, bytes) and raw else ()
-
-
-def resolution_in(exif: bytes | None, *, turned: bool) -> tuple[float, float] | None:
-    """What a block of EXIF states of it."""
-    tags = Image.Exif()
-    tags.load(exif or b"")
-    found = resolution((tags.get(Tag.XResolution), tags.get(Tag.YResolution)), turned=turned)
-    unit = tags.get(Tag.ResolutionUnit, 2)  # 1 is none, 2 an inch, 3 a centimetre
-    if found is None or unit not in (2, 3):
-        return None
-    return found if unit == 2 else (2.54 * found[0], 2.54 * found[1])
 
 
 def resolution(raw: Any, *, turned: bool) -> tuple[float, float] | None:

@@ -89,9 +89,10 @@ _APPENDED = (".aux.xml", ".ovr", ".xmp")
 
 def files_beside(path: Path) -> list[str]:
     """Names of files beside a picture that belong to it, and are neither read nor written here."""
-    names = [(path.with_suffix(s), path.with_suffix(s.upper())) for s in (*_WORLD, ".xmp")]
-    names += [(path.with_name(path.name + suffix),) * 2 for suffix in _APPENDED]
-    there = (next(filter(os.path.isfile, either), None) for either in names)
+    names = [[path.with_suffix(s), path.with_suffix(s.upper())] for s in (*_WORLD, ".xmp")]
+    names += [[path.with_name(path.name + suffix)] for suffix in _APPENDED]
+    # Unlike Path's, os.path's never raises. Where case means nothing, both spellings are one file.
+    there = (next(filter(os.path.isfile, spellings), None) for spellings in names)
     return [other.name for other in there if other]
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from PIL import Image
 from PIL.ExifTags import Base as Tag
 
+from upres.imaging.metadata import XMP_HEAD
 from upres.imaging.photoshop import iptc_resource
 from upres.imaging.sources import reopened
 
@@ -16,7 +17,7 @@ _XMP_MORE = b"http://ns.adobe.com/xmp/extension/\0"
 # How the segments of a JPEG begin that are read, or that tell of the old pixels only.
 _CARRIED = {
     "APP0": (b"JFIF\0", b"JFXX\0"),
-    "APP1": (b"Exif\0", b"http://ns.adobe.com/xap/1.0/\0", _XMP_MORE),
+    "APP1": (b"Exif\0", XMP_HEAD, _XMP_MORE),
     "APP2": (b"ICC_PROFILE\0", b"MPF\0"),
     "APP12": (b"Ducky",),
     "APP13": (b"Photoshop 3.0\0",),

@@ -9,6 +9,7 @@ import re
 import struct
 
 EXIF_HEAD = b"Exif\0\0"  # before the block in a JPEG; other formats go without
+XMP_HEAD = b"http://ns.adobe.com/xap/1.0/\0"  # before the packet in a JPEG
 EXIF_IFD, GPS_IFD = 0x8769, 0x8825  # the tags that point to these directories
 _ORIENTATION = 0x0112
 # In the directory of EXIF, and as TIFFs have them.

@@ -29,6 +29,12 @@ def spool_path(target: Path) -> Path:
     return target.with_name(f".{name}.upres-resume")
 
 
+def forget(spool: Path) -> None:
+    """Remove rows that nobody needs any more, if there are any."""
+    with suppress(OSError):
+        spool.unlink(missing_ok=True)
+
+
 class Spool:
     """A file beside the result: what the run was, then blocks of rows.
 
@@ -65,13 +71,14 @@ class Spool:
         # Blocks of another run on the same target, should there be one at the same time, are none.
         self._seed = zlib.crc32(head)
         with os_errors(self.path):
-            kept = self._kept(head)
-            if kept and self.rows and not (resume or overwrite):
+            # What is to be begun anew is not looked at.
+            kept = (resume or not overwrite) and self._kept(head)
+            if kept and self.rows and not resume:
                 raise OutputError(
                     f"{self.path} keeps {self.rows} rows of a run that was interrupted",
                     "--resume goes on after them, --overwrite begins anew",
                 )
-            if not (kept and resume):
+            if not kept:
                 self.rows = 0
                 self.path.write_bytes(head)
             self._file: BinaryIO = self.path.open("r+b")
@@ -102,8 +109,7 @@ class Spool:
         with suppress(OSError):
             self._file.close()
         if done:
-            with suppress(OSError):
-                self.path.unlink(missing_ok=True)
+            forget(self.path)
 
     def _kept(self, head: bytes) -> bool:
         try:

@@ -91,7 +91,7 @@ def decode_tiff(
     told = [first, *(page for page in found.copies if page.index == 0)]
     if note := _paths(tags):
         notes.append(note)
-    if not calibration and len({_dpi(page.tags) for page in pages}) > 1:
+    if not calibration and len({tiff_tags.dpi_of(page.tags) for page in pages}) > 1:
         notes.append("pages have resolutions of their own: all get the first one's")
     missing = {no_data_of(page.tags) for page in pages}
     if len(missing) > 1:
@@ -107,7 +107,7 @@ def decode_tiff(
         exif=max((_exif_at(source, page.offset, notes) for page in told), key=len) or None,
         xmp=_first(tiff_tags.xmp_of(page.tags) for page in told),
         iptc=_first(photoshop.iptc_bytes(tiff_tags.iptc_of(page.tags)) for page in told),
-        dpi=None if calibration else resolution(_dpi(tags), turned=first.turned >= 5),
+        dpi=None if calibration else resolution(tiff_tags.dpi_of(tags), turned=first.turned >= 5),
         calibration=calibration,
         place=place,
         no_data=missing.pop() if len(missing) == 1 else None,
@@ -323,15 +323,6 @@ def _empty(page: Page, extra: tuple[Extra, ...]) -> NDArray[Any]:
 
 def _first(found: Iterable[bytes | None]) -> bytes | None:
     return next((block for block in found if block), None)
-
-
-def _dpi(tags: Tags) -> tuple[Any, Any] | None:
-    """Dots an inch."""
-    unit = tags.get(Tag.ResolutionUnit)
-    if Tag.XResolution not in tags or Tag.YResolution not in tags or unit == 1:
-        return None
-    x, y = tags[Tag.XResolution], tags[Tag.YResolution]
-    return (x * 2.54, y * 2.54) if unit == 3 else (x, y)  # 3: a centimetre
 
 
 def _exif_at(source: Path | bytes, offset: int, notes: list[str]) -> bytes:

@@ -17,12 +17,13 @@ from PIL.ExifTags import Base as Tag
 from zlib_ng import zlib_ng
 
 from upres.imaging.calibration import is_of_the_stack, updated_description
-from upres.imaging.filefacts import resolution_in
+from upres.imaging.filefacts import resolution
 from upres.imaging.georeference import NO_DATA, extra_tags
 from upres.imaging.metadata import EXIF_IFD, GPS_IFD
 from upres.imaging.picture import Picture, extras_of
 from upres.imaging.profiles import fits
 from upres.imaging.tiff_exif import KEPT, writable
+from upres.imaging.tiff_tags import dpi_of
 
 if TYPE_CHECKING:
     import tifffile
@@ -83,8 +84,9 @@ class TiffPages:
         # Pages may be of other kinds than the first, whose profile it is.
         icc = about.icc if about.icc and fits(about.icc, colours) else None
         # WebP, AVIF and HEIC have it in EXIF alone, of which a TIFF keeps what is not said anew.
-        in_exif = resolution_in(exif, turned=about.turned >= 5)
-        dpi = about.dpi or (in_exif if about.calibration is None else None)
+        dpi = about.dpi
+        if dpi is None and about.calibration is None:
+            dpi = resolution(dpi_of(_loaded(exif)), turned=about.turned >= 5)
         rows = max(1, min(height, _STRIP // (width * channels * dtype.itemsize)))
         # Differences along the row compress integers well, floats badly.
         predict = np.issubdtype(dtype, np.integer)
