@@ -12,7 +12,9 @@ from typing import Any
 # Read by torch when it is imported, here and in the programs that tests start. Not in the process
 # that starts pytest's others: they would inherit its number.
 if _testers := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "0")):
-    os.environ["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // _testers))
+    # A container may have fewer cores than its machine; macOS and Windows do not tell.
+    _cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    os.environ["OMP_NUM_THREADS"] = str(max(1, _cores // _testers))
 
 import numpy as np
 import pytest
@@ -20,8 +22,11 @@ from hypothesis import HealthCheck, settings
 from PIL import Image
 
 from tests.forks import Forks, Process
+from tests.network import stay_here
 
 SOAK = os.environ.get("UPRES_SOAK") == "1"
+
+stay_here()
 
 # Reproducible by default; `make soak` searches anew and longer.
 _QUIET = [HealthCheck.too_slow, HealthCheck.function_scoped_fixture]

@@ -18,6 +18,8 @@ import socket
 import sys
 import threading
 import traceback
+import warnings
+from pathlib import Path
 
 
 def serve(listener: socket.socket) -> tuple[socket.socket, dict]:
@@ -37,7 +39,7 @@ def serve(listener: socket.socket) -> tuple[socket.socket, dict]:
         if request["arguments"][:1] == ["train"]:
             for name in ("torch._dynamo", "matplotlib.figure"):
                 importlib.import_module(name)
-        if os.fork() == 0:
+        if fork() == 0:
             listener.close()
             return connection, request
         for number in streams:
@@ -45,10 +47,17 @@ def serve(listener: socket.socket) -> tuple[socket.socket, dict]:
         connection.close()
 
 
+def fork() -> int:
+    """``os.fork``, without the warning of Python 3.12: NumPy's idle threads stay behind."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".* is multi-threaded", DeprecationWarning)
+        return os.fork()
+
+
 def answer(connection: socket.socket, request: dict) -> dict:
     """Return the request in a child; tell the client the child's number and how it ended."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    child = os.fork()
+    child = fork()
     if child == 0:
         connection.close()
         return request
@@ -103,5 +112,9 @@ if __name__ == "__main__":
     for name in ("typer._adapters", "upres.cli.run", "upres.api", "upres.networks"):
         importlib.import_module(name)
     assert "huggingface_hub" not in sys.modules
+    # Of all tests' modules this one alone; the programs' path stays theirs.
+    sys.path.append(str(Path(__file__).parents[1]))
+    importlib.import_module("tests.network").stay_here()
+    sys.path.pop()
     become(answer(*serve(socket.socket(fileno=int(sys.argv[1])))))
     run()

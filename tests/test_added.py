@@ -161,8 +161,7 @@ def test_what_is_not_ours_is_not_added(tmp_path):
 
 
 def test_a_changed_or_missing_file_is_noticed(upres, weights, small):
-    add(weights())
-    file = home() / "models" / "mine-x2.safetensors"
+    file = add(weights()).local
     data = file.read_bytes()
     file.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
     done = upres(small, "-s", "2", "-m", "mine", "-o", "out.png")
@@ -171,14 +170,84 @@ def test_a_changed_or_missing_file_is_noticed(upres, weights, small):
     file.unlink()
     assert b"missing" in upres(small, "-s", "2", "-m", "mine", "-o", "out.png").stderr
     (home() / "models" / "mine-x2.json").write_text("{")
+    add(weights(scale=4))
     done = upres("models")
     assert done.returncode == 0
-    assert b"mine-x2.json is damaged; 'upres models remove mine-x2' removes it" in done.stderr
+    assert b"mine-x2.json is damaged" in done.stderr
+    assert b"'upres models remove mine-x2', and add the model again" in done.stderr
+    # No other file of it is taken instead.
+    done = upres(small, "-s", "2", "-m", "mine", "-o", "out.png")
+    assert done.returncode == 5
+    assert b"mine-x2.json is damaged" in done.stderr
+    done = upres("models", "verify")
+    assert done.returncode == 8
+    assert b"mine-x2: unusable\n" in done.stdout
+    assert remove("mine-x4") == ("mine-x4",)
     # Nothing else is stopped by it.
     assert upres(small, "-s", "2", "-m", "edsr-light", "-o", "out.png").returncode == 0
     assert add(weights("other")).name == "other-x2"
-    assert upres("models", "remove", "mine-x2").returncode == 0
+    assert upres("models", "remove", "mine-x2").stdout == b"mine-x2\n"
     assert [p.name for p in (home() / "models").glob("mine*")] == []
+
+
+def test_a_description_that_may_not_be_read_is_not_called_damaged(weights):
+    """A folder in its place, since tests may run as root, who may read everything."""
+    add(weights())
+    description = home() / "models" / "mine-x2.json"
+    description.unlink()
+    description.mkdir()
+    with pytest.raises(WeightsError, match=r"mine-x2\.json cannot be read") as told:
+        known_models().family("mine")
+    assert "remove" not in told.value.next_step
+
+
+def test_a_model_that_an_update_brings_too_is_said_and_not_mistaken(upres, weights, small):
+    entry = add(weights())
+    for path in entry.local.parent.iterdir():
+        path.rename(path.with_name(path.name.replace("mine", "photo")))
+    description = home() / "models" / "photo-x2.json"
+    description.write_text(description.read_text().replace("mine", "photo"))
+    done = upres(small, "-s", 2, "-m", "photo")
+    assert done.returncode == 5
+    assert b"photo-x2 was added, and upres has a model called photo itself now" in done.stderr
+    (path,) = entry.local.parent.glob("photo*.safetensors")
+    assert f"models add {path} --name ANOTHER".encode() in done.stderr
+    assert add(path, "another").name == "another-x2"
+    assert remove("photo") == ("photo-x2",)
+    assert known_models().family("photo")
+
+
+def test_until_a_new_description_is_there_the_old_model_is(weights, monkeypatch):
+    """A kill in between, and a reader at the same time."""
+    old = add(weights())
+    new = weights(file="new.safetensors", trained_by="somebody else")
+
+    def killed(part, path):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("upres.files.settle", killed)  # of the description
+        with pytest.raises(KeyboardInterrupt):
+            add(new, overwrite=True)
+    (entry,) = added()
+    verify(entry, entry.local)
+    assert entry.sha256 == old.sha256
+    entry = add(new, overwrite=True)
+    verify(entry, entry.local)
+    assert len(list((home() / "models").iterdir())) == 2
+
+
+def test_a_model_that_was_added_by_an_earlier_version_is_found_and_replaced(weights):
+    entry = add(weights())
+    entry.local.rename(home() / "models" / "mine-x2.safetensors")
+    description = home() / "models" / "mine-x2.json"
+    words = json.loads(description.read_text())
+    del words["file"]
+    description.write_text(json.dumps(words))
+    (entry,) = added()
+    verify(entry, entry.local)
+    add(weights(trained_by="somebody else"), overwrite=True)
+    assert len(list((home() / "models").iterdir())) == 2
 
 
 def test_scales_that_another_file_of_the_name_serves_are_refused(weights, tmp_path):
@@ -238,6 +307,38 @@ def test_numbers_that_are_not_those_of_the_tensors_cost_nothing(weights, numbers
 def test_names_that_would_command_a_terminal_are_refused():
     with pytest.raises(FactsError, match="trained_by must be a line of text"):
         facts(trained_by="\x1b[31mred")
+    with pytest.raises(FactsError, match="a number is called"):
+        facts(numbers={"\x1b[31m": 1})
+    with pytest.raises(FactsError, match="a set is called"):
+        facts(measured=[{"set": "\x1b[31m", "scale": 2, "psnr": 30.0, "ssim": 0.9}])
+
+
+def test_a_story_that_would_command_a_terminal_is_only_told(upres, tmp_path):
+    story = TRAINING | {"device": "\x1b]0;title\x07", "start": "two\nlines"}
+    build(facts()).save(tmp_path / "w.safetensors", training=story)
+    shown = upres("models", "show", "w.safetensors").stdout
+    assert b"\x1b" not in shown
+    assert b"on \\x1b]0;title\\x07, seed 7" in shown
+    assert b"started from two\\nlines\n" in shown
+    assert "\x1b" not in model_card([tmp_path / "w.safetensors"])
+
+
+def test_loading_draws_nothing_from_the_callers_random_numbers(weights):
+    path = weights()
+    torch.manual_seed(1)
+    wanted = torch.rand(3)
+    torch.manual_seed(1)
+    load(path)
+    assert torch.equal(torch.rand(3), wanted)
+
+
+def test_a_file_of_several_scales_is_loaded_once(tmp_path):
+    raw = facts("both", 2).to_mapping() | {"architecture": "mdsr", "scales": [2, 3]}
+    path = tmp_path / "both.safetensors"
+    build(ModelFacts.from_mapping(raw)).save(path)
+    six = upres.api.Upscaler(str(path), upres.api.Goal(scale=6))
+    six.upscale(torch.rand(3, 8, 8))
+    assert len(six.models) == 1
 
 
 def test_the_card_names_a_licence_that_the_hub_does_not_know(weights):
@@ -377,6 +478,24 @@ def test_the_card_can_be_seen_first(upres, weights):
     done = upres("models", "publish", *files, "me/mine", "--dry-run")
     assert done.returncode == 0, done.stderr
     assert done.stdout.decode().rstrip("\n") == model_card(files).rstrip("\n")
+
+
+def test_a_refusal_of_the_files_says_that_the_repository_is_there(weights):
+    class Refuses(FakeHub):
+        def create_commit(self, repo_id, operations, *, commit_message):
+            raise ValueError("Invalid metadata in README.md")
+
+    words = r"nothing was uploaded to me/mine \(Invalid metadata in README\.md\)"
+    with pytest.raises(WeightsError, match=words):
+        publish([weights()], "me/mine", private=True, api=Refuses(), add=lambda *both: both)
+
+
+def test_a_name_of_several_words_is_published_as_one(weights):
+    path, hub = weights("My Own/Model"), FakeHub()
+    publish([path], "me/mine", private=True, api=hub, add=lambda name, data: (name, data))
+    files = dict(hub.commits[0][1])
+    assert set(files) == {"My-Own-Model-x2.safetensors", "README.md"}
+    assert b"--model My-Own-Model-x2.safetensors\n" in files["README.md"]
 
 
 def test_a_refusal_is_one_line(weights):

@@ -14,6 +14,7 @@ from PIL import Image
 
 import upres
 import upres.api
+from upres.errors import UsageError
 from upres.inference import pipeline
 from upres.inference.device import cpu_has_bfloat16
 from upres.model import load_published
@@ -410,3 +411,43 @@ def test_errors_are_one_family_and_travel_between_processes():
     assert str(error) == "a.png is empty; get it again"
     again = pickle.loads(pickle.dumps(error))
     assert (str(again), again.next_step) == (str(error), "get it again")
+
+
+def test_a_kernel_has_no_ensemble():
+    with pytest.raises(UsageError, match="an ensemble of model bicubic, which has no network"):
+        upres.Upscaler("bicubic", ensemble=True)
+
+
+@pytest.mark.parametrize("alpha", [1.2, -0.3])
+def test_floats_are_cut_to_their_range_in_all_channels(alpha):
+    colours = np.random.default_rng(0).random((20, 30, 3), np.float32)
+    same = np.full((20, 30, 1), alpha, np.float32)
+    varied = np.linspace(-0.4, 1.4, 30, dtype=np.float32)[None, :, None].repeat(20, 0)
+    for opacity in (same, varied):
+        pixels = np.concatenate([colours * 1.4 - 0.2, opacity], axis=2)
+        made = upres.Upscaler("bicubic", 2).upscale(pixels)
+        assert 0 <= made.min() <= made.max() <= 1
+
+
+def test_an_image_that_was_turned_has_its_resolution_turned(tmp_path):
+    tags = Image.Exif()
+    tags[0x0112] = 6
+    Image.new("RGB", (30, 20)).save(tmp_path / "a.jpg", exif=tags, dpi=(100, 200))
+    Image.new("RGB", (30, 20)).save(tmp_path / "b.jpg", exif=tags)  # none is stated
+    bicubic = upres.Upscaler("bicubic", 2)
+    for name in ("a.jpg", "b.jpg"):
+        bicubic.upscale_file(tmp_path / name, tmp_path / f"{name}.png")
+        with Image.open(tmp_path / name) as image, Image.open(tmp_path / f"{name}.png") as file:
+            made = bicubic.upscale(image)
+            assert made.size == file.size == (40, 60)
+            assert made.info.get("dpi") == pytest.approx(file.info.get("dpi"), abs=0.1)
+
+
+def test_warnings_name_the_line_that_called(photo, monkeypatch):
+    monkeypatch.setattr(pipeline.Pipeline, "notes", property(lambda self: ["told"]))
+    small = photo[:8, :8]
+    upscaler = upres.Upscaler("bicubic", 2)
+    for picture in (small, torch.from_numpy(small).permute(2, 0, 1), Image.fromarray(small)):
+        with pytest.warns(UserWarning, match="told") as told:
+            upscaler.upscale(picture)
+        assert [warning.filename for warning in told] == [__file__]

@@ -668,7 +668,7 @@ def test_verification_of_some_models_and_scales(stated):
 
 def test_verification_fails_beyond(stated):
     checks, _ = verify(stated(0.03), note=silent, progress=silent)
-    with pytest.raises(VerificationError, match=r"weights\.toml says .* \(1 of 1 figures differ\)"):
+    with pytest.raises(VerificationError, match=r"are stated \(1 of 1 figures differ\)"):
         demand(checks)
 
 
@@ -742,7 +742,7 @@ def test_all_models_are_measured_in_one_table(upres, tmp_path, photo):
 
 
 def test_verification_of_nothing_is_no_success():
-    with pytest.raises(UsageError, match="states no figure"):
+    with pytest.raises(UsageError, match="no figure is stated"):
         demand([])
 
 

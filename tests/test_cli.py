@@ -606,7 +606,9 @@ def test_an_interrupt_leaves_nothing_half_written(start, tmp_path, photo, kill, 
     picture = io.BytesIO()
     Image.fromarray(np.tile(photo, (4, 4, 1))).save(picture, "PNG")
     os.mkfifo(tmp_path / "big.png")
-    process = start("big.png", "-o", "out.png", "--ensemble", "--precision", "fp32")
+    (tmp_path / "out.png").write_bytes(b"an earlier result")
+    options = ("--ensemble", "--precision", "fp32", "--overwrite")
+    process = start("big.png", "-o", "out.png", *options)
     into(tmp_path / "big.png", picture.getvalue(), process)
     time.sleep(1)
     process.send_signal(kill)
@@ -614,7 +616,8 @@ def test_an_interrupt_leaves_nothing_half_written(start, tmp_path, photo, kill, 
     assert process.out == b""
     word = "interrupted" if code == 130 else "terminated"
     assert lines(process.err)[-1] == f"upres: {word}; no unfinished result was left"
-    assert [p.name for p in tmp_path.iterdir()] == ["big.png"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["big.png", "out.png"]
+    assert (tmp_path / "out.png").read_bytes() == b"an earlier result"
 
 
 def test_a_reader_that_goes_away_is_no_error_of_ours(tmp_path, photo):
@@ -899,3 +902,32 @@ def test_memory_that_is_full_anywhere_is_one_line(capsys):
         small(["fill"])
     said = "upres: memory is full; free some, or take a smaller picture or scale\n"
     assert capsys.readouterr().err == said
+
+
+def test_a_result_named_by_its_size_is_not_written_over_another_picture(upres, small, tmp_path):
+    shutil.copy(small, tmp_path / "small-100x83.png")
+    before = (tmp_path / "small-100x83.png").read_bytes()
+    plain = ("--width", 100, "-m", "bicubic", "--overwrite")
+    done = upres("small.png", "small-100x83.png", *plain)
+    assert done.returncode == 7, done.stderr
+    assert b"small-100x83.png is to be upscaled too, and would be overwritten" in done.stderr
+    assert (tmp_path / "small-100x83.png").read_bytes() == before
+    # By a link as well, and where results are named by the factor.
+    (tmp_path / "small-x2.png").symlink_to(tmp_path / "small-100x83.png")
+    done = upres("small.png", "small-100x83.png", "-s", 2, "-m", "bicubic", "--overwrite")
+    assert_fails(done, 4, "small.png would be written over small-100x83.png")
+    assert (tmp_path / "small-100x83.png").read_bytes() == before
+
+
+def test_a_place_that_links_to_an_impossible_name_is_replaced_or_refused(upres, small, tmp_path):
+    (tmp_path / "out.png").symlink_to("n" * 300)
+    plain = ("small.png", "-s", 2, "-m", "bicubic", "-o", "out.png")
+    assert_fails(upres(*plain), 4, "out.png exists")
+    assert upres(*plain, "--overwrite").returncode == 0
+
+
+def test_jpeg_2000_without_a_container_is_read_and_becomes_png(upres, small, tmp_path):
+    Image.open(small).convert("RGB").save(tmp_path / "a.j2k")
+    done = upres("a.j2k", "-s", 2, "-m", "bicubic")
+    assert (done.returncode, done.stdout) == (0, b"a-x2.png\n"), done.stderr
+    assert upres("a.j2k", "-s", 2, "-m", "bicubic", "-o", "b.j2k").returncode == 4

@@ -4,6 +4,7 @@ exactly the foreign layout. (The Hub itself cannot be reached from where this is
 import hashlib
 import io
 import os
+import socket
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import torch
 from PIL import Image
 
 from tests.hub import Hub
+from tests.network import NotHereError
 from upres.convert import renamed
 from upres.errors import WeightsError
 from upres.networks import EDSR
@@ -144,9 +146,7 @@ def assert_refused(done, *words):
 def test_a_corrupted_body_is_never_used(upres, served, small, tmp_path):
     hub, env = served
     hub.corrupt = True
-    assert_refused(
-        upres(small, "-s", 2, "-m", "edsr-base", env=env), "SHA-256", "weights.toml says"
-    )
+    assert_refused(upres(small, "-s", 2, "-m", "edsr-base", env=env), "SHA-256", "as published")
     assert not (tmp_path / "small-x2.png").exists()
     hub.corrupt = False
     assert upres(small, "-s", 2, "-m", "edsr-base", env=env).returncode == 0
@@ -262,3 +262,10 @@ def test_foreign_names_become_ours(scale):
         torch.testing.assert_close(state[key], value)
     with pytest.raises(WeightsError, match="does not know"):
         renamed({"surprise": torch.zeros(1)}, "a test")
+
+
+def test_no_test_reaches_another_machine():
+    """What conftest.py sees to."""
+    for address in ("example.org", "192.0.2.1"):
+        with pytest.raises(NotHereError, match=address):
+            socket.create_connection((address, 80), timeout=1)

@@ -725,3 +725,19 @@ def test_an_overflow_on_cuda_is_computed_again():
     with pytest.warns(RuntimeWarning, match="fp16 overflowed"):
         got = run(Nearest(halo=0), pixels, half, tile=16, executor=executor, levels=255)
     np.testing.assert_array_equal(got, pixels.repeat(2, 0).repeat(2, 1))
+
+
+def test_an_ensemble_of_a_tall_picture_is_planned_for_its_views_on_their_side():
+    """Rows that flow through the layers take memory by their width."""
+    network, plans = EDSR(2, blocks=4, channels=32), []
+    for shape in ((1200, 60, 3), (60, 1200, 3)):
+        rows = ArrayRows(np.zeros(shape, np.uint8))
+        plans.append(ModelStage(rows, network, 2, FP32, ensemble=True, levels=255).plan.memory)
+    assert plans[0] == plans[1]
+
+
+def test_results_of_16_bits_are_planned_as_torch_holds_them():
+    rows = ArrayRows(np.zeros((300, 300, 3), np.uint16))
+    deep = ModelStage(rows, NETWORKS[2], 4, FP32, levels=65535).plan.memory
+    floats = ModelStage(rows, NETWORKS[2], 4, FP32, levels=None).plan.memory
+    assert deep == floats

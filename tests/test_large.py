@@ -25,7 +25,7 @@ from upres.imaging.encoder import encode
 from upres.imaging.picture import Picture
 from upres.imaging.reader import read_picture
 from upres.imaging.spool import Spool, spool_path
-from upres.imaging.streaming import open_streamed
+from upres.imaging.streaming import StreamedPixels, open_streamed
 from upres.imaging.tiff_writer import TiffPages
 from upres.imaging.verify import check_written
 from upres.imaging.writer import check_disk
@@ -92,6 +92,39 @@ def test_reading_row_by_row_changes_nothing(tmp_path, tiny, model, channels, dty
     want = upscaler.pipeline(whole.pixels).run()
     assert got.dtype == want.dtype == dtype
     np.testing.assert_array_equal(got, want)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_channels_of_one_value_stay_it_row_by_row_too(tmp_path, tiny, dtype):
+    """Opacity that a network would be given, and a band beside colours."""
+    path, top = tmp_path / "in.tif", np.iinfo(dtype).max
+    rng = np.random.default_rng(0)
+    colours = rng.integers(0, top, (60, 50, 3)).astype(dtype)
+    for kinds, options in (("unassalpha", {"alpha": "network"}), ("unspecified", {})):
+        same = np.full((60, 50, 1), top - 1, dtype)
+        pixels = np.concatenate([colours, same], axis=2)
+        tifffile.imwrite(path, pixels, photometric="rgb", extrasamples=[kinds], metadata=None)
+        large, whole = open_streamed(path, at_least=1), read_picture(path)
+        upscaler = Upscaler(tiny, Goal(scale=2), precision="fp32", **options)
+        got = upscaler.pipeline_of(large).run()
+        np.testing.assert_array_equal(got, upscaler.pipeline_of(whole).run())
+        assert (got[..., 3] == top - 1).all()
+
+
+def test_16_bits_with_bands_are_read_once_before_the_work(tmp_path, tiny, monkeypatch):
+    made = np.random.default_rng(0).integers(0, 900, (60, 50, 6)).astype(np.uint16)
+    kinds = ["unassalpha", "unspecified", "unspecified"]
+    tifffile.imwrite(
+        tmp_path / "in.tif", made, photometric="rgb", extrasamples=kinds, metadata=None
+    )
+    large, whole = open_streamed(tmp_path / "in.tif", at_least=1), read_picture(tmp_path / "in.tif")
+    passes, blocks = [], StreamedPixels.blocks
+    monkeypatch.setattr(StreamedPixels, "blocks", lambda self: passes.append(self) or blocks(self))
+    upscaler = Upscaler(tiny, Goal(scale=2), precision="fp32")
+    pipeline = upscaler.pipeline_of(large)
+    assert len(passes) == 1
+    np.testing.assert_array_equal(pipeline.run(), upscaler.pipeline_of(whole).run())
+    assert len(passes) == 1
 
 
 @given(
@@ -199,8 +232,8 @@ def test_memory_does_not_depend_on_the_height(tmp_path, monkeypatch, form):
 def test_a_band_of_wide_tiles_keeps_to_its_share():
     network = EDSR(2)
     target = choose("cpu", "fp32", deep=False)
-    size, row = (30_000, 30_000), 30_000 * 3 * 12
-    needs = {"bytes_per_pixel": 30, "values": 1, "bytes_per_row": row}
+    size, row, result = (30_000, 30_000), 30_000 * 3 * 4, 30_000 * 3 * 8
+    needs = {"bytes_per_pixel": 30, "values": 1, "bytes_per_row": row, "bytes_per_result": result}
     usual = plan_tiles(network, 2, target, size, None, **needs)
     asked = plan_tiles(network, 2, target, size, 2048, **needs)
     limited = {**needs, "max_memory": 2**30}
@@ -208,12 +241,14 @@ def test_a_band_of_wide_tiles_keeps_to_its_share():
     shared = plan_tiles(network, 2, target, size, None, bands=2, **limited)
     share = (2**30 - 400 * 2**20) / 3
     for plan, most in ((usual, 2**29), (asked, 2**29), (tight, share), (shared, share / 2)):
-        band = max(b - a for a, b in plan.grid.rows) + 2 * plan.grid.halo
-        assert band * row <= most
+        low = max(b - a for a, b in plan.grid.rows)
+        taken = (low + 2 * plan.grid.halo) * row + low * result
+        assert taken <= most
+        assert 2 * low >= min(2048, most // (row + result) - 2 * plan.grid.halo)  # nor far below
     assert max(b - a for a, b in asked.grid.columns) == 2000
     assert tight.memory <= (2**30 - 400 * 2**20) / 2
     # Where the user says nothing, very low bands would only cost time.
-    wide = plan_tiles(network, 2, target, size, None, **{**needs, "bytes_per_row": 40 * row})
+    wide = plan_tiles(network, 2, target, size, None, **{**needs, "bytes_per_result": 60 * row})
     assert max(b - a for a, b in wide.grid.rows) > 32
 
 
@@ -434,6 +469,34 @@ def test_an_interrupted_run_goes_on_and_ends_in_the_same_bytes(upres, start, tmp
     assert b"in.tif: continues at " in done.stderr
     assert (tmp_path / f"out.{form}").read_bytes() == (tmp_path / f"whole.{form}").read_bytes()
     assert not kept.exists()
+
+
+SMALL_DISK = """
+import resource
+resource.setrlimit(resource.RLIMIT_FSIZE, (3 * 2**20, resource.RLIM_INFINITY))
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="limits of a process")
+@pytest.mark.parametrize("form", ["tif", "png"])
+@pytest.mark.parametrize("memory", [(), ("--max-memory", "1G")], ids=["whole", "streamed"])
+def test_a_file_that_can_grow_no_further_leaves_the_old_result(
+    upres, tmp_path, patched, form, memory
+):
+    """Refused by the kernel, in the middle of a file."""
+    tiff(tmp_path / "in.tif", 1800, 2000)
+    old = tmp_path / f"out.{form}"
+    old.write_bytes(b"an earlier result")
+    options = ("in.tif", "-s", 1.5, "-m", "bicubic", "--overwrite", *memory, "-o", old.name)
+    there = set(tmp_path.iterdir())
+    done = upres(*options, env=patched(SMALL_DISK))
+    assert done.returncode == 6, done.stderr
+    assert b"File too large" in done.stderr
+    assert b"Traceback" not in done.stderr
+    assert old.read_bytes() == b"an earlier result"
+    kept = tmp_path / f".out.{form}.upres-resume"
+    assert set(tmp_path.iterdir()) - there - {kept, tmp_path / "site"} == set()
+    assert kept.exists() == bool(memory)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL")

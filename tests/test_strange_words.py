@@ -9,7 +9,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import tifffile
-from PIL import Image, PngImagePlugin
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image, PngImagePlugin, TiffImagePlugin
 from PIL.ExifTags import Base as Tag
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
@@ -19,8 +21,9 @@ from upres.imaging.encoder import encode
 from upres.imaging.metadata import EXIF_HEAD, updated_exif, updated_xmp
 from upres.imaging.picture import Frame, Picture
 from upres.imaging.png import packed
-from upres.imaging.profiles import srgb_profile
+from upres.imaging.profiles import srgb_profile, to_srgb
 from upres.imaging.reader import read_metadata, read_picture, read_size
+from upres.imaging.turning import upright
 
 RECORDS = b"\x1c\x02\x69\x00\x08Headline"
 GRAY = np.arange(20 * 30, dtype=np.uint16).reshape(20, 30, 1) * 100
@@ -378,3 +381,151 @@ def test_avif_is_played_for_ever_and_that_is_said():
     assert again.loop == 0
     assert encode(again, "AVIF")[1] == []
     assert read_picture(encode(again, "WEBP")[0]).loop == 0
+
+
+# What counts pixels of the original
+
+
+def told_exif(orientation=1, subject=(30, 20), order="<"):
+    """EXIF of a stored picture of 60 x 40, as a camera writes it."""
+    tags = Image.Exif()
+    tags.endian = order
+    tags[0x0112] = orientation
+    tags[0x010E] = "as it was"
+    tags.get_ifd(0x8769).update(
+        {
+            0xA001: 65535, 0xA002: 60, 0xA003: 40, 0x9214: subject,
+            0xA20E: TiffImagePlugin.IFDRational(4000, 3), 0xA20F: TiffImagePlugin.IFDRational(2000),
+        }
+    )  # fmt: skip
+    return tags.tobytes()
+
+
+def inner(exif):
+    tags = Image.Exif()
+    tags.load(exif)
+    return dict(tags.get_ifd(0x8769))
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("turned", range(1, 9))
+@given(x=st.integers(0, 59), y=st.integers(0, 39))
+def test_the_subject_stays_on_its_pixel_and_the_sensor_its_size(turned, order, x, y):
+    stored = np.zeros((40, 60, 1), np.uint8)
+    stored[y, x] = 1
+    shown = upright(stored, turned)
+    high, wide = shown.shape[:2]
+    # Sixteen times as large, the middle of the pixel is on it whatever is rounded.
+    before = told_exif(turned, (x, y, 6, 4), order)
+    tags = inner(updated_exif(before, 16 * wide, 16 * high))
+    there = np.argwhere(np.kron(shown[..., 0], np.ones((16, 16))))
+    (top, left), (bottom, right) = there.min(0), there.max(0) + 1
+    assert left <= tags[0x9214][0] <= right
+    assert top <= tags[0x9214][1] <= bottom
+    assert tags[0x9214][2:] == ((96, 64) if turned <= 4 else (64, 96))
+    size = tags[0xA002] / tags[0xA20E], tags[0xA003] / tags[0xA20F]
+    sensor = (60 * 3 / 4000, 40 / 2000)
+    assert size == pytest.approx(sensor if turned <= 4 else sensor[::-1])
+
+
+def test_a_subject_without_a_size_to_compare_it_with_stays():
+    tags = Image.Exif()
+    tags.get_ifd(0x8769).update({0x9214: (3, 4), 0xA20E: TiffImagePlugin.IFDRational(5)})
+    before = tags.tobytes()
+    assert updated_exif(before, 100, 100) == before
+
+
+def test_sizes_beyond_a_short_become_long():
+    after = inner(updated_exif(told_exif(), 70_000, 46_667))
+    assert (after[0xA002], after[0xA003]) == (70_000, 46_667)
+    assert after[0x9214] == (35_000, 23_334)
+
+
+def test_colours_that_were_converted_are_said_to_be_srgb():
+    data = io.BytesIO()
+    Image.new("RGB", (60, 40), "red").save(
+        data, "JPEG", exif=told_exif(), icc_profile=srgb_profile()
+    )
+    converted = to_srgb(read_picture(data.getvalue()))
+    assert inner(converted.exif)[0xA001] == 1
+    assert inner(read_picture(data.getvalue()).exif)[0xA001] == 65535
+
+
+REGIONS = (
+    b'<x:xmpmeta><rdf:Description xmpTPg:NPages="1"><xmpTPg:MaxPageSize stDim:w="8" stDim:h="11"/>'
+    b'<mwg-rs:Regions><mwg-rs:AppliedToDimensions stDim:w="60" stDim:h="40" stDim:unit="pixel"/>'
+    b"</mwg-rs:Regions></rdf:Description></x:xmpmeta>"
+)
+
+
+def test_regions_apply_to_the_new_size():
+    want = REGIONS.replace(b'w="60"', b'w="240"').replace(b'h="40"', b'h="160"')
+    assert updated_xmp(REGIONS, 240, 160) == want
+    elements = REGIONS.replace(
+        b' stDim:w="60" stDim:h="40" stDim:unit="pixel"/>',
+        b' rdf:parseType="Resource"><stDim:w>60</stDim:w><stDim:h>40</stDim:h>'
+        b"</mwg-rs:AppliedToDimensions>",
+    )
+    assert b"<stDim:w>240</stDim:w><stDim:h>160</stDim:h>" in updated_xmp(elements, 240, 160)
+
+
+def test_regions_of_a_turned_picture_are_left_and_told():
+    for turned, told in ((1, False), (6, True)):
+        data = io.BytesIO()
+        Image.new("RGB", (60, 40)).save(data, "JPEG", exif=told_exif(turned), xmp=REGIONS)
+        made, notes = encode(read_picture(data.getvalue()), "JPEG")
+        assert ("regions in XMP, such as faces, are not turned with the picture" in notes) == told
+        assert (b'stDim:w="60"' in read_picture(made).xmp) is True
+
+
+def test_a_makers_notes_that_move_are_told():
+    tags = Image.Exif()
+    tags.get_ifd(0x8769)[0x927C] = b"offsets of its own"
+    picture = Picture(np.zeros((8, 8, 3), np.uint8), "JPEG", exif=EXIF_HEAD + tags.tobytes()[6:])
+    note = "EXIF is written anew: places that the maker's notes name may be wrong"
+    assert note in encode(picture, "TIFF")[1]
+    assert note not in encode(picture, "JPEG")[1]
+
+
+def test_words_of_later_pages_are_told():
+    def stack(*words):
+        buffer = io.BytesIO()
+        with tifffile.TiffWriter(buffer) as file:
+            for text in words:
+                file.write(np.zeros((8, 8), np.uint8), description=text, metadata=None)
+        return read_picture(buffer.getvalue()).notes
+
+    note = "pages have texts, dates or EXIF of their own: all get the first one's"
+    assert note in stack("one", "two")
+    assert note not in stack("one", "one")
+    assert note not in stack("ImageJ=1.11a\nimages=2", None)
+
+
+def test_the_xmp_of_a_jpeg_2000_is_read():
+    data = io.BytesIO()
+    Image.new("RGB", (16, 16), "red").save(data, "JPEG2000")
+    plain = data.getvalue()
+
+    def uuid(kind, body):
+        return struct.pack(">I", 24 + len(body)) + b"uuid" + bytes.fromhex(kind) + body
+
+    packet = b"<x:xmpmeta>here</x:xmpmeta>"
+    picture = read_picture(plain + uuid("be7acfcb97a942e89c71999491e3afac", packet))
+    assert (picture.xmp, picture.notes) == (packet, ())
+    assert read_picture(encode(picture, "PNG")[0]).xmp == packet
+    other = read_picture(plain + uuid("b14bf8bd083d4b43a5ae8cd7d5a6ce03", b"GeoJP2"))
+    assert other.xmp is None
+    assert other.notes == ("JPEG 2000 boxes uuid are not carried over",)
+
+
+@pytest.mark.parametrize(("form", "plays"), [("GIF", 4), ("PNG", 3), ("WEBP", 3)])
+def test_a_gif_says_how_often_it_is_repeated_and_others_how_often_they_are_played(form, plays):
+    frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
+    data = io.BytesIO()
+    frames[0].save(data, form, save_all=True, append_images=frames[1:], duration=100, loop=3)
+    picture = read_picture(data.getvalue())
+    assert picture.loop == plays
+    for other in ("GIF", "PNG", "WEBP"):
+        assert read_picture(encode(picture, other)[0]).loop == plays
+    once = replace(picture, loop=1)
+    assert read_picture(encode(once, "GIF")[0]).loop is None  # as it is without a word

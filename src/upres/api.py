@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from upres.errors import InputError, ResourceError, UsageError
+from upres.errors import InputError, UsageError
 from upres.imaging.decoding import from_pil
 from upres.imaging.encoder import encode
 from upres.imaging.formats import format_of, written_as, written_to
@@ -28,7 +28,7 @@ from upres.imaging.resize import Kernel
 from upres.imaging.streaming import StreamedPixels
 from upres.imaging.writer import check_target, write_file
 from upres.inference.device import DeviceName, Precision, choose
-from upres.inference.engine import is_out_of_memory, memory_errors
+from upres.inference.engine import memory_errors
 from upres.inference.pipeline import Pipeline
 from upres.inference.planning import check_max_memory
 from upres.inference.sizes import Goal, is_whole, steps_to
@@ -114,6 +114,10 @@ class Upscaler:
         if self.tile is not None and self.tile < 0:
             raise UsageError(f"a tile of {self.tile} pixels", "give 0, a positive number or auto")
         fix("tile", None if self.tile is None else int(self.tile))  # numpy's would spread
+        if self.ensemble and self.model in KERNELS:
+            raise UsageError(
+                f"an ensemble of model {self.model}, which has no network", "leave it out"
+            )
         check_max_memory(self.max_memory)
         fix("_known", known_models())  # those of now, for all pictures
         if self.model.endswith(".safetensors"):
@@ -128,8 +132,8 @@ class Upscaler:
 
     @property
     def models(self) -> tuple[Model, ...]:
-        """Those that were loaded so far."""
-        return tuple(self._models.values())
+        """Those that were loaded so far; one may serve several scales."""
+        return tuple({id(model): model for model in self._models.values()}.values())
 
     def serves(self, scale: int) -> bool:
         """Whether it enlarges by this factor in one step; kernels do by any."""
@@ -180,15 +184,9 @@ class Upscaler:
         remarks: tuple[str, ...] = ()
         if jpeg_quality is not None and jpeg_quality < PHOTO_BELOW:
             chain, remarks = self._for_photo(chain, jpeg_quality)
-        try:
+        with memory_errors("the network does not fit into memory", "free memory, or use the CPU"):
             steps = self._steps_for(chain, deep=pixels.dtype != np.uint8)
             return Pipeline(steps, pixels, (high, wide), remarks, ranged, no_data, extra)
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
-                raise
-            raise ResourceError(
-                "the network does not fit into memory", "free memory, or use the CPU"
-            ) from error
 
     def pipeline_of(self, picture: Picture, pixels: NDArray[Any] | None = None) -> Pipeline:
         """The same for a picture from a file, or for one of its frames."""
@@ -231,7 +229,7 @@ class Upscaler:
         # One that does not serve this scale may get there by a larger one.
         return chain, tuple(
             f"JPEG of quality {quality}: its traces stay, as no model against them serves "
-            f"x{scale}; --model {name} removes them on another way"
+            f"x{scale}; --model {name} removes them, enlarging further and then reducing"
             for name in self._known.photo[:1]
         )
 
@@ -266,10 +264,11 @@ class Upscaler:
     def _model(self, name: str, scale: int) -> Model:
         if (name, scale) not in self._models:
             if self._path is not None:
-                self._models[name, scale] = load_model(self._path)
+                model = load_model(self._path)
             else:
                 entry = next(e for e in self._known.family(name) if scale in e.facts.scales)
-                self._models[name, scale] = self._fetched(entry)
+                model = self._fetched(entry)
+            self._models.update(dict.fromkeys(((name, s) for s in model.facts.scales), model))
         return self._models[name, scale]
 
     def _fetched(self, entry: WeightsEntry) -> Model:
@@ -302,9 +301,14 @@ class Upscaler:
         if isinstance(x, np.ma.MaskedArray):
             raise InputError("a masked array", "give x.filled(...), or NaN for what is missing")
         if isinstance(x, np.ndarray):
-            return self._array(np.asarray(x))  # of kinds such as matrix, too
+            array, notes = self._array(np.asarray(x))  # of kinds such as matrix, too
+            _warn(notes)
+            return array
         if isinstance(x, Tensor):
-            return self._tensor(x)
+            with memory_errors():
+                tensor, notes = self._tensor(x)
+            _warn(notes)
+            return tensor
         from PIL import Image
 
         if isinstance(x, Image.Image):
@@ -312,24 +316,25 @@ class Upscaler:
                 picture = from_pil(x)
             except OSError as error:  # only now is it decoded
                 raise InputError(f"the image is damaged ({error})", "get it again") from error
-            notes = list(picture.notes)
-            pixels = self._array(picture.pixels, quality_of(x))
+            pixels, notes = self._array(picture.pixels, quality_of(x))
+            notes = [*picture.notes, *notes]
             if pixels.dtype == np.uint16 and pixels.shape[2] == 2:
                 pixels = in_8_bits(pixels)
                 notes.append("Pillow has no image of 16-bit gray with transparency: it has 8 bits")
-            for note in notes:
-                warnings.warn(note, UserWarning, stacklevel=2)
+            _warn(notes)
             result = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
             if picture.icc:
                 result.info["icc_profile"] = picture.icc
-            if "dpi" in x.info:
-                result.info["dpi"] = x.info["dpi"]
+            if picture.dpi is not None:
+                result.info["dpi"] = picture.dpi
             return result
         raise InputError(
             f"a {type(x).__name__} is no picture", "give a PIL image, a numpy array or a tensor"
         )
 
-    def _array(self, x: NDArray[Any], jpeg_quality: int | None = None) -> NDArray[Any]:
+    def _array(
+        self, x: NDArray[Any], jpeg_quality: int | None = None
+    ) -> tuple[NDArray[Any], list[str]]:
         real = np.issubdtype(x.dtype, np.floating) and x.dtype.itemsize <= 8
         known = x.dtype in (np.uint8, np.uint16) or real
         pixels = x[..., None] if x.ndim == 2 else x
@@ -346,11 +351,9 @@ class Upscaler:
         pipeline = self.pipeline(pixels, jpeg_quality=jpeg_quality)
         with memory_errors():
             result = pipeline.run()
-        for note in pipeline.notes:
-            warnings.warn(note, UserWarning, stacklevel=3)
-        return result[..., 0] if x.ndim == 2 else result
+        return (result[..., 0] if x.ndim == 2 else result), pipeline.notes
 
-    def _tensor(self, x: Tensor) -> Tensor:
+    def _tensor(self, x: Tensor) -> tuple[Tensor, list[str]]:
         if (
             x.ndim not in (3, 4)
             or 0 in x.shape
@@ -366,12 +369,13 @@ class Upscaler:
         host = x.detach().cpu()
         host = host.float() if x.is_floating_point() else host
         batch = host if x.ndim == 4 else host[None]
-        done = [
-            torch.from_numpy(self._array(picture.permute(1, 2, 0).contiguous().numpy()))
-            for picture in batch
-        ]
+        done, notes = [], []
+        for picture in batch:
+            array, told = self._array(picture.permute(1, 2, 0).contiguous().numpy())
+            done.append(torch.from_numpy(array))
+            notes += told
         result = torch.stack(done).permute(0, 3, 1, 2).to(x.device, x.dtype).contiguous()
-        return result if x.ndim == 4 else result[0]
+        return (result if x.ndim == 4 else result[0]), list(dict.fromkeys(notes))
 
     def picture(
         self,
@@ -506,6 +510,12 @@ def load(
     )
     upscaler._steps_for(upscaler._chain(float(scale)), deep=False)
     return upscaler
+
+
+def _warn(notes: list[str]) -> None:
+    """In the name of who called ``upscale``."""
+    for note in notes:
+        warnings.warn(note, UserWarning, stacklevel=3)
 
 
 def _goal(scale: float) -> Goal:

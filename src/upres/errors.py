@@ -29,9 +29,13 @@ __all__ = [
 ]
 
 
+# A disk is full, or a quota.
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
 def is_disk_full(error: BaseException | None) -> bool:
     """Whether the system says that a disk or a quota is full."""
-    return getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
+    return getattr(error, "errno", None) in DISK_FULL
 
 
 class UpresError(Exception):

@@ -33,15 +33,31 @@ def atomic_write(path: Path) -> Iterator[Path]:
     Raises:
         OSError: the file system refuses.
     """
-    part = part_in(path.parent)
+    with new_part(path.parent) as part:
+        yield part
+        settle(part, path)
+
+
+@contextmanager
+def new_part(folder: Path) -> Iterator[Path]:
+    """``part_in``; what lies there when the block ends is removed."""
+    part = part_in(folder)
     try:
         yield part
-        with part.open("rb+") as file:
-            os.fsync(file.fileno())
-        part.replace(path)
     finally:
         with suppress(OSError):
             part.unlink(missing_ok=True)
+
+
+def settle(part: Path, path: Path) -> None:
+    """Give a whole file its name, when the disk has all of it.
+
+    Raises:
+        OSError: the file system refuses.
+    """
+    with part.open("rb+") as file:
+        os.fsync(file.fileno())
+    part.replace(path)
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from upres.convert import super_image_state
 from upres.errors import (
+    DISK_FULL,
     OutputError,
     ResourceError,
     UpresError,
@@ -80,9 +81,9 @@ class Model:
                 part.chmod(mode)
         except (OSError, SafetensorError) as error:
             # safetensors gives the system's number in words only.
-            kind = (
-                ResourceError if is_disk_full(error) or "os error 28" in str(error) else OutputError
-            )
+            words = (f"(os error {number})" for number in DISK_FULL)
+            full = is_disk_full(error) or any(word in str(error) for word in words)
+            kind = ResourceError if full else OutputError
             raise kind(
                 f"{path} cannot be written ({error})", "free disk space, or write elsewhere"
             ) from error
@@ -127,14 +128,20 @@ def load(path: Path) -> Model:
     """
     facts = read_facts(path)
     _check_shapes(facts, path)
-    with torch.device("cpu"):  # whatever the caller made the default
-        model = build(facts)
+    model = _blank(facts)
     try:
         state = load_file(path)
     except (OSError, SafetensorError) as error:
         raise WeightsError(f"{path} is damaged ({error})", "fetch or train it again") from error
     fill(model.network, state, str(path))
     return model
+
+
+def _blank(facts: ModelFacts) -> Model:
+    """To be filled: whatever the caller made the default device, and without a number drawn from
+    the caller's generator."""
+    with torch.device("cpu"), torch.random.fork_rng(devices=()):
+        return build(facts)
 
 
 _MOST_CHANNELS = 2**16  # so many layers are built, should a number mean them, in seconds
@@ -185,8 +192,7 @@ def load_published(entry: WeightsEntry, path: Path) -> Model:
             model = load(kept)
             if model.facts == entry.facts:
                 return model
-    with torch.device("cpu"):
-        model = build(entry.facts)
+    model = _blank(entry.facts)
     fill(model.network, super_image_state(path), str(path))
     with suppress(OSError, UpresError):
         kept = _converted(entry)

@@ -328,15 +328,16 @@ def demand(checks: Sequence[Check]) -> None:
         first = wrong[0]
         what = first.error
         if first.measured is not None:
-            what = f"gives {first.measured:.3f} dB, weights.toml says {first.stated:.3f}"
+            what = f"gives {first.measured:.3f} dB, and {first.stated:.3f} are stated"
         raise VerificationError(
             f"{first.model} x{first.scale} on {first.set}: {what} "
             f"({len(wrong)} of {len(checks)} figures differ)",
-            "install upres again; if it stays so, please report it with 'upres doctor'",
+            "install upres, or add the model, again; if it stays so, please report it with "
+            "'upres doctor'",
         )
     if not checks:
         raise UsageError(
-            "weights.toml states no figure of these models at these scales on these sets",
+            "no figure is stated of these models at these scales on these sets",
             "'upres models show NAME' says what is stated",
         )
     missing = sum(c.measured is None for c in checks)

@@ -65,11 +65,11 @@ def refuse_collisions(jobs: Sequence[Job], place: Callable[[Path], str], remedy:
         OutputError: two would be.
     """
     seen: dict[str, Job] = {}
-    sources = {os.path.realpath(job.source): job for job in jobs if job.source is not None}
+    sources = {_file_at(job.source): job for job in jobs if job.source is not None}
     for job in jobs:
         if job.target is None:
             continue
-        source = sources.get(os.path.realpath(job.target))
+        source = sources.get(_file_at(job.target))
         if source is not None and source is not job:
             raise OutputError(
                 f"{job.name} would be written over {source.name}, which is to be upscaled too",
@@ -79,6 +79,32 @@ def refuse_collisions(jobs: Sequence[Job], place: Callable[[Path], str], remedy:
         if other is not job:
             raise OutputError(
                 f"{other.name} and {job.name} would both be written to {job.target}", remedy
+            )
+
+
+def _file_at(path: Path) -> tuple[int, int] | str:
+    """Equal for all names of one file: links, and capitals where the system minds none."""
+    try:
+        stat = os.stat(path)  # noqa: PTH116 - pathlib's raises on names that are too long
+    except (OSError, ValueError):
+        return os.path.realpath(path)
+    return stat.st_dev, stat.st_ino
+
+
+def refuse_source(target: Path, sources: Sequence[Path]) -> None:
+    """No result in the place of a picture of this run, for one whose name is known only now.
+
+    Raises:
+        OutputError: it would be.
+    """
+    there = _file_at(target)
+    if isinstance(there, str):
+        return
+    for source in sources:
+        if _file_at(source) == there:
+            raise OutputError(
+                f"{target} is to be upscaled too, and would be overwritten",
+                "choose another name with -o, or upscale them separately",
             )
 
 
@@ -97,6 +123,7 @@ class Settings:
         max_memory: bytes that the process may take, or None.
         resume: go on with what an interrupted run left of a large result.
         wrap: the picture goes on at its other side, so that all of it is needed at once.
+        sources: the pictures of this run whose results have names that depend on their sizes.
     """
 
     quality: int | None
@@ -112,6 +139,7 @@ class Settings:
     max_memory: int | None = None
     resume: bool = False
     wrap: bool = False
+    sources: tuple[Path, ...] = ()
 
     @property
     def streams_from(self) -> int:

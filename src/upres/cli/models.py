@@ -13,11 +13,10 @@ from upres.cli.groups import UpresCommand, UpresGroup
 from upres.cli.output import Output
 from upres.errors import UsageError, VerificationError, WeightsError
 from upres.progress import downloading
-from upres.weights.added import damaged
 from upres.weights.header import read_facts, read_training
 from upres.weights.known import known_models
 from upres.weights.manifest import KERNELS, PHOTO_BELOW, WeightsEntry
-from upres.weights.store import fetch, local_path, verify
+from upres.weights.store import fetch, local_path, remedy, verify
 
 _HELP = "List, inspect, download, verify, add and publish weights; alone, it lists them."
 
@@ -65,8 +64,8 @@ def list_(json: options.Json = False) -> None:
         f"{', '.join(manifest.photo)} for JPEGs of a quality below {PHOTO_BELOW}. "
         "PSNR in dB, Y channel, scale shaved."
     )
-    for path in damaged():
-        output.note(f"note: {path} is damaged; 'upres models remove {path.stem}' removes it")
+    for _, why in manifest.unusable:
+        output.note(f"note: {why}")
 
 
 @app.command(cls=UpresCommand)
@@ -127,6 +126,11 @@ def verify_(
         if state in ("missing", "damaged"):
             wrong.append(entry.name)
         output.value(f"{entry.name}: {state}", model=entry.name, state=state)
+    if name is None:
+        for stem, why in manifest.unusable:
+            output.error(why)
+            output.value(f"{stem}: unusable", model=stem, state="unusable")
+            wrong.append(stem)
     if wrong:
         raise VerificationError(f"not as published: {', '.join(wrong)}", "see above for each")
 
@@ -138,9 +142,7 @@ def path(name: Name) -> None:
     for entry in known_models().family(name):
         found = local_path(entry)
         if found is None:
-            raise WeightsError(
-                f"{entry.name} is not on this machine", f"'upres models pull {entry.name}'"
-            )
+            raise WeightsError(f"{entry.name} is not on this machine", remedy(entry))
         output.value(str(found))
 
 
@@ -165,8 +167,8 @@ def remove(name: Name, json: options.Json = False) -> None:
     """Forget a model that was added."""
     from upres.weights import added
 
-    for entry in added.remove(name):
-        Output(json=json).value(entry.name, model=entry.name, state="removed")
+    for stem in added.remove(name):
+        Output(json=json).value(stem, model=stem, state="removed")
 
 
 @app.command(cls=UpresCommand, short_help="Upload weights to the Hugging Face Hub.")
@@ -198,8 +200,6 @@ def publish(
     if dry_run:
         output.value(model_card(files))
         return
-    for file in files:
-        read_facts(file)
     library = hub()
     api, add = library.HfApi(), library.CommitOperationAdd
     output.value(upload(files, repository, private=private, api=api, add=add))
@@ -207,18 +207,19 @@ def publish(
 
 def _facts(entry: WeightsEntry) -> dict[str, Any]:
     found = local_path(entry)
-    source = {_where(entry): entry.file} if entry.hub is None else vars(entry.hub)
+    source = {} if entry.hub is None else vars(entry.hub)
     return {
         "id": entry.name,
         **entry.facts.to_mapping(),
-        "source": {**source, "file": entry.file},
+        "source": {"where": _where(entry), **source, "file": entry.file},
+        "size": entry.size,
         "sha256": entry.sha256,
         "path": None if found is None else str(found),
     }
 
 
 def _figure(entry: WeightsEntry, dataset: str) -> str:
-    return next((f"{m.psnr:.2f}" for m in entry.facts.measured if m.set == dataset), "")
+    return " / ".join(f"{m.psnr:.2f}" for m in entry.facts.measured if m.set == dataset)
 
 
 def _where(entry: WeightsEntry) -> str:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from upres.cli.jobs import STREAM, Job, Settings
+from upres.cli.jobs import STREAM, Job, Settings, refuse_source
 from upres.cli.reading import check_target_of
 from upres.cli.reports import Report
 from upres.errors import OutputError, ResourceError
@@ -74,6 +74,7 @@ def plan(
     if target is not None and job.named_by_size:
         target = target.with_stem(f"{target.stem}-{upscaler.goal.label(wide, high)}")
         check_target_of(job, target, settings)
+        refuse_source(target, settings.sources)
     pipeline = upscaler.pipeline_of(picture)
     frames = len(picture.frames)
     shape = (high, wide, picture.pixels.shape[2])

@@ -253,16 +253,10 @@ def _finished(job: Job, finish: Callable[[], None]) -> None:
 @contextmanager
 def _memory_errors(job: Job) -> Iterator[None]:
     """What an allocator says, wherever on the way, for people."""
-    try:
-        yield
-    except (MemoryError, RuntimeError) as error:
-        from upres.inference.engine import is_out_of_memory
+    from upres.inference.engine import memory_errors
 
-        if not is_out_of_memory(error):
-            raise
-        raise ResourceError(
-            f"{job.name}: memory is full", "use smaller tiles, or --device cpu"
-        ) from error
+    with memory_errors(f"{job.name}: memory is full"):
+        yield
 
 
 def _outcome(future: "Future[None]") -> UpresError | None:

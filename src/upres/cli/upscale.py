@@ -112,6 +112,7 @@ def upscale(
         max_memory=max_memory,
         resume=resume,
         wrap=wrap,
+        sources=tuple(job.source for job in jobs if job.source is not None and job.named_by_size),
     )
     run(jobs, chosen, settings, speak, single=len(jobs) == 1)
 

@@ -46,7 +46,7 @@ def encode_animation(
         pillow_image(by_type[frame.pixels.dtype](frame.pixels), file_format) for frame in frames
     ]
     exif = updated_exif(held_exif(picture, file_format), width, height)
-    xmp = updated_xmp(picture.xmp, width, height)
+    xmp = updated_xmp(picture.xmp, width, height, turned=picture.turned)
     file = io.BytesIO()
     images[0].save(
         file,
@@ -75,7 +75,10 @@ def _timing(picture: Picture, file_format: str) -> dict[str, Any]:
         timing["duration"] = in_hundredths(timing["duration"])
     if file_format == "AVIF":  # Pillow's encoder takes whole milliseconds only
         timing["duration"] = [round(duration) for duration in timing["duration"]]
-    if picture.loop is not None:
+    if picture.loop is not None and file_format == "GIF":
+        if picture.loop != 1:  # that often without a word
+            timing["loop"] = max(0, picture.loop - 1)
+    elif picture.loop is not None:
         timing["loop"] = picture.loop
     elif file_format in ("PNG", "WEBP"):
         timing["loop"] = 1  # 0 would be for ever

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
+from PIL.ExifTags import Base as Tag
 
 from upres.errors import InputError
 from upres.imaging import boxes, filefacts, gif, jpeg, jpeg2000, photoshop, png_chunks
@@ -55,12 +56,15 @@ def decode(
     chunks = png_chunks.read_chunks(source) if form == "PNG" else []
     notes = _left_out(image, source, chunks, len(frames))
     bits, loop = bit_depth(image), image.info.get("loop")
+    if form == "GIF" and loop:
+        loop += 1  # a GIF says how often it is repeated, the others how often it is played
     icc, dpi = image.info.get("icc_profile"), image.info.get("dpi")
-    if form == "JPEG2000":
-        icc = icc or boxes.jp2_profile(image)
     more = gif.extensions(source) if form == "GIF" else {}
+    if form == "JPEG2000":
+        icc, packet = icc or boxes.jp2_profile(image), boxes.jp2_xmp(image)
+        more = {gif.XMP: packet} if packet else {}
     icc = more.get(gif.PROFILE, icc)
-    if form == "JPEG" and not jpeg.states_resolution(image):
+    if _states_none(image):
         dpi = None
     if form == "AVIF" and there > 1:
         loop = 0  # Pillow does not tell, and those that it writes are played for ever
@@ -152,7 +156,21 @@ def from_pil(image: Image.Image) -> Picture:
     _stretch_transparency(upright, bits)
     plain, icc = made_plain(upright, image.info.get("icc_profile"), "the image", notes)
     pixels, form = _with_transparency(array_of(plain), image), image.format or "PNG"
-    return Picture(pixels, form, kind_of(image), icc=icc, notes=tuple(notes))
+    dpi = None if _states_none(image) else image.info.get("dpi")
+    sideways = image.getexif().get(Tag.Orientation) in (5, 6, 7, 8)
+    return Picture(
+        pixels,
+        form,
+        kind_of(image),
+        icc=icc,
+        dpi=filefacts.resolution(dpi, turned=sideways),
+        notes=tuple(notes),
+    )
+
+
+def _states_none(image: Image.Image) -> bool:
+    """Of a JPEG that states no resolution, Pillow tells one."""
+    return image.format in ("JPEG", "MPO") and not jpeg.states_resolution(image)
 
 
 def _forget_texts(image: Image.Image) -> None:

@@ -82,7 +82,7 @@ def save_rows(
         fit = Fit(file_format, dtype, channels, encoding.background, still=True)
         fitted = (fit(strip) for strip in strips)
         exif = updated_exif(held_exif(about, file_format), width, height)
-        xmp = updated_xmp(about.xmp, width, height)
+        xmp = updated_xmp(about.xmp, width, height, turned=about.turned)
         notes = lost(about, file_format, encoding.quality, gray_as_colour=fit.gray_as_colour)
         held = about.icc and holds(about, file_format, "the colour profile")
         if fit.flatten and held and not fits(about.icc or b"", fit.channels):
@@ -99,6 +99,7 @@ def save_rows(
             whole = collect(fitted, (height, width, fit.channels), fit.dtype)
             deep = fit.dtype == np.uint16
             if deep and file_format == "AVIF":
+                about = about if held else replace(about, icc=None)
                 if about.bits > 12:
                     notes.append(f"{about.bits} bits become 12, which is what AVIF holds")
                 file.write(
@@ -138,7 +139,7 @@ def save_pages(file: BinaryIO, picture: Picture, quality: int | None) -> list[st
             for frame in picture.frames:
                 pixels, size = frame.pixels, frame.pixels.shape
                 exif = updated_exif(kept, size[1], size[0])
-                xmp = updated_xmp(picture.xmp, size[1], size[0])
+                xmp = updated_xmp(picture.xmp, size[1], size[0], turned=picture.turned)
                 pages.add(picture, size, pixels.dtype, iter([pixels]), exif, xmp)
     return notes
 

@@ -62,7 +62,7 @@ FORMATS: dict[str, Format] = {
     ),
     "GIF": Format((".gif",), 65535, alpha=True, deep=False, lossy=False, timed=True),
     "JPEG2000": Format(
-        (".jp2", ".j2k", ".jpx", ".jpf", ".j2c", ".jpc"),
+        (".jp2", ".jpx", ".jpf"),
         _LONG,
         alpha=True,
         deep=True,
@@ -72,8 +72,8 @@ FORMATS: dict[str, Format] = {
 }
 
 
-# HEIC: what it holds, PNG holds without loss.
-_READ_ONLY = (".heic", ".heif", ".hif")
+# HEIC, and JPEG 2000 without a container: what they hold, PNG holds without loss.
+_READ_ONLY = (".heic", ".heif", ".hif", ".j2k", ".j2c", ".jpc")
 _INSTEAD = "PNG"
 _READABLE = frozenset(_READ_ONLY).union(*(known.suffixes for known in FORMATS.values()))
 # Formats that hold animations.

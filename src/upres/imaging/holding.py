@@ -7,10 +7,10 @@ from PIL import Image, TiffImagePlugin
 
 from upres.errors import OutputError
 from upres.imaging.formats import FORMATS, TIMED, check_size
-from upres.imaging.metadata import EXIF_IFD, GPS_IFD
+from upres.imaging.metadata import EXIF_IFD, GPS_IFD, REGIONS
 from upres.imaging.picture import Picture
 from upres.imaging.profiles import fits
-from upres.imaging.tiff_exif import not_in_tiff, writable
+from upres.imaging.tiff_exif import has_maker_note, not_in_tiff, writable
 from upres.imaging.tiff_tags import BANDS_LEFT_OUT
 
 # Formats that hold what `has` names.
@@ -50,6 +50,11 @@ def lost(
         and (rest := not_in_tiff(exif))
     ):
         notes.append(f"of EXIF {', '.join(rest)} cannot be kept in this TIFF")
+    anew = held_exif(about, file_format) if "TIFF" in (about.format, file_format) else None
+    if anew and has_maker_note(anew):
+        notes.append("EXIF is written anew: places that the maker's notes name may be wrong")
+    if about.turned > 1 and any(name in (about.xmp or b"") for name in REGIONS):
+        notes.append("regions in XMP, such as faces, are not turned with the picture")
     if quality is not None and not FORMATS[file_format].lossy:
         notes.append(f"{file_format} is lossless: the quality of {quality} means nothing")
     if about.kind == "bilevel":
@@ -116,7 +121,8 @@ def holds(about: Picture, file_format: str, name: str) -> bool:
     if file_format == "JPEG" and name == "the resolution":
         return max(about.dpi or (0, 0)) <= 0xFFFF
     if file_format == "AVIF" and name == "what the colours mean (cICP)":
-        return bool(about.pixels.dtype == np.uint8)  # libvips writes the others, and no such words
+        # libvips writes the others, and no such words. Nor is there a word for a narrow range.
+        return bool(about.pixels.dtype == np.uint8) and (about.cicp or ())[-1:] != (0,)
     if file_format == "JPEG" or (
         file_format == "AVIF" and name == "EXIF" and about.pixels.dtype != np.uint8
     ):

@@ -45,6 +45,7 @@ class Decoder:
 
         Raises:
             InputError: also if the decoder crashed or took too long.
+            ResourceError: also if it was killed.
         """
         pipe = self._started()
         try:
@@ -58,7 +59,13 @@ class Decoder:
                 )
             answer = pipe.recv()
         except (EOFError, OSError):  # also when it ends within an answer
-            code = self._end()
+            killed, code = not self._given_up and self._was_killed(), self._end()
+            if killed:
+                raise ResourceError(
+                    f"the system ended the process that decoded {path}, most likely as memory was "
+                    "full",
+                    "free memory, or enlarge it alone",
+                ) from None
             raise InputError(
                 f"{path} made its decoder crash (exit code {code})",
                 "it is probably damaged, or made to do so",
@@ -101,6 +108,12 @@ class Decoder:
                 theirs.close()
             self._process = process
         return self._pipe
+
+    def _was_killed(self) -> bool:
+        """Whether it ended by SIGKILL, which Linux sends where memory is full."""
+        assert self._process is not None
+        self._process.join(1)
+        return self._process.exitcode == -9
 
     def _end(self) -> int | None:
         assert self._process is not None

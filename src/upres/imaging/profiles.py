@@ -7,6 +7,7 @@ import numpy as np
 from PIL import ImageCms
 
 from upres.errors import InputError
+from upres.imaging.metadata import exif_of_srgb
 from upres.imaging.picture import Picture, extras_of
 from upres.imaging.vips import reason, vips
 
@@ -73,6 +74,7 @@ def to_srgb(picture: Picture) -> Picture:
         pixels=converted(picture.pixels),
         frames=tuple(replace(f, pixels=converted(f.pixels)) for f in picture.frames),
         icc=srgb_profile(),
+        exif=exif_of_srgb(picture.exif),
         cicp=None,
         notes=(*picture.notes, "colours are converted to sRGB"),
     )

@@ -65,6 +65,13 @@ def not_in_tiff(exif: bytes) -> list[str]:
     return [*names, "the thumbnail"] if tags.get_ifd(1) else names
 
 
+def has_maker_note(exif: bytes) -> bool:
+    """Whether the camera's maker wrote something, in a way that only the maker knows."""
+    tags = Image.Exif()
+    tags.load(exif)
+    return Tag.MakerNote in tags.get_ifd(EXIF_IFD)
+
+
 class _Text(str):
     """A text of a TIFF or of EXIF, which Pillow reads as Latin-1 whatever it is, but would write as
     ASCII with question marks. This one is written as the bytes that stood in the file."""

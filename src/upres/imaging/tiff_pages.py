@@ -74,8 +74,12 @@ def decode_tiff(
     if len(pages) == 1 and first.turned == 1:
         place = read_georeference(tags, *first.size)
     calibration = _calibration(pages, notes)
-    if note := tiff_tags.left_out(tags, georeferenced=place is not None):
+    used = {tag for page in pages for tag in page.tags}
+    if note := tiff_tags.left_out(used, georeferenced=place is not None):
         notes.append(note)
+    words = tiff_tags.words_of(tags)
+    if any(words.get(t) != w for page in pages for t, w in tiff_tags.words_of(page.tags).items()):
+        notes.append("pages have texts, dates or EXIF of their own: all get the first one's")
     extra = _extra(pages)
     if any(tiff_tags.left_out_channels(page.tags, extra) for page in pages):
         notes.append(tiff_tags.BANDS_LEFT_OUT)

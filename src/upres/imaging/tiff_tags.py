@@ -1,6 +1,6 @@
 """What a TIFF's tags mean: of its pixels, of channels beyond colours, and which are not kept."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from typing import Any
 
 from PIL import TiffTags
@@ -99,7 +99,7 @@ def iptc_of(tags: Mapping[int, Any]) -> Any:
     return tags.get(Tag.IPTCNAA)
 
 
-def left_out(tags: Mapping[int, Any], *, georeferenced: bool) -> str | None:
+def left_out(tags: Set[int], *, georeferenced: bool) -> str | None:
     """Tags of a TIFF that no writer here takes.
 
     Args:
@@ -114,6 +114,13 @@ def left_out(tags: Mapping[int, Any], *, georeferenced: bool) -> str | None:
     names = tifffile.TIFF.TAGS
     named = [f"{tag} ({names[tag]})" if tag in names else str(tag) for tag in lost]
     return f"TIFF tags {', '.join(named)} are not carried over"
+
+
+def words_of(tags: Mapping[int, Any]) -> dict[int, Any]:
+    """What a page says about its picture in its own tags; of EXIF, that there is some."""
+    names = (KEPT - {Tag.Orientation}) | {Tag.XMLPacket}
+    words = {tag: tags[tag] for tag in names if tag in tags}
+    return words | {pointer: True for pointer in (EXIF_IFD, GPS_IFD) if pointer in tags}
 
 
 def beyond_colours(tags: Mapping[int, Any]) -> tuple[Extra, ...]:

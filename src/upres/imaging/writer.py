@@ -35,7 +35,7 @@ def check_target(
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise OutputError(f"{path} cannot be written ({reason})", "choose another name") from None
-    if exists and path.is_dir():
+    if exists and os.path.isdir(path):  # noqa: PTH112 - pathlib raises where a link leads nowhere
         raise OutputError(f"{path} is a folder", "name a file in it")
     if exists and not overwrite:
         raise OutputError(f"{path} exists", "choose another name, or overwrite it (--overwrite)")

@@ -87,13 +87,16 @@ class ModelStage:
             # The result is there twice when its blocks are put together; the mean of an ensemble
             # is made in float32 from whole results.
             bytes_per_pixel=self.executor.bytes_per_pixel()
-            + 2 * source.channels * scale**2 * np.dtype(_dtype(levels)).itemsize
+            + 2 * source.channels * scale**2 * (1 if levels == 255 else 4)  # torch has no uint16
             + (4 * 3 * 4 * scale**2 if ensemble else 0),
-            fixed_bytes=self.executor.fixed_bytes,
+            fixed_bytes=self._fixed_bytes,
             values=self.executor.peak_values(),
-            bytes_per_row=source.width
+            bytes_per_row=4 * source.width * max(channels, source.channels),
+            bytes_per_result=source.width
             * max(channels, source.channels)
-            * (4 + 2 * scale**2 * np.dtype(_dtype(levels)).itemsize),
+            * 2
+            * scale**2
+            * np.dtype(_dtype(levels)).itemsize,
             max_memory=max_memory,
             bands=bands,
         )
@@ -106,6 +109,13 @@ class ModelStage:
         self._exact: Executor | None = None  # the same in float32, made when first needed
         self.on_note: Note = _warn
         self.on_share: OnShare | None = None  # told which part of a tile was computed
+
+    def _fixed_bytes(self, height: int, width: int) -> float:
+        """Of a tile; half of an ensemble's views lie on their side."""
+        upright = self.executor.fixed_bytes(height, width)
+        if not self.ensemble:
+            return upright
+        return max(upright, self.executor.fixed_bytes(width, height))
 
     def start_of(self, row: int) -> int:
         """See ``Stage``."""
@@ -190,9 +200,10 @@ class ModelStage:
         low, high = max(0, middle - halo), min(total, middle + halo)
         if tall:
             cuts = replace(cut, bottom=high - middle), replace(cut, top=middle - low)
+            parts = pixels[:, :high], pixels[:, low:]
         else:
             cuts = replace(cut, right=high - middle), replace(cut, left=middle - low)
-        parts = np.take(pixels, range(high), axis), np.take(pixels, range(low, total), axis)
+            parts = pixels[:, :, :high], pixels[:, :, low:]
         shares = share * (core // 2) / core, share * (core - core // 2) / core
         first, second = (
             self._launch(p, c, executor, s)() for p, c, s in zip(parts, cuts, shares, strict=True)
@@ -363,9 +374,13 @@ def is_out_of_memory(error: Exception) -> bool:
 
 
 @contextmanager
-def memory_errors() -> Iterator[None]:
-    """Raises:
-    ResourceError: an allocator says that memory is full.
+def memory_errors(
+    problem: str = "memory is full", next_step: str = "use smaller tiles, or --device cpu"
+) -> Iterator[None]:
+    """What an allocator says, for people.
+
+    Raises:
+        ResourceError: memory is full.
     """
     try:
         yield
@@ -373,6 +388,4 @@ def memory_errors() -> Iterator[None]:
         if not is_out_of_memory(error):
             raise
         why = str(error).partition("\n")[0] or type(error).__name__
-        raise ResourceError(
-            f"memory is full ({why})", "use smaller tiles, or --device cpu"
-        ) from error
+        raise ResourceError(f"{problem} ({why})", next_step) from error

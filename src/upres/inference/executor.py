@@ -2,7 +2,6 @@
 
 import copy
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
 from typing import Protocol
 
 import torch
@@ -106,7 +105,7 @@ class PlainExecutor:
         x = x.contiguous(memory_format=torch.channels_last)
         inner = Cut(*(max(0, side - self.reach) for side in vars(cut).values()))
         rest = Cut(*(min(side, self.reach) for side in vars(cut).values()))
-        with all_of_float32(x.device) if self.dtype == torch.float32 else nullcontext():
+        with all_of_float32(x.device):  # half types, too, are not to search for algorithms
             features = crop(self.network.features(x, self.scale), inner)
             if x.device.type == "mps":
                 # torch's convolutions there took a part of a channels-last tensor for all of it

@@ -1,8 +1,9 @@
 """Stages in a row: networks, a last resize; colours, alpha and further channels side by side."""
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from math import prod
 
 import numpy as np
@@ -12,7 +13,7 @@ from upres.imaging.picture import Extra, collect, extras_of
 from upres.imaging.resize import Kernel
 from upres.imaging.streaming import StreamedPixels
 from upres.inference.engine import ModelStage
-from upres.inference.ranges import Range, RestoredStage, filled
+from upres.inference.ranges import Part, Range, RestoredStage, ends_of, filled
 from upres.inference.rows import (
     ArrayRows,
     Channels,
@@ -65,13 +66,13 @@ class Pipeline:
 
     def __post_init__(self) -> None:
         extras = extras_of(self.source.shape[2], self.extra)
-        count = self.source.shape[2] - len(extras)
-        alpha = count + extras.index("alpha") if "alpha" in extras else None
-        self._colours = self._values(0, count, alpha)
+        self._count = self.source.shape[2] - len(extras)
+        self._alpha = self._count + extras.index("alpha") if "alpha" in extras else None
+        self._colours = self._values(0, self._count, self._alpha)
         # The channels after them: one value everywhere, or rows that are computed beside.
         self._beside: list[Pixels | StageRows] = [
-            self._channel(index, is_alpha=index == alpha)
-            for index in range(count, count + len(extras))
+            self._channel(index, is_alpha=index == self._alpha)
+            for index in range(self._count, self.source.shape[2])
         ]
 
     def _part(self, first: int, end: int) -> Rows:
@@ -83,9 +84,35 @@ class Pipeline:
     def _constant(self, index: int) -> Pixels | None:
         """The value of a channel that has the same one everywhere, 1 x 1 x 1, if that is known."""
         if isinstance(self.source, StreamedPixels):
-            return None
+            if not self._looked_at:
+                return None
+            least, largest = self._ends[Part(index, index + 1, raw=True)]
+            value = np.full((1, 1, 1), least, self.source.dtype)
+            return value if least == largest else None
         channel = self.source[..., index : index + 1]
-        return channel[:1, :1] if channel.min() == channel.max() else None
+        if channel.min() != channel.max():
+            return None
+        value = channel[:1, :1]
+        return value if self.ranged or value.dtype.kind != "f" else np.clip(value, 0, 1)
+
+    @property
+    def _looked_at(self) -> bool:
+        """Whether streamed pixels are read once before the run: a network is to enlarge more than
+        colours of 8 bits, which it takes as they are. Kernels keep what is the same everywhere."""
+        further = self.source.shape[2] - self._count - (self._alpha is not None)
+        by_network = self._alpha is not None and self.steps.alpha == "network"
+        deep = self.source.dtype != np.uint8
+        return bool(self.steps.networks) and bool(deep or further or by_network)
+
+    @cached_property
+    def _ends(self) -> dict[Part, tuple[float, float]]:
+        """Of streamed pixels, in one pass: the least and the largest values of the colours, of
+        those that are seen, and of each further channel."""
+        assert isinstance(self.source, StreamedPixels)
+        parts = {Part(0, self._count, self._alpha), Part(0, self._count)}
+        for index in range(self._count, self.source.shape[2]):
+            parts |= {Part(index, index + 1), Part(index, index + 1, raw=True)}
+        return ends_of(self.source.blocks(), parts, self._stated())
 
     def _channel(self, index: int, *, is_alpha: bool) -> Pixels | StageRows:
         if (value := self._constant(index)) is not None:
@@ -102,6 +129,8 @@ class Pipeline:
     def _opacity(self, index: int) -> Range | None:
         """Of floats that are not 0 to 1: which of them is opaque."""
         if isinstance(self.source, StreamedPixels) or self.source.dtype.kind != "f":
+            return None
+        if not self.ranged:  # they are cut to it
             return None
         alpha = self.source[..., index : index + 1]
         bounds = Range(self.source.dtype)
@@ -132,11 +161,13 @@ class Pipeline:
         Args:
             alpha: see ``_values``.
         """
-        dtype = self.source.dtype
-        bounds = Range.stated(dtype, self.no_data if self.ranged or dtype.kind != "f" else None)
+        bounds = self._stated()
         # A kernel keeps whole numbers' values wherever they lie.
-        if bounds.floats or (dtype == np.uint16 and self.steps.networks):
-            found = bounds.of(self._blocks(first, end, alpha))
+        if bounds.floats or (self.source.dtype == np.uint16 and self.steps.networks):
+            if isinstance(self.source, StreamedPixels):
+                found = bounds.between(*self._ends[Part(first, end, alpha)])
+            else:
+                found = bounds.of(_blocks(self.source, first, end, alpha))
             if found.absurd < bounds.absurd and self.ranged:
                 what = f"values of {found.absurd:.0e} and more are treated as missing"
                 self.remarks = (*self.remarks, what)
@@ -147,19 +178,9 @@ class Pipeline:
         needed = bounds.mapped or bounds.no_data is not None or (bounds.floats and self.ranged)
         return bounds if needed else None
 
-    def _blocks(
-        self, first: int, end: int, alpha: int | None
-    ) -> Iterator[tuple[Pixels, Pixels | None]]:
-        """Colours and alpha of the whole picture, once more if it is streamed."""
-        blocks: Iterable[Pixels]
-        if isinstance(self.source, StreamedPixels):
-            blocks = self.source.blocks()
-        elif self.source.dtype.kind == "f":
-            blocks = [self.source]
-        else:
-            blocks = (self.source[top : top + 256] for top in range(0, len(self.source), 256))
-        for block in blocks:
-            yield block[..., first:end], None if alpha is None else block[..., alpha : alpha + 1]
+    def _stated(self) -> Range:
+        dtype = self.source.dtype
+        return Range.stated(dtype, self.no_data if self.ranged or dtype.kind != "f" else None)
 
     def _stage(
         self,
@@ -342,6 +363,16 @@ class Pipeline:
                 next_step,
             )
         return collect(self.strips(progress, on_note), shape, self.source.dtype)
+
+
+def _blocks(
+    pixels: Pixels, first: int, end: int, alpha: int | None
+) -> Iterator[tuple[Pixels, Pixels | None]]:
+    """Colours and alpha of the whole picture; see ``Range.of``."""
+    rows = len(pixels) if pixels.dtype.kind == "f" else 256
+    for top in range(0, len(pixels), rows):
+        block = pixels[top : top + rows]
+        yield block[..., first:end], None if alpha is None else block[..., alpha : alpha + 1]
 
 
 def _levels(source: Pixels | StreamedPixels) -> int | None:

@@ -96,6 +96,7 @@ def plan_tiles(
     values: int,
     fixed_bytes: Callable[[int, int], float] = lambda _height, _width: 0.0,
     bytes_per_row: float = 0.0,
+    bytes_per_result: float = 0.0,
     max_memory: int | None = None,
     bands: int = 1,
 ) -> TilePlan:
@@ -106,7 +107,8 @@ def plan_tiles(
         size: height and width of the stage's input.
         tile: side of the core that the user asks for, 0 for no tiles, None to choose.
         bytes_per_pixel, values, fixed_bytes: of a tile with its halo; see ``Executor``.
-        bytes_per_row: of the host's memory, for each row of a band of tiles.
+        bytes_per_row: of the host's memory, for each row that a band of tiles reads.
+        bytes_per_result: the same for the result of a row, which those of the halo have not.
         max_memory: bytes that the process may take, or None.
         bands: how many there are at once, in a chain of networks.
 
@@ -133,14 +135,18 @@ def plan_tiles(
     if max_memory is not None:
         band = min(band, _BAND_SHARE * (max_memory - PROCESS) / bands)
 
+    def banding(low: int) -> float:
+        """Bytes of a band of so many rows."""
+        return (low + 2 * halo) * bytes_per_row + low * bytes_per_result
+
     def banded(core: int) -> Grid:
         """Tiles that are low where their band would take more than its share, and very low only
         where that keeps to it: what their halos take they cannot save."""
         low = core
-        while low > _LOWEST_BAND and (low + 2 * halo) * bytes_per_row > band:
+        while low > _LOWEST_BAND and banding(low) > band:
             low //= 2
-        if max_memory is not None and (_LOWEST_ASKED + 2 * halo) * bytes_per_row <= band:
-            while (low + 2 * halo) * bytes_per_row > band:
+        if max_memory is not None and banding(_LOWEST_ASKED) <= band:
+            while banding(low) > band:
                 low //= 2
         return Grid(height, width, core, halo, low if low < core else 0)
 

@@ -1,9 +1,9 @@
 """Numbers of any range, with holes: elevations, radiances, satellite pictures."""
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Set
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,8 @@ _SAMPLE = 10**6
 # A network is off by a thousandth or two of its range, whatever the numbers in it are. Of a picture
 # that takes less than this part of its type's range, it is given the picture's own.
 _LITTLE = 0.25
+# Rows of a result that are brought back at once: several copies of them are made.
+_ROWS = 128
 
 
 @dataclass(frozen=True)
@@ -61,18 +63,27 @@ class Range:
         for colours, alpha in blocks:
             if self.floats:
                 bounds = replace(self, absurd=self._beyond(colours))
-            known = bounds.known(colours)
-            if alpha is not None:
-                known = known & (alpha > 0)
-            least = colours.min(where=known, initial=_most(self.dtype))
-            largest = colours.max(where=known, initial=_least(self.dtype))
-            low, high = min(low, float(least)), max(high, float(largest))
+            least, largest = bounds.ends(colours, alpha)
+            low, high = min(low, least), max(high, largest)
+        return bounds.between(low, high)
+
+    def ends(self, colours: Pixels, alpha: Pixels | None) -> tuple[float, float]:
+        """The least and the largest of the values that are known and seen; infinity and minus
+        infinity, or the type's largest and least number, where none is."""
+        known = self.known(colours)
+        if alpha is not None:
+            known = known & (alpha > 0)
+        least = colours.min(where=known, initial=_most(self.dtype))
+        return float(least), float(colours.max(where=known, initial=_least(self.dtype)))
+
+    def between(self, low: float, high: float) -> "Range":
+        """The same, mapped where values between these are not such as networks were trained on."""
         if low > high:  # nothing is known, or nothing is seen
-            return bounds
+            return self
         top = 1.0 if self.floats else float(np.iinfo(self.dtype).max)
         if low >= 0 and high <= top and high - low >= _LITTLE * top:
-            return bounds
-        return replace(bounds, mapped=True, low=low, span=high - low)
+            return self
+        return replace(self, mapped=True, low=low, span=high - low)
 
     def _beyond(self, colours: Pixels) -> float:
         """What ``absurd`` is of a picture; the usual where it has nothing so large."""
@@ -132,6 +143,30 @@ class Range:
         return np.asarray(self.no_data + step, self.dtype)
 
 
+class Part(NamedTuple):
+    """Channels from ``first`` to ``end``: of pixels that are known, and where the channel ``alpha``
+    is not 0; or of all, ``raw``."""
+
+    first: int
+    end: int
+    alpha: int | None = None
+    raw: bool = False
+
+
+def ends_of(
+    blocks: Iterable[Pixels], parts: Set[Part], stated: Range
+) -> dict[Part, tuple[float, float]]:
+    """The least and the largest of the values of each part, in one pass over whole numbers."""
+    found = dict.fromkeys(parts, (math.inf, -math.inf))
+    for block in blocks:
+        for part, (low, high) in found.items():
+            bounds = Range(stated.dtype) if part.raw else stated
+            hides = None if part.alpha is None else block[..., part.alpha : part.alpha + 1]
+            least, largest = bounds.ends(block[..., part.first : part.end], hides)
+            found[part] = min(low, least), max(high, largest)
+    return found
+
+
 def _most(dtype: np.dtype[Any]) -> Any:
     return np.inf if np.issubdtype(dtype, np.floating) else np.iinfo(dtype).max
 
@@ -178,21 +213,26 @@ class RestoredStage:
 
     def start_of(self, row: int) -> int:
         """See ``Stage``."""
-        return self.stage.start_of(row)
+        first = self.stage.start_of(row)
+        return first + (row - first) // _ROWS * _ROWS
 
     def strips(self, start: int = 0) -> Iterator[Pixels]:
         """See ``Stage``."""
-        top = self.stage.start_of(start)
-        x = _nearest(np.arange(self.width), self.source.width, self.width)
+        top, first = self.stage.start_of(start), self.start_of(start)
         for strip in self.stage.strips(start):
-            y = _nearest(np.arange(top, top + len(strip)), self.source.height, self.height)
-            rows = self.source.read(int(y[0]), int(y[-1]) + 1)
-            known, strip = self.bounds.known(rows), self.bounds.outward(strip)
-            if not known.all():
-                near = np.ix_(y - y[0], x)
-                strip = np.where(known[near], strip, rows[near])
-            yield strip
+            for begin in range(max(0, first - top), len(strip), _ROWS):
+                yield self._restored(strip[begin : begin + _ROWS], top + begin)
             top += len(strip)
+
+    def _restored(self, strip: Pixels, top: int) -> Pixels:
+        x = _nearest(np.arange(self.width), self.source.width, self.width)
+        y = _nearest(np.arange(top, top + len(strip)), self.source.height, self.height)
+        rows = self.source.read(int(y[0]), int(y[-1]) + 1)
+        known, strip = self.bounds.known(rows), self.bounds.outward(strip)
+        if known.all():
+            return strip
+        near = np.ix_(y - y[0], x)
+        return np.where(known[near], strip, rows[near])
 
 
 def _nearest(numbers: NDArray[Any], old: int, new: int) -> NDArray[Any]:

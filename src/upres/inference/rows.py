@@ -268,10 +268,10 @@ def _box(values: NDArray[np.float32], radius: int) -> NDArray[np.float32]:
         pad = [(0, 0)] * values.ndim
         pad[axis] = (radius + 1, radius)
         sums = np.cumsum(np.pad(values, pad), axis=axis, dtype=np.float64)
-        length = values.shape[axis]
-        upper = np.take(sums, range(2 * radius + 1, length + 2 * radius + 1), axis)
-        lower = np.take(sums, range(length), axis)
-        values = ((upper - lower) / (2 * radius + 1)).astype(np.float32)
+        side = 2 * radius + 1
+        upper = sums[side:] if axis == 0 else sums[:, side:]
+        lower = sums[:-side] if axis == 0 else sums[:, :-side]
+        values = ((upper - lower) / side).astype(np.float32)
     return values
 
 

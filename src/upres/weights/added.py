@@ -1,21 +1,21 @@
 """Models that the user added: copies in ``home()/models``, each with a JSON of what it is."""
 
 import json
+import re
 import shutil
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
 from upres.errors import OutputError, UsageError, WeightsError, os_errors
-from upres.files import locked, part_in
+from upres.files import atomic_write, locked, new_part, remove_parts, settle
 from upres.places import home
 from upres.weights.facts import FactsError, ModelFacts
 from upres.weights.header import read_facts
 from upres.weights.manifest import KERNELS, WeightsEntry, is_model_name, load_manifest
 from upres.weights.store import checked_sha256
 
-# What --model takes that is no name of weights.
-_MEANT_OTHERWISE = ("auto", *KERNELS)
+# What --model, --init and the pages of "upres bench" call by these names is no added model.
+_MEANT_OTHERWISE = ("auto", "none", "truth", *KERNELS)
 
 
 def folder() -> Path:
@@ -25,15 +25,15 @@ def folder() -> Path:
 
 def added() -> tuple[WeightsEntry, ...]:
     """All added models, by name, but for the ``damaged`` ones, which must not stop the others."""
-    return tuple(entry for _, entry in _described() if entry is not None)
+    return tuple(entry for _, entry in _described() if isinstance(entry, WeightsEntry))
 
 
-def damaged() -> tuple[Path, ...]:
-    """Descriptions that cannot be read."""
-    return tuple(path for path, entry in _described() if entry is None)
+def damaged() -> tuple[tuple[str, WeightsError], ...]:
+    """The names of files whose descriptions cannot be read, and why."""
+    return tuple((path.stem, why) for path, why in _described() if isinstance(why, WeightsError))
 
 
-def _described() -> Iterator[tuple[Path, WeightsEntry | None]]:
+def _described() -> Iterator[tuple[Path, WeightsEntry | WeightsError]]:
     try:
         found = sorted(p for p in folder().glob("*.json") if not p.name.startswith("."))
     except (OSError, UsageError):  # a home that cannot be read, or that nobody has
@@ -41,20 +41,26 @@ def _described() -> Iterator[tuple[Path, WeightsEntry | None]]:
     for path in found:
         try:
             yield path, _entry(path)
-        except WeightsError:
+        except WeightsError as error:
             if path.exists():  # else another process removes it
-                yield path, None
+                yield path, error
 
 
 def _entry(path: Path) -> WeightsEntry:
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
         facts = ModelFacts.from_mapping(raw["facts"])
-        weights = path.with_suffix(".safetensors")
+        # Earlier versions called it as its description.
+        weights = path.with_name(Path(raw.get("file", f"{path.stem}.safetensors")).name)
         return WeightsEntry(facts, weights.name, raw["sha256"], raw["size"], None, weights)
-    except (OSError, ValueError, KeyError, TypeError, FactsError) as error:
+    except OSError as error:
         raise WeightsError(
-            f"{path} is damaged ({error})", "remove it, and add the model again"
+            f"{path} cannot be read ({error.strerror})", "check its permissions"
+        ) from error
+    except (ValueError, KeyError, TypeError, AttributeError, FactsError) as error:
+        raise WeightsError(
+            f"{path} is damaged ({error})",
+            f"'upres models remove {path.stem}', and add the model again",
         ) from error
 
 
@@ -77,30 +83,37 @@ def add(source: Path, name: str = "", *, overwrite: bool = False) -> WeightsEntr
     shipped = load_manifest()
     if chosen in (*_MEANT_OTHERWISE, *shipped.names, *(entry.name for entry in shipped.entries)):
         raise WeightsError(f"{chosen} comes with upres already", "choose another --name")
-    parts = [part_in(folder()), part_in(folder())]  # of the weights, and of their description
-    try:
-        with os_errors(folder(), "set UPRES_HOME to another folder"):
-            folder().mkdir(parents=True, exist_ok=True)
+    with os_errors(folder(), "set UPRES_HOME to another folder"):
+        folder().mkdir(parents=True, exist_ok=True)
+        with locked(_lock()), new_part(folder()) as part:
+            remove_parts(folder())
             # What is looked at is the copy: training may be writing the source.
-            shutil.copyfile(source, parts[0])
-            facts = ModelFacts.from_mapping({**read_facts(parts[0]).to_mapping(), "name": chosen})
+            shutil.copyfile(source, part)
+            facts = ModelFacts.from_mapping({**read_facts(part).to_mapping(), "name": chosen})
+            description = folder() / f"{facts.file_name}.json"
+            _refuse_taken(facts, description, overwrite=overwrite)
+            sha256 = checked_sha256(part)
+            # Beside the weights that it takes the place of: a new description is what counts.
+            weights = description.with_suffix(f".{sha256[:12]}.safetensors")
             words = {
                 "facts": facts.to_mapping(),
-                "sha256": checked_sha256(parts[0]),
-                "size": parts[0].stat().st_size,
+                "file": weights.name,
+                "sha256": sha256,
+                "size": part.stat().st_size,
             }
-            parts[1].write_text(json.dumps(words, indent=1), encoding="utf-8")
-            weights = folder() / f"{facts.file_name}.safetensors"
-            description = weights.with_suffix(".json")
-            with locked(_lock()):
-                _refuse_taken(facts, description, overwrite=overwrite)
-                parts[0].replace(weights)
-                parts[1].replace(description)
-    finally:
-        for part in parts:
-            with suppress(OSError):
-                part.unlink(missing_ok=True)
+            settle(part, weights)
+            with atomic_write(description) as text:
+                text.write_text(json.dumps(words, indent=1), encoding="utf-8")
+            for other in _weights_of(description.stem):
+                if other != weights:
+                    other.unlink(missing_ok=True)
     return _entry(description)
+
+
+def _weights_of(stem: str) -> list[Path]:
+    """What is there of one file of a model, whatever its description says."""
+    names = re.compile(rf"{re.escape(stem)}(\.[0-9a-f]{{12}})?\.safetensors")
+    return [path for path in folder().iterdir() if names.fullmatch(path.name)]
 
 
 def _lock() -> Path:
@@ -127,11 +140,11 @@ def _refuse_taken(facts: ModelFacts, description: Path, *, overwrite: bool) -> N
             )
 
 
-def remove(name: str) -> tuple[WeightsEntry, ...]:
+def remove(name: str) -> tuple[str, ...]:
     """Forget all files of an added model, or the one file of that name.
 
     Returns:
-        What they were; nothing of one whose description is damaged.
+        The names of these files.
 
     Raises:
         WeightsError: no added model has that name.
@@ -142,13 +155,13 @@ def remove(name: str) -> tuple[WeightsEntry, ...]:
         if not folder().is_dir():
             raise unknown
         with locked(_lock()):
-            broken = [path.stem for path in damaged() if path.stem == name]
-            found = tuple(e for e in added() if name in (e.facts.name, e.name) and not broken)
-            if not broken and not found:
+            found = tuple(stem for stem, _ in damaged() if stem == name)
+            found = found or tuple(e.name for e in added() if name in (e.facts.name, e.name))
+            if not found:
                 raise unknown
-            for stem in (*broken, *(entry.name for entry in found)):
-                (folder() / f"{stem}.json").unlink(missing_ok=True)
-                (folder() / f"{stem}.safetensors").unlink(missing_ok=True)
+            for stem in found:
+                for path in (*_weights_of(stem), folder() / f"{stem}.json"):
+                    path.unlink(missing_ok=True)
     except OSError as error:
         raise OutputError(
             f"{name} cannot be removed ({error.strerror})", "check the folder's permissions"

@@ -108,6 +108,8 @@ class ModelFacts:
 
 
 def _number(key: str, value: Any) -> Number:
+    if not str(key).isprintable():
+        raise FactsError(f"a number is called {key!r}")
     if isinstance(value, list | tuple) and not any(isinstance(v, list | tuple) for v in value):
         return tuple(_number(key, v) for v in value)
     if isinstance(value, bool) or not isinstance(value, int | float):
@@ -128,4 +130,6 @@ def _measurement(raw: Any, scales: Any) -> Measurement:
         raise FactsError(f"a measurement at x{raw['scale']}, which is not among the scales")
     if not all(type(raw[k]) in (int, float) and abs(raw[k]) < 1e6 for k in ("psnr", "ssim")):
         raise FactsError(f"psnr and ssim are numbers, not {raw['psnr']!r} and {raw['ssim']!r}")
+    if not str(raw["set"]).isprintable():
+        raise FactsError(f"a set is called {raw['set']!r}")
     return Measurement(str(raw["set"]), raw["scale"], float(raw["psnr"]), float(raw["ssim"]))

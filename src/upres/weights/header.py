@@ -104,7 +104,18 @@ def read_training(path: Path) -> dict[str, Any] | None:
         WeightsError: as ``read_facts``.
     """
     training = _embedded(path).get("training")
-    return training if _is_story(training) else None
+    return _printable(training) if _is_story(training) else None
+
+
+def _printable(value: Any) -> Any:
+    """Without what would command the terminal that shows it, or break a card's lines."""
+    if isinstance(value, dict):
+        return {_printable(key): _printable(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_printable(one) for one in value]
+    if isinstance(value, str) and not value.isprintable():
+        return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in value)
+    return value
 
 
 def _is_story(raw: Any) -> bool:

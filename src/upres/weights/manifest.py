@@ -68,12 +68,15 @@ class Manifest:
         default: the best ones.
         fast: small ones, for ``--fast``.
         photo: ones that undo what JPEG does, for JPEG files of low quality.
+        unusable: names of files that were added and cannot be told from their descriptions, and
+            why.
     """
 
     default: tuple[str, ...]
     fast: tuple[str, ...]
     photo: tuple[str, ...]
     entries: tuple[WeightsEntry, ...]
+    unusable: tuple[tuple[str, WeightsError], ...] = ()
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -84,8 +87,11 @@ class Manifest:
         """All files of a model, or the one file that is called ``name``.
 
         Raises:
-            WeightsError: there is no such model.
+            WeightsError: there is no such model, or not all of it can be used.
         """
+        for stem, why in self.unusable:
+            if name == stem or stem.startswith(f"{name}-x"):
+                raise why
         found = tuple(e for e in self.entries if name in (e.facts.name, e.name))
         if not found:
             if name in KERNELS:

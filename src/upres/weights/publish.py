@@ -1,7 +1,9 @@
 """Uploading weights to the Hugging Face Hub, with a model card made from their facts."""
 
 import json
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -131,14 +133,17 @@ def _licence_id(licence: str) -> str:
 
 def _published_as(facts: ModelFacts) -> str:
     """One repository holds a model's files for all scales, and training calls each the same."""
-    return f"{facts.file_name}.safetensors"
+    # "upres train --name" takes any line of text, which a command or a folder would take apart.
+    name = re.sub(r"[^\w.-]+", "-", facts.file_name).lstrip(".-")
+    return f"{name}.safetensors"
 
 
 def _story(training: dict[str, Any]) -> str:
     data = training["data"]
     lines = [
         f"- Recipe: {training['recipe']['name']}, seed {training['seed']}",
-        f"- Steps: {training['steps']:,} in {training['hours']} hours on {training['device']}",
+        f"- Steps: {training['steps']:,} in {training['hours']} hours on {training['device']}"
+        + ("" if training.get("finished", True) else ", not finished"),
         f"- With: upres {training['version']}",
         f"- Started from: {training['start']}",
         *([f"- Taught by: {training['teacher'].get('name')}"] if "teacher" in training else []),
@@ -178,17 +183,24 @@ def publish(paths: Sequence[Path], repository: str, *, private: bool, api: Api, 
     """
     card, known = model_card(paths), _one_model(paths)
     files = [add(_published_as(facts), str(path)) for path, facts in known]
-    try:
+    with _refusals(f"{repository} cannot be published", "check the name"):
         api.create_repo(repository, private=private, exist_ok=True)
+    with _refusals(f"nothing was uploaded to {repository}", "try again"):
         commit = api.create_commit(
             repository,
             [*files, add("README.md", card.encode())],
             commit_message=f"upres: {known[0][1].name}",
         )
+    return str(commit.commit_url)
+
+
+@contextmanager
+def _refusals(problem: str, last: str) -> Iterator[None]:
+    try:
+        yield
     except (OSError, ValueError, RuntimeError, hub().errors.HTTPError) as error:
         why = " ".join(str(error).split()) or type(error).__name__
         raise WeightsError(
-            f"{repository} cannot be published ({why})",
-            "see that the Hub can be reached, log in with 'hf auth login', and check the name",
+            f"{problem} ({why})",
+            f"see that the Hub can be reached, log in with 'hf auth login', and {last}",
         ) from error
-    return str(commit.commit_url)

@@ -6,6 +6,7 @@ honoured), and no byte of them is used before the whole file's SHA-256 is right.
 transfer is continued where it stopped while the command runs.
 """
 
+from contextlib import suppress
 from pathlib import Path
 
 from upres import hashing
@@ -34,10 +35,12 @@ def local_path(entry: WeightsEntry) -> Path | None:
     if entry.hub is None:
         path = Path(__file__).resolve().parent / "bundled" / entry.file
         return path if path.is_file() else None
-    found = hub().try_to_load_from_cache(
-        entry.hub.repository, entry.file, revision=entry.hub.revision
-    )
-    return Path(found) if isinstance(found, str) else None
+    with suppress(WeightsError):  # without the Hub, which says why when something is asked of it
+        found = hub().try_to_load_from_cache(
+            entry.hub.repository, entry.file, revision=entry.hub.revision
+        )
+        return Path(found) if isinstance(found, str) else None
+    return None
 
 
 def verify(entry: WeightsEntry, path: Path) -> None:
@@ -49,12 +52,15 @@ def verify(entry: WeightsEntry, path: Path) -> None:
     actual = checked_sha256(path)
     if actual != entry.sha256:
         raise WeightsError(
-            f"{path} has SHA-256 {actual[:16]}..., weights.toml says {entry.sha256[:16]}...",
-            _remedy(entry),
+            f"{path} has SHA-256 {actual[:16]}..., and not {entry.sha256[:16]}... as published"
+            if entry.local is None
+            else f"{path} has changed since it was added",
+            remedy(entry),
         )
 
 
-def _remedy(entry: WeightsEntry) -> str:
+def remedy(entry: WeightsEntry) -> str:
+    """What people can do where its file is missing or damaged."""
     if entry.local is not None:
         return "add it again with 'upres models add --overwrite'"
     return "install upres again" if entry.hub is None else f"'upres models pull {entry.name}'"
@@ -70,7 +76,7 @@ def fetch(entry: WeightsEntry, progress: BytesProgress | None = None) -> Path:
     path = local_path(entry)
     if entry.hub is None:
         if path is None:
-            raise WeightsError(f"{entry.file} is missing", _remedy(entry))
+            raise WeightsError(f"{entry.file} is missing", remedy(entry))
         verify(entry, path)
         return path
     if path is not None and checked_sha256(path) == entry.sha256:
