@@ -210,6 +210,8 @@ def test_a_model_that_an_update_brings_too_is_said_and_not_mistaken(upres, weigh
     done = upres(small, "-s", 2, "-m", "photo")
     assert done.returncode == 5
     assert b"photo-x2 was added, and upres has a model called photo itself now" in done.stderr
+    usual = upres(small, "-s", 2, "-o", "usual.png")  # nobody asked for it
+    assert usual.returncode == 0, usual.stderr
     (path,) = entry.local.parent.glob("photo*.safetensors")
     assert f"models add {path} --name ANOTHER".encode() in done.stderr
     assert add(path, "another").name == "another-x2"
@@ -235,6 +237,15 @@ def test_until_a_new_description_is_there_the_old_model_is(weights, monkeypatch)
     entry = add(new, overwrite=True)
     verify(entry, entry.local)
     assert len(list((home() / "models").iterdir())) == 2
+
+
+def test_a_damaged_model_is_no_other_one_of_a_similar_name(weights):
+    add(weights("photo-xl"))
+    (home() / "models" / "photo-xl-x2.json").write_text("{")
+    assert [entry.name for entry in known_models().family("photo")] == ["photo-x2", "photo-x4"]
+    for name in ("photo-xl", "photo-xl-x2"):
+        with pytest.raises(WeightsError, match="is damaged"):
+            known_models().family(name)
 
 
 def test_a_model_that_was_added_by_an_earlier_version_is_found_and_replaced(weights):

@@ -39,6 +39,7 @@ from upres.inference.executor import PlainExecutor
 from upres.inference.folded import FoldedExecutor
 from upres.inference.streamed import StreamedExecutor
 from upres.model import load
+from upres.places import home
 from upres.weights.known import known_models
 from upres.weights.manifest import load_manifest
 from upres.weights.store import local_path
@@ -210,7 +211,11 @@ def test_a_set_is_put_beside_what_is_there_of_it(archive, fetch, photo, tmp_path
     assert (truth.path.parent, truth.low.name) == (theirs, "a_SRF_4_LR.png")
     assert [t.path.name for t in find("set5", tmp_path, scale=2)[1]] == ["b.png"]
     (tmp_path / "home/Tiny/image_SRF_4").mkdir(parents=True)
+    (tmp_path / "home/Tiny/HR").mkdir()
+    (tmp_path / "home/Tiny/HR/notes.txt").write_text("mine")
     with hosting(archive) as hub:
+        assert "HR holds other files than the set's pictures" in fetch(hub, archive)
+        (tmp_path / "home/Tiny/HR/notes.txt").unlink()
         assert fetch(hub, archive) == "tiny home/Tiny/HR/a.png home/Tiny/HR/b.png"
 
 
@@ -324,6 +329,9 @@ def test_degraded_inputs_are_the_same_for_every_model(small_set, tmp_path):
     assert not np.array_equal(one.low, example(truth, 2, Settings()).low)
     assert "noise 5, JPEG 60" in str(settings)
     assert not settings.published
+    # And in every copy, whatever that calls its files.
+    copied = replace(truth, name="img_001")
+    assert np.array_equal(one.low, example(copied, 2, settings).low)
 
 
 def test_given_low_resolution_files_are_used_and_must_fit(tmp_path, photo):
@@ -400,6 +408,12 @@ def test_the_protocol_says_where_low_resolution_comes_from(tmp_path, small_set):
     assert protocols[0].endswith("LR by MATLAB's imresize")
     assert protocols[1].endswith("LR as it came with the pictures")
     assert protocols[2].endswith(f"imresize, but as it came with the pictures of {given} x2")
+    shutil.copytree(small_set, tmp_path / "some" / "HR")
+    for name in "ab":
+        with Image.open(tmp_path / f"{name}.jpg") as image:
+            save(tmp_path / f"some/LR_bicubic/X2/{name}x2.png", np.asarray(image))
+    some = measured_on((str(tmp_path / "some"),), tmp_path).protocol
+    assert some.endswith("imresize, but as it came with the pictures of some x2 (2 of 3)")
 
 
 def test_pictures_that_differ_in_their_suffix_only_are_two(tmp_path, photo):
@@ -557,6 +571,10 @@ def test_what_keeps_going_leaves_out_no_more_than_what_fails(upres, small_set):
     assert f"mine ({len(good)} of {len(good) + 1}) x2".encode() in done.stdout
     assert b"edsr-light" in done.stdout
     assert b"not measured: nope x2: no model is called 'nope'" in done.stderr
+    # Once, however many sets there are.
+    shutil.copytree(small_set, Path(small_set).parent / "other")
+    twice = upres(*run, Path(small_set).parent / "other")
+    assert twice.stderr.count(b"not measured: nope x2") == 1
     assert b"not measured: zz of mine x2: " in done.stderr
 
 
@@ -682,6 +700,29 @@ def test_weights_that_cannot_be_read_are_no_success(stated, monkeypatch):
     assert [c.holds for c in checks] == [False]
     with pytest.raises(VerificationError, match="is damaged"):
         demand(checks)
+
+
+def test_a_picture_that_cannot_be_read_says_nothing_about_weights(stated, tmp_path):
+    order, told = stated(0.0), []
+    picture = tmp_path / "data/Set5/c.png"
+    picture.write_bytes(picture.read_bytes()[:300])
+    checks, _ = verify(order, note=told.append, progress=silent)
+    assert [c.holds for c in checks] == [None]
+    assert any("c.png" in note for note in told)
+    with pytest.raises(UsageError, match="1 of 1 figures could not be measured"):
+        demand(checks)
+
+
+def test_models_that_cannot_be_used_are_said_when_figures_are_verified(stated):
+    folder, told = home() / "models", []
+    folder.mkdir(parents=True)
+    (folder / "mine-x2.json").write_text("{")
+    order = stated(0.0)
+    checks, _ = verify(replace(order, models=("auto",)), note=told.append, progress=silent)
+    assert [c.holds for c in checks] == [True]
+    assert any("mine-x2.json is damaged" in note for note in told)
+    with pytest.raises(WeightsError, match="is damaged"):
+        verify(replace(order, models=("mine",)), note=silent, progress=silent)
 
 
 def test_a_set_that_is_not_at_hand_says_nothing(stated, tmp_path):
@@ -910,7 +951,7 @@ def test_speed_refuses_in_one_line(upres, arguments):
         (("--verify", "--rounds", "2"), "--rounds means nothing with --verify"),
         (("--verify", "--jpeg", "75"), "--jpeg means nothing with --verify"),
         (("--verify", "--keep-going"), "--keep-going means nothing with --verify"),
-        (("--verify", "--model", "none"), "weights.toml states no figures of none"),
+        (("--verify", "--model", "none"), "no figures of none are stated"),
     ],
 )
 def test_an_option_that_would_do_nothing_is_refused(upres, arguments, what):

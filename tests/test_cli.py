@@ -503,7 +503,7 @@ def test_batch_never_enters_its_own_output(upres, tmp_path, small):
         done = upres("batch", ".", "-o", "large", "-s", 2, "-m", "bicubic", "--json")
         assert done.returncode == 0, done.stderr
     assert json.loads(lines(done.stdout)[-1]) == {
-        "event": "summary", "pictures": 1, "done": 0, "failed": 0, "unchanged": 1,
+        "event": "summary", "pictures": 1, "done": 0, "failed": 0, "not_tried": 0, "unchanged": 1,
         "failed_before": 0, "not_ours": 0, "others": 0, "unread_folders": 0, "output": "large",
     }  # fmt: skip
     names = {p.name for p in (tmp_path / "large").iterdir()}
@@ -912,6 +912,10 @@ def test_a_result_named_by_its_size_is_not_written_over_another_picture(upres, s
     assert done.returncode == 7, done.stderr
     assert b"small-100x83.png is to be upscaled too, and would be overwritten" in done.stderr
     assert (tmp_path / "small-100x83.png").read_bytes() == before
+    # Links to one file are two pictures, and neither's result is in the other's place.
+    os.link(small, tmp_path / "same.png")
+    both = upres("small.png", "same.png", "--width", 99, "-m", "bicubic")
+    assert both.returncode == 0, both.stderr
     # By a link as well, and where results are named by the factor.
     (tmp_path / "small-x2.png").symlink_to(tmp_path / "small-100x83.png")
     done = upres("small.png", "small-100x83.png", "-s", 2, "-m", "bicubic", "--overwrite")
@@ -930,4 +934,22 @@ def test_jpeg_2000_without_a_container_is_read_and_becomes_png(upres, small, tmp
     Image.open(small).convert("RGB").save(tmp_path / "a.j2k")
     done = upres("a.j2k", "-s", 2, "-m", "bicubic")
     assert (done.returncode, done.stdout) == (0, b"a-x2.png\n"), done.stderr
-    assert upres("a.j2k", "-s", 2, "-m", "bicubic", "-o", "b.j2k").returncode == 4
+    refused = upres("a.j2k", "-s", 2, "-m", "bicubic", "-o", "b.j2k")
+    assert_fails(refused, 4, "b.j2k would be JPEG 2000 without a container, which is read and not")
+
+
+def test_a_report_that_nobody_would_see_is_refused(upres, small):
+    plain = (small, "-m", "bicubic", "--report-fidelity")
+    assert_fails(upres(*plain, "--quiet"), 2, "--report-fidelity with --quiet, which has none")
+    assert_fails(upres(*plain, "--dry-run"), 2, "--report-fidelity with --dry-run, which has none")
+    assert upres(*plain, "--quiet", "--json").returncode == 0
+
+
+def test_an_empty_name_for_the_result_is_said(upres, small):
+    assert_fails(upres(small, "-m", "bicubic", "-o", ""), 2, "the name after -o is empty")
+
+
+def test_doctor_speaks_where_libvips_does_not_start(upres, patched):
+    done = upres("doctor", env=patched("import sys\nsys.modules['pyvips'] = None\n"))
+    assert done.returncode == 0, done.stderr
+    assert b"libvips:          does not start: " in done.stdout

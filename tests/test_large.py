@@ -499,6 +499,16 @@ def test_a_file_that_can_grow_no_further_leaves_the_old_result(
     assert kept.exists() == bool(memory)
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="limits of a process")
+def test_where_not_one_row_was_kept_nothing_is_left(upres, tmp_path, patched):
+    tiff(tmp_path / "in.tif", 1800, 2000)
+    options = ("in.tif", "-s", 1.5, "-m", "bicubic", "--max-memory", "1G", "-o", "out.tif")
+    done = upres(*options, env=patched(SMALL_DISK.replace("3 * 2**20", "2000")))
+    assert done.returncode == 6, done.stderr
+    assert b"is kept in" not in done.stderr
+    assert not (tmp_path / ".out.tif.upres-resume").exists()
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL")
 def test_a_batch_goes_on_within_a_large_picture(upres, start, tmp_path):
     (tmp_path / "in").mkdir()

@@ -221,7 +221,24 @@ def test_compare_says_ensembles_and_lays_transparency_on_white(upres, tmp_path):
             assert shown.getextrema() == ((255, 255),) * 3
 
 
+def test_compare_tells_what_upscaling_would(upres, photo, tmp_path):
+    Image.fromarray(photo[:40, :50]).save(tmp_path / "a.jpg", quality=30)
+    done = upres("compare", "a.jpg", "-s", 3, "--model", "auto")
+    assert done.returncode == 0, done.stderr
+    assert b"note: auto: JPEG of quality 30: its traces stay" in done.stderr
+
+
+def test_names_of_pictures_command_no_terminal(upres, small, tmp_path):
+    (tmp_path / "set").mkdir()
+    shutil.copy(small, tmp_path / "set" / "a\x1b]0;b.png")
+    done = upres("bench", "set", "-s", 2, "-m", "bicubic", "--pictures")
+    assert done.returncode == 0, done.stderr
+    assert b"\x1b" not in done.stdout
+    assert b"a\\x1b]0;b" in done.stdout
+
+
 def test_compare_refuses_in_one_line(upres, small, tmp_path):
+    assert upres("compare", small, "--model", "").returncode == 2
     assert upres("compare", small, "-o", "x.png").returncode == 4
     (tmp_path / "x.html").touch()
     assert upres("compare", small, "-o", "x.html").returncode == 4

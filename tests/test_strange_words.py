@@ -3,6 +3,7 @@
 import io
 import re
 import struct
+import time
 import zlib
 from dataclasses import replace
 
@@ -428,6 +429,21 @@ def test_the_subject_stays_on_its_pixel_and_the_sensor_its_size(turned, order, x
     assert size == pytest.approx(sensor if turned <= 4 else sensor[::-1])
 
 
+@pytest.mark.parametrize("turned", range(1, 9))
+@pytest.mark.parametrize("subject", [(61, 20), (30, 1511), (61, 1511, 8, 8)])
+def test_a_subject_beyond_the_stated_size_is_left(turned, subject):
+    """Of a program that changed the size and not the subject."""
+    after = inner(updated_exif(told_exif(turned, subject), 600, 400))[0x9214]
+    assert after == subject or min(after) >= 0
+
+
+def test_xmp_that_never_ends_takes_no_time():
+    packet = b"<mwg-rs:AppliedToDimensions stDim:w='1' " * 50_000
+    began = time.monotonic()
+    assert updated_xmp(packet, 8, 8) == packet
+    assert time.monotonic() - began < 20
+
+
 def test_a_subject_without_a_size_to_compare_it_with_stays():
     tags = Image.Exif()
     tags.get_ifd(0x8769).update({0x9214: (3, 4), 0xA20E: TiffImagePlugin.IFDRational(5)})
@@ -527,5 +543,7 @@ def test_a_gif_says_how_often_it_is_repeated_and_others_how_often_they_are_playe
     assert picture.loop == plays
     for other in ("GIF", "PNG", "WEBP"):
         assert read_picture(encode(picture, other)[0]).loop == plays
+    often = replace(picture, loop=65_536)  # a GIF's largest number
+    assert [read_picture(encode(often, f)[0]).loop for f in ("GIF", "WEBP")] == [65_536, 65_535]
     once = replace(picture, loop=1)
     assert read_picture(encode(once, "GIF")[0]).loop is None  # as it is without a word

@@ -634,6 +634,39 @@ def test_every_kind_of_step_has_its_teacher(order, teacher, tmp_path, monkeypatc
     assert f"50 % of what x2 learns is from {teacher}" in view.notes
 
 
+def test_of_a_mean_alone_no_picture_of_the_run_is_told(order, teacher, tmp_path):
+    """Nor a teacher; and those of what it is the mean of have their own brackets."""
+    taught = TAUGHT | {"teacher.weights": teacher, "steps": 1}
+    one, two = (
+        run_order(order(name, changes=taught, seed=seed), View(), never)[0].path
+        for seed, name in enumerate("ab")
+    )
+    (made,) = run_order(
+        order("mean", init=f"{one},{two}", changes=taught | {"steps": 0}), View(), never
+    )
+    assert "teacher" not in read_training(made.path)
+    told = read_facts(made.path).trained_on
+    assert told == "(10 pictures (pictures); its teacher on 10 pictures (pictures))"
+
+
+def test_a_run_that_was_killed_while_it_measured_measures_again(order, monkeypatch):
+    asked = order(changes={"steps": 3})
+    write = session.write_result
+
+    def killed(run, kept, position, quality, **more):
+        if quality:
+            raise KeyboardInterrupt
+        write(run, kept, position, quality, **more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(session, "write_result", killed)
+        with pytest.raises(KeyboardInterrupt):
+            run_order(asked, View(), never)
+    (result,) = run_order(replace(asked, resume=True), View(), never)
+    assert result.quality
+    assert read_training(result.path)["validation"]
+
+
 def test_a_run_does_not_go_on_with_another_teacher(order, teacher, tmp_path):
     asked = order(changes=TAUGHT | {"teacher.weights": teacher})
     run_order(asked, View(), after(5))
@@ -648,7 +681,7 @@ def test_a_run_does_not_go_on_with_another_teacher(order, teacher, tmp_path):
     [
         ("edsr-light", "edsr-light-x4", "the teacher edsr-light-x4 serves no x2"),
         ("srcnn", "edsr-light-x2", "the teacher edsr-light-x2 knows rgb, what learns y"),
-        ("mdsr-baseline", "edsr-baseline", "the teacher edsr-baseline serves no x"),
+        ("mdsr-baseline", "edsr-baseline", "no file of the teacher edsr-baseline serves all of x2"),
         ("edsr-light", "nobody", "nobody"),
     ],
 )

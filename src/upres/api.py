@@ -259,14 +259,14 @@ class Upscaler:
     def _available(self, name: str) -> Set[int]:
         if self._path is not None:
             return self._own_scales
-        return {s for entry in self._known.family(name) for s in entry.facts.scales}
+        return {s for entry in self._known.files(name) for s in entry.facts.scales}
 
     def _model(self, name: str, scale: int) -> Model:
         if (name, scale) not in self._models:
             if self._path is not None:
                 model = load_model(self._path)
             else:
-                entry = next(e for e in self._known.family(name) if scale in e.facts.scales)
+                entry = next(e for e in self._known.files(name) if scale in e.facts.scales)
                 model = self._fetched(entry)
             self._models.update(dict.fromkeys(((name, s) for s in model.facts.scales), model))
         return self._models[name, scale]

@@ -1,13 +1,13 @@
 """Figures that papers publish, beside which ours are shown. PSNR on the Y channel, scale shaved.
 
-Sources: the systems' papers: SRCNN (Dong et al. 2014), FSRCNN (Dong et al. 2016), ESPCN (Shi et al.
-2016), VDSR (Kim et al. 2016), LapSRN (Lai et al. 2017), SRResNet (Ledig et al. 2017), EDSR (Lim et
-al. 2017); where these have no figure for a set or scale, or another protocol, and for EDSR-baseline
+Sources: the systems' papers: FSRCNN (Dong et al. 2016), VDSR (Kim et al. 2016), LapSRN (Lai et al.
+2017), SRResNet (Ledig et al. 2017), EDSR (Lim et al. 2017); where these have no figure for a set or
+scale, or another protocol, and for SRCNN (Dong et al. 2014), ESPCN (Shi et al. 2016), EDSR-baseline
 and bicubic, the tables in which VDSR, LapSRN, EDSR, CARN (Ahn et al. 2018) and surveys compare
 systems.
 """
 
-# System: set: PSNR at x2, x3, x4; None where the paper has no figure.
+# System: set: PSNR at x2, x3, x4; None where these have no figure.
 PUBLISHED: dict[str, dict[str, tuple[float | None, float | None, float | None]]] = {
     "bicubic": {
         "set5": (33.66, 30.39, 28.42),

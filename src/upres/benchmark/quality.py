@@ -5,7 +5,6 @@ files that came with the set are taken), upscaled to 8 bits, and compared with s
 off every side. Gray pictures are expanded to RGB.
 """
 
-import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -128,8 +127,8 @@ def example(truth: Truth, scale: int, settings: Settings) -> Example:
     else:
         low = read_rgb(truth.low)
         check_low(low, truth.low, str(truth.path), high.shape, scale)
-    # The picture's name decides its noise: the same for all models, in every run.
-    random = np.random.default_rng(seed_of(os.fsencode(truth.name)))
+    # The picture decides its noise: the same for all models, in every run, and in every copy.
+    random = np.random.default_rng(seed_of(low.tobytes()))
     degraded = settings.degradation.apply(low, 1, random)
     return Example(truth.name, high, degraded)
 

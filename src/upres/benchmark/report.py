@@ -32,24 +32,29 @@ class Report:
         rows: one for each model, set and scale.
         failures: what could not be measured, and why.
         machine: where it ran.
-        given: sets and scales whose low-resolution pictures came with them.
+        given: sets and scales, and for how many of how many pictures the low-resolution one came
+            with it.
     """
 
     settings: Settings
     rows: tuple[Row, ...]
     failures: tuple[str, ...]
     machine: str
-    given: tuple[tuple[str, int], ...] = ()
+    given: tuple[tuple[str, int, int, int], ...] = ()
 
     @property
     def protocol(self) -> str:
         """How it was measured, in words."""
         made = "LR by MATLAB's imresize"
-        named = ", ".join(f"{name} x{scale}" for name, scale in self.given)
-        if self.given and set(self.columns) <= set(self.given):
+        some = [one for one in self.given if one[2]]
+        if some and all(came == pictures for _, _, came, pictures in self.given):
             made = "LR as it came with the pictures"
-        elif self.given:
-            made += f", but as it came with the pictures of {named}"
+        elif some:
+            named = (
+                f"{name} x{scale}" + (f" ({came} of {pictures})" if came < pictures else "")
+                for name, scale, came, pictures in some
+            )
+            made += f", but as it came with the pictures of {', '.join(named)}"
         return f"{self.settings}, {made}"
 
     @property

@@ -16,7 +16,7 @@ from upres.benchmark.page import TRUTH, Gallery
 from upres.benchmark.quality import Row, Settings, example, measure_set
 from upres.benchmark.report import Report
 from upres.data.evaluation import EVALUATION_SETS, Truth, find_set
-from upres.errors import InputError, UpresError, UsageError, VerificationError
+from upres.errors import InputError, UpresError, UsageError, VerificationError, WeightsError
 from upres.inference.device import DeviceName, Precision, choose
 from upres.inference.sizes import Goal
 from upres.progress import Note, Transfer, downloading
@@ -74,10 +74,13 @@ def run_order(
     failures: list[str] = []
     jobs: list[tuple[str, int, list[Truth], list[tuple[str, Upscaler]]]] = []
     texts = {name: name for name in EVALUATION_SETS}  # by the label that stands for each set
+    models_of: dict[int, list[tuple[str, Upscaler]]] = {}
+    for scale in order.scales:
+        with _kept_going(order, failures, f"x{scale}"):
+            models_of[scale] = models_at(order, scale, note, progress, failures)
     for name in order.sets:
-        for scale in order.scales:
+        for scale, models in models_of.items():
             with _kept_going(order, failures, f"{name} x{scale}"):
-                models = models_at(order, scale, note, progress, failures)
                 label, truths = _set(order, name, scale, note, progress)
                 label = unambiguous(label, name, texts)  # two folders may be called HR
                 label, truths = _readable(order, label, scale, truths, failures)
@@ -89,7 +92,10 @@ def run_order(
             counted(f"{label} x{scale}: {len(truths)} pictures, {len(models)} models")
         with _kept_going(order, failures, f"{label} x{scale}"):
             rows += measure_set(label, truths, scale, models, order.settings, seen)
-    given = tuple((label, scale) for label, scale, truths, _ in jobs if any(t.low for t in truths))
+    given = tuple(
+        (label, scale, sum(truth.low is not None for truth in truths), len(truths))
+        for label, scale, truths, _ in jobs
+    )
     return Report(order.settings, tuple(rows), tuple(failures), where, given), gallery
 
 
@@ -254,13 +260,19 @@ def verify(order: Order, *, note: Note, progress: Transfer) -> tuple[list[Check]
         The checks, and the names of models that were never measured.
 
     Raises:
-        UsageError: a model is none of those in weights.toml.
+        UsageError: a model is none of those that may be measured.
+        WeightsError: a model that is named cannot be used.
     """
     known = known_models()
     for name in order.models:
-        if name != "auto" and name not in {entry.facts.name for entry in known.entries}:
+        if name == "auto":
+            for _, why in known.unusable:
+                note(f"note: {why}")
+            continue
+        known.refuse_unusable(name)
+        if name not in known.names:
             raise UsageError(
-                f"weights.toml states no figures of {name}",
+                f"no figures of {name} are stated",
                 "name one of 'upres models', or leave out --model to verify all",
             )
     stated: dict[tuple[str, int], list[tuple[str, float]]] = {}
@@ -303,15 +315,18 @@ def verify(order: Order, *, note: Note, progress: Transfer) -> tuple[list[Check]
 
 
 def _measured(order: Order, note: Note, progress: Transfer) -> dict[str, tuple[float | None, str]]:
-    """PSNR of each model on the order's one set at its one scale, or why there is none."""
+    """PSNR of each model on the order's one set at its one scale, or what is wrong with it."""
     try:
         report, _ = run_order(order, note=note, progress=progress)
-    except UpresError as error:
+    except WeightsError as error:
         if len(order.models) == 1:
             return {order.models[0]: (None, str(error))}
         # One by one, since one of them may be damaged.
         each = (_measured(replace(order, models=(name,)), note, progress) for name in order.models)
         return {name: result for found in each for name, result in found.items()}
+    except UpresError as error:  # of a picture, or memory
+        note(f"{order.sets[0]} x{order.scales[0]}: {error}")
+        return dict.fromkeys(order.models, (None, ""))
     rows = {name: report.row(name, (order.sets[0], order.scales[0])) for name in order.models}
     return {name: (row.psnr if row else None, "") for name, row in rows.items()}
 

@@ -1,10 +1,6 @@
 """``upres batch``: a folder, recursively, into a mirrored one."""
 
-import os
-from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import dataclass, replace
-from fnmatch import fnmatchcase
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -12,15 +8,22 @@ import typer
 
 from upres.cli import options
 from upres.cli.jobs import Job, ModelOptions, Settings, fingerprint, refuse_collisions
-from upres.cli.journal import NAME as JOURNAL
 from upres.cli.journal import Journal
 from upres.cli.output import Output
 from upres.cli.reports import Report
 from upres.cli.run import duration, run
+from upres.cli.tree import (
+    Chosen,
+    job_of,
+    make_folders,
+    pictures_in,
+    places_of,
+    refuse_mixing,
+    sibling_of,
+)
 from upres.errors import (
     BatchError,
     InputError,
-    OutputError,
     ResourceError,
     UpresError,
     UsageError,
@@ -28,7 +31,7 @@ from upres.errors import (
 
 EXAMPLES = """
 Examples:
-  upres batch scans/                   into scans-x4/, names unchanged (HEIC: .png)
+  upres batch scans/                   into scans-x4/, names unchanged (HEIC, J2K: .png)
   upres batch scans/ -o large -s 2     into large/, which is created
   upres batch scans/                   again: only what is missing or changed
   upres batch scans/ --include '*.tif' --format png
@@ -144,19 +147,19 @@ def batch(
     if output == Path("-"):
         raise UsageError("a folder's results do not go to standard output", "give -o a folder")
     speak = Output(json=json, quiet=quiet)
-    target = output or _sibling(folder, chosen.label or "upscaled")
+    target = output or sibling_of(folder, chosen.label or "upscaled")
     unread: list[OSError] = []
-    sources, others = _pictures(
-        folder, target, _Chosen(tuple(include or ()), tuple(exclude or ())), unread.append
+    sources, others = pictures_in(
+        folder, target, Chosen(tuple(include or ()), tuple(exclude or ())), unread.append
     )
     for error in unread:
         speak.error(InputError(f"{error.filename} cannot be read ({error.strerror})"))
-    jobs = [_job(source, folder, target, format_) for source in sources]
+    jobs = [job_of(source, folder, target, format_) for source in sources]
     # Systems that don't tell capitals from small letters would keep one of the two.
     refuse_collisions(
         jobs, lambda path: str(path).lower(), "rename one, or leave one out with --exclude"
     )
-    _refuse_mixing(jobs, folder, target)
+    refuse_mixing(jobs, folder, target)
     depends = chosen.facts(
         quality=quality,
         background=background,
@@ -179,8 +182,9 @@ def batch(
         fail_fast=fail_fast,
         wrap=wrap,
     )
+    settings.check(quiet=quiet and not json)
     if not dry_run:
-        _make_folders(target, jobs)
+        make_folders(target, jobs)
     with Journal(
         target,
         fingerprint(depends),
@@ -189,7 +193,7 @@ def batch(
         limits=_limits(max_pixels),
         dry=dry_run,
     ) as journal:
-        plan = {job: journal.todo(job.key, *_places(job)) for job in jobs}
+        plan = {job: journal.todo(job.key, *places_of(job)) for job in jobs}
         does = {"do"} | ({"failed"} if retry_failed else set())
         does |= set() if ignore_existing else {"redo"}
         wanted = [
@@ -216,6 +220,7 @@ def batch(
         "pictures": len(jobs),
         "planned" if dry_run else "done": tally.done,
         "failed": tally.failed,
+        "not_tried": len(wanted) - tally.done - tally.failed,
         "unchanged": sum(todo in ("done", "redo") for todo in left.values()),
         "failed_before": sum(todo == "failed" for todo in left.values()),
         "not_ours": sum(todo == "foreign" for todo in left.values()),
@@ -263,6 +268,7 @@ _WORDS = {
     "planned": "to do",
     "done": "done",
     "failed": "failed",
+    "not_tried": "not tried",
     "unchanged": "done before",
     "failed_before": "failed before",
     "not_ours": "left alone since upres did not make them",
@@ -285,36 +291,18 @@ class _Tally:
 
     def reads(self, job: Job) -> None:
         """See ``Watch``."""
-        self.journal.see(job.key, *_places(job))
+        self.journal.see(job.key, *places_of(job))
 
     def writes(self, job: Job, part: Path) -> None:
         """See ``Watch``."""
         replaces = job.replaces and not self.overwrite
-        self.journal.begin(job.key, *_places(job), part, replaces=replaces)
+        self.journal.begin(job.key, *places_of(job), part, replaces=replaces)
 
     def ended(self, job: Job, error: UpresError | None) -> None:
         """See ``Watch``."""
         self.done, self.failed = self.done + (error is None), self.failed + (error is not None)
         if not isinstance(error, ResourceError):  # else the next run tries again
-            self.journal.end(job.key, *_places(job), None if error is None else str(error))
-
-
-@dataclass(frozen=True)
-class _Chosen:
-    """Patterns over paths below the folder, with slashes; ``*`` matches them too. One without
-    capitals matches them as well, as cameras write IMG_1.JPG."""
-
-    include: tuple[str, ...]
-    exclude: tuple[str, ...]
-
-    def __contains__(self, path: str) -> bool:
-        name = path.rpartition("/")[2]
-        parts = (path, name, path.lower(), name.lower())
-
-        def matches(patterns: tuple[str, ...]) -> bool:
-            return any(fnmatchcase(part, pattern) for part in parts for pattern in patterns)
-
-        return (not self.include or matches(self.include)) and not matches(self.exclude)
+            self.journal.end(job.key, *places_of(job), None if error is None else str(error))
 
 
 def _limits(max_pixels: int | None) -> str:
@@ -324,92 +312,3 @@ def _limits(max_pixels: int | None) -> str:
     extras = {"heic": heic.available(), "codecs": jpeg2000.available()}
     missing = [f"no {extra}" for extra, there in extras.items() if not there]
     return ", ".join([f"max-pixels {max_pixels}", *missing])
-
-
-def _job(source: Path, folder: Path, target: Path, form: str | None) -> Job:
-    from upres.imaging.formats import FORMATS, written_to
-
-    name = source.relative_to(folder)
-    place = written_to(target / name)
-    if form is not None:
-        place = place.with_suffix(FORMATS[form].suffixes[0])
-    return Job(source, place, form, key=name.as_posix())
-
-
-def _places(job: Job) -> tuple[Path, Path]:
-    assert job.source is not None
-    assert job.target is not None
-    return job.source, job.target
-
-
-def _sibling(folder: Path, label: str) -> Path:
-    named = folder if folder.name not in ("", "..") else folder.resolve()
-    if not named.name:
-        raise OutputError(f"{named} has no place beside it", "give a folder with -o")
-    return named.with_name(f"{named.name}-{label}")
-
-
-def _pictures(
-    folder: Path, target: Path, chosen: _Chosen, on_error: Callable[[OSError], None]
-) -> tuple[list[Path], int]:
-    """Files with a picture's suffix in a stable order, and how many others there are. Hidden files
-    and folders and folders of results are left alone, and links to folders not followed.
-    """
-    from upres.imaging.formats import is_readable
-
-    if not os.path.isdir(folder):  # noqa: PTH112 - pathlib raises on names that are too long
-        raise InputError(f"{folder} is not a folder", "for single pictures leave out 'batch'")
-    if os.path.realpath(folder) == os.path.realpath(target):
-        raise OutputError(f"{target} is the folder of the pictures", "choose another with -o")
-    found: list[Path] = []
-    others = 0
-    avoid = os.path.realpath(target)
-    for place, folders, files in os.walk(folder, onerror=on_error):
-        here = Path(place)
-        folders[:] = sorted(
-            f
-            for f in folders
-            if f[0] != "." and os.path.realpath(here / f) != avoid and not _is_made(here / f)
-        )
-        for file in sorted(files):
-            suits = file[0] != "." and is_readable(file)
-            if suits and (here / file).relative_to(folder).as_posix() in chosen:
-                found.append(here / file)
-            else:
-                others += 1
-    return found, others
-
-
-def _is_made(folder: Path) -> bool:
-    """Whether an earlier run's results are in it."""
-    return os.path.isfile(folder / JOURNAL)  # noqa: PTH113 - never raises
-
-
-def _refuse_mixing(jobs: list[Job], folder: Path, target: Path) -> None:
-    """No result among the pictures, where it would replace one or be taken for one next time.
-
-    Raises:
-        OutputError: one would be.
-    """
-    pictures, results = (Path(os.path.realpath(place)) for place in (folder, target))
-    if results.is_relative_to(pictures):
-        return  # a folder within, which is never entered
-    for job in jobs:
-        place = _places(job)[1]
-        if Path(os.path.realpath(place)).is_relative_to(pictures):
-            raise OutputError(
-                f"{job.name} would be written to {place}, among the pictures",
-                "choose another folder with -o",
-            )
-
-
-def _make_folders(target: Path, jobs: list[Job]) -> None:
-    try:
-        target.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(
-            f"{target} cannot be created ({error.strerror})", "choose another folder with -o"
-        ) from error
-    for folder in {_places(job)[1].parent for job in jobs}:
-        with suppress(OSError):  # each of its pictures says so
-            folder.mkdir(parents=True, exist_ok=True)

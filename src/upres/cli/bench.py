@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from upres.cli import options
-from upres.cli.output import Output, ReaderGone
+from upres.cli.output import Output, ReaderGone, one_line
 from upres.errors import BatchError, InputError, OutputError, UpresError, UsageError
 
 if TYPE_CHECKING:
@@ -213,8 +213,8 @@ def bench(
     from upres.imaging.degrade import Degradation
     from upres.places import data_home
 
-    named = _words(sets) if sets else ("set5", "set14")
-    models = every_model() if everything else _words([model])
+    named = options.words(sets) if sets else ("set5", "set14")
+    models = every_model() if everything else options.words([model])
     scales = options.scales(scale)
     for what, found in (("set", named), ("model", models), ("scale", scales)):
         if not found:  # as of an empty variable in a script
@@ -329,10 +329,11 @@ def _show(found: "Report", output: Output, *, by_picture: bool) -> None:
     output.table(*reports.details(found))
     for gain in found.gains:
         if gain.over != "bicubic":
+            name, where = one_line(gain.model), f"{one_line(gain.set)} x{gain.scale}"
+            spread = f" ({gain.low:+.3f} to {gain.high:+.3f})" if gain.pictures > 1 else ""
             output.text(
-                f"\n{gain.model} over {gain.over} on {gain.set} x{gain.scale}: {gain.mean:+.3f} dB"
-                + (f" ({gain.low:+.3f} to {gain.high:+.3f})" if gain.pictures > 1 else "")
-                + f", better on {gain.won} of {gain.pictures}\n"
+                f"\n{name} over {gain.over} on {where}: {gain.mean:+.3f} dB{spread}, "
+                f"better on {gain.won} of {gain.pictures}\n"
             )
 
 
@@ -373,22 +374,6 @@ def _list(output: Output) -> None:
             )
     if not output.json:
         output.table(["set", "pictures", "from", "licence"], rows)
-
-
-def _is_there(text: str) -> bool:
-    try:
-        return Path(text).exists()
-    except (OSError, ValueError):  # a name that no file can have
-        return False
-
-
-def _words(texts: list[str]) -> tuple[str, ...]:
-    """Commas separate as spaces do, but in names of what is there; known sets in lower case."""
-    from upres.data.evaluation import EVALUATION_SETS
-
-    parts = [[text] if _is_there(text) else text.split(",") for text in texts]
-    words = [word.strip() for part in parts for word in part if word.strip()]
-    return tuple(w.lower() if w.lower() in EVALUATION_SETS else w for w in words)
 
 
 def _check_report(path: Path, *, overwrite: bool) -> None:

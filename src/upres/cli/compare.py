@@ -7,7 +7,7 @@ import typer
 
 from upres.cli import options
 from upres.cli.output import Output
-from upres.errors import InputError, OutputError
+from upres.errors import InputError, OutputError, UsageError
 from upres.progress import downloading
 
 if TYPE_CHECKING:
@@ -87,7 +87,9 @@ def compare(
     from upres.inference.sizes import Goal
     from upres.weights.manifest import KERNELS
 
-    names = dict.fromkeys(["bicubic", *(n.strip() for n in model.split(",") if n.strip())])
+    if not (given := options.words([model])):
+        raise UsageError("no model is named", "'upres models' lists them")
+    names = dict.fromkeys(["bicubic", *given])
     goal = Goal(scale=scale)
     gallery = Gallery(len(names))
     labels = labelled(list(names))
@@ -104,7 +106,9 @@ def compare(
             )
             pipeline = upscaler.pipeline(picture.pixels, jpeg_quality=picture.jpeg_quality)
             progress.start(name, picture.width * picture.height / max(1, pipeline.tiles))
-            made = _over_white(pipeline.run(progress.update))
+            for told in pipeline.notes:
+                speak.note(f"note: {name}: {told}")
+            made = _over_white(pipeline.run(progress.update, speak.note))
             label = labels[name] if name.endswith(".safetensors") else pipeline.steps.name
             gallery.add(label + "+" * upscaler.ensemble, "", 0, file.name, made, None, icc)
     height, width = made.shape[:2]

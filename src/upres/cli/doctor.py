@@ -52,8 +52,12 @@ def doctor(json: options.Json = False) -> None:
 
 
 def _vips() -> str:
-    from upres.imaging.vips import vips
+    try:
+        from upres.imaging.vips import vips
 
+        vips()
+    except (ImportError, OSError) as error:  # this, too, is what people ask the doctor about
+        return f"does not start: {error}"
     return ".".join(str(vips().version(part)) for part in range(3))
 
 

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -65,11 +65,12 @@ def refuse_collisions(jobs: Sequence[Job], place: Callable[[Path], str], remedy:
         OutputError: two would be.
     """
     seen: dict[str, Job] = {}
-    sources = {_file_at(job.source): job for job in jobs if job.source is not None}
+    sources = {file_at(job.source): job for job in jobs if job.source is not None}
     for job in jobs:
         if job.target is None:
             continue
-        source = sources.get(_file_at(job.target))
+        # Those that are named by a size have their names later; see refuse_source.
+        source = None if job.named_by_size else sources.get(file_at(job.target))
         if source is not None and source is not job:
             raise OutputError(
                 f"{job.name} would be written over {source.name}, which is to be upscaled too",
@@ -82,7 +83,7 @@ def refuse_collisions(jobs: Sequence[Job], place: Callable[[Path], str], remedy:
             )
 
 
-def _file_at(path: Path) -> tuple[int, int] | str:
+def file_at(path: Path) -> tuple[int, int] | str:
     """Equal for all names of one file: links, and capitals where the system minds none."""
     try:
         stat = os.stat(path)  # noqa: PTH116 - pathlib's raises on names that are too long
@@ -91,21 +92,20 @@ def _file_at(path: Path) -> tuple[int, int] | str:
     return stat.st_dev, stat.st_ino
 
 
-def refuse_source(target: Path, sources: Sequence[Path]) -> None:
+def refuse_source(target: Path, sources: Set[tuple[int, int] | str]) -> None:
     """No result in the place of a picture of this run, for one whose name is known only now.
+
+    Args:
+        sources: ``file_at`` of each.
 
     Raises:
         OutputError: it would be.
     """
-    there = _file_at(target)
-    if isinstance(there, str):
-        return
-    for source in sources:
-        if _file_at(source) == there:
-            raise OutputError(
-                f"{target} is to be upscaled too, and would be overwritten",
-                "choose another name with -o, or upscale them separately",
-            )
+    if file_at(target) in sources:
+        raise OutputError(
+            f"{target} is to be upscaled too, and would be overwritten",
+            "choose another name with -o, or upscale them separately",
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,7 +123,7 @@ class Settings:
         max_memory: bytes that the process may take, or None.
         resume: go on with what an interrupted run left of a large result.
         wrap: the picture goes on at its other side, so that all of it is needed at once.
-        sources: the pictures of this run whose results have names that depend on their sizes.
+        sources: ``file_at`` of this run's pictures, where results are named by their sizes.
     """
 
     quality: int | None
@@ -139,7 +139,20 @@ class Settings:
     max_memory: int | None = None
     resume: bool = False
     wrap: bool = False
-    sources: tuple[Path, ...] = ()
+    sources: frozenset[tuple[int, int] | str] = frozenset()
+
+    def check(self, *, quiet: bool) -> None:
+        """See that a report is asked for where one can be given.
+
+        Args:
+            quiet: nothing is told, not as JSON either.
+
+        Raises:
+            UsageError: it cannot.
+        """
+        if self.report_fidelity and (self.dry_run or quiet):
+            other = "--dry-run" if self.dry_run else "--quiet"
+            raise UsageError(f"--report-fidelity with {other}, which has none", "leave one out")
 
     @property
     def streams_from(self) -> int:
@@ -243,7 +256,7 @@ class ModelOptions:
         known = known_models()
         listed = (*known.default, *known.fast, *known.photo)
         names = listed if self.model == "auto" else (self.model,)
-        return sorted({entry.sha256 for name in names for entry in known.family(name)})
+        return sorted({entry.sha256 for name in names for entry in known.files(name)})
 
     def facts(self, **others: object) -> dict[str, Any]:
         """What results depend on: the version, these options, the weights and ``others``."""

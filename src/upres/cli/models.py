@@ -41,6 +41,8 @@ def list_(json: options.Json = False) -> None:
     """List all models, their measured quality, and where they are."""
     output = Output(json=json)
     manifest = known_models()
+    for _, why in manifest.unusable:
+        output.note(f"note: {why}")
     if json:
         for entry in manifest.entries:
             output.value("", **_facts(entry))
@@ -64,8 +66,6 @@ def list_(json: options.Json = False) -> None:
         f"{', '.join(manifest.photo)} for JPEGs of a quality below {PHOTO_BELOW}. "
         "PSNR in dB, Y channel, scale shaved."
     )
-    for _, why in manifest.unusable:
-        output.note(f"note: {why}")
 
 
 @app.command(cls=UpresCommand)
@@ -108,7 +108,7 @@ def verify_(
     name: Annotated[str | None, typer.Argument(metavar="NAME", help="A model.")] = None,
     json: options.Json = False,
 ) -> None:
-    """Compare the files on this machine with the SHA-256 in weights.toml."""
+    """Compare the files on this machine with their SHA-256."""
     output = Output(json=json)
     manifest = known_models()
     wrong: list[str] = []
@@ -132,7 +132,9 @@ def verify_(
             output.value(f"{stem}: unusable", model=stem, state="unusable")
             wrong.append(stem)
     if wrong:
-        raise VerificationError(f"not as published: {', '.join(wrong)}", "see above for each")
+        raise VerificationError(
+            f"not as published or added: {', '.join(wrong)}", "see above for each"
+        )
 
 
 @app.command(cls=UpresCommand)

@@ -43,6 +43,23 @@ def named(text: str | Path) -> Path:
     return Path(text)
 
 
+def words(texts: list[str]) -> tuple[str, ...]:
+    """Names; commas separate as spaces do, but in names of what is there. Known sets in lower
+    case."""
+    from upres.data.evaluation import EVALUATION_SETS
+
+    parts = [[text] if _is_there(text) else text.split(",") for text in texts]
+    found = [word.strip() for part in parts for word in part if word.strip()]
+    return tuple(w.lower() if w.lower() in EVALUATION_SETS else w for w in found)
+
+
+def _is_there(text: str) -> bool:
+    try:
+        return Path(text).exists()
+    except (OSError, ValueError):  # a name that no file can have
+        return False
+
+
 def _whole(least: int, most: int) -> Callable[[str | int], int]:
     """A parser of whole numbers."""
 

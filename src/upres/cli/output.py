@@ -185,8 +185,9 @@ class Output:
 
 
 def _columns(title: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    widths = [max(len(r[i]) for r in [title, *rows]) for i in range(len(title))]
-    for row in [title, *rows]:
+    clean = [[one_line(cell) for cell in row] for row in [title, *rows]]
+    widths = [max(len(row[i]) for row in clean) for i in range(len(title))]
+    for row in clean:
         cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
         yield "  ".join(cells).rstrip()
 
@@ -221,6 +222,7 @@ class _Bars:
         self.live, self.tile_pixels = live, 0.0
         self.transfers: dict[str, Any] = {}
         self.picture: Any = None
+        self.before: float | None = None  # tiles that an interrupted run had done
         self.all: Any = None
 
     def transfer(self, what: str, done: int, total: int) -> None:
@@ -241,12 +243,15 @@ class _Bars:
     def start(self, name: str, tile_pixels: float) -> None:
         if self.picture is not None:
             self.live.remove_task(self.picture)
-        self.tile_pixels = tile_pixels
+        self.tile_pixels, self.before = tile_pixels, None
         self.picture = self.live.add_task(one_line(name), total=None, rate="")
 
     def update(self, done: float, total: int) -> None:
         seconds = next(t.elapsed for t in self.live.tasks if t.id == self.picture) or 0.0
-        rate = f"{done * self.tile_pixels / 1e6 / seconds:.2f} MP/s" if seconds > 0.2 else ""
+        if self.before is None:
+            self.before = done
+        pace = (done - self.before) * self.tile_pixels / 1e6
+        rate = f"{pace / seconds:.2f} MP/s" if seconds > 0.2 else ""
         tiles = f"  tile {min(total, int(done) + 1)} of {total}" if total > 1 else ""
         self.live.update(self.picture, completed=done, total=total, rate=rate + tiles)
 

@@ -111,8 +111,8 @@ def stream(
             how = " with --retry-failed"
         raise
     finally:
-        spool.close(done=done)
-        if not done:
+        spool.close(done=done or not spool.rows)
+        if not done and spool.rows:
             kept = f"{100 * spool.rows // height} % of {target} is kept in {spool.path.name}"
             output.note(f"note: {kept}; to continue, repeat the command{how}")
     return notes, compare(source, read_metadata(target)) if settings.report_fidelity else None

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from upres.cli import options
-from upres.cli.jobs import STREAM, Job, ModelOptions, Settings, refuse_collisions
+from upres.cli.jobs import STREAM, Job, ModelOptions, Settings, file_at, refuse_collisions
 from upres.cli.output import Output
 from upres.cli.run import run
 from upres.errors import InputError, OutputError, UsageError
@@ -91,6 +91,8 @@ def upscale(
         wrap=wrap,
         max_memory=max_memory,
     )
+    if output == "":
+        raise UsageError("the name after -o is empty", "check the variable that supplies it")
     jobs = _jobs(files, output, chosen.label, format_)
     speak = Output(json=json, quiet=quiet)
     if any(job.target is None for job in jobs):
@@ -112,8 +114,9 @@ def upscale(
         max_memory=max_memory,
         resume=resume,
         wrap=wrap,
-        sources=tuple(job.source for job in jobs if job.source is not None and job.named_by_size),
+        sources=frozenset(file_at(job.source) for job in jobs if job.source and job.named_by_size),
     )
+    settings.check(quiet=quiet and not json)
     run(jobs, chosen, settings, speak, single=len(jobs) == 1)
 
 

@@ -15,7 +15,7 @@ from upres.data.catalog import DIV2K, fetch_set, one_fetches
 from upres.data.download import ELSEWHERE
 from upres.data.folders import partner
 from upres.data.hub import HubFile, fetch_file
-from upres.errors import InputError, WeightsError, os_errors
+from upres.errors import InputError, OutputError, WeightsError, os_errors
 from upres.hashing import sha256_of
 from upres.imaging.formats import is_readable
 from upres.progress import Note, Transfer, downloading
@@ -181,9 +181,8 @@ def find_set(
                 _unpack(known, archive, home)
     found = _copy(known, home, scale)
     if not found:
-        raise InputError(
-            f"{home / known.title} holds no pictures", "remove that folder, and ask again"
-        )
+        place = home / ("DIV2K/DIV2K_valid_HR" if known.name == "div2k" else known.title)
+        raise InputError(f"{place} holds no pictures", "remove that folder, and ask again")
     return known.name, found
 
 
@@ -322,6 +321,11 @@ def _unpack(known: EvaluationSet, archive: Path, home: Path) -> None:
             for file in files:
                 file.replace(beside / "HR" / file.name)
             target.mkdir(exist_ok=True)  # it may hold the set for other scales
+            if (target / "HR").is_dir() and any((target / "HR").iterdir()):
+                raise OutputError(
+                    f"{target / 'HR'} holds other files than the set's pictures",
+                    "rename or remove it, and ask again",
+                )
             (beside / "HR").replace(target / "HR")
     finally:
         shutil.rmtree(beside, ignore_errors=True)

@@ -32,7 +32,7 @@ from upres.files import atomic_write, locked, remove_parts
 from upres.hashing import seed_of, sha256_of
 from upres.imaging import heic
 from upres.imaging.degrade import light_photo
-from upres.imaging.formats import is_read_only
+from upres.imaging.formats import is_heic
 from upres.imaging.reader import read_size
 from upres.imaging.resize import imresize
 from upres.memory import free_main_memory
@@ -70,7 +70,7 @@ def prepare(
         OutputError, ResourceError: the cache cannot be written; the disk is full.
     """
     content = f"{FORMAT} {pictures.fingerprint} {sorted(sizes)}"
-    if not heic.available() and any(is_read_only(p.path) for p in pictures.train.values()):
+    if not heic.available() and any(is_heic(p.path) for p in pictures.train.values()):
         content += " without HEIC"  # another folder, once it can be read
     key = hashlib.sha256(content.encode()).hexdigest()
     folder = cache / key[:16]

@@ -77,9 +77,9 @@ def _timing(picture: Picture, file_format: str) -> dict[str, Any]:
         timing["duration"] = [round(duration) for duration in timing["duration"]]
     if picture.loop is not None and file_format == "GIF":
         if picture.loop != 1:  # that often without a word
-            timing["loop"] = max(0, picture.loop - 1)
+            timing["loop"] = min(max(0, picture.loop - 1), 0xFFFF)
     elif picture.loop is not None:
-        timing["loop"] = picture.loop
+        timing["loop"] = min(picture.loop, 0xFFFF)
     elif file_format in ("PNG", "WEBP"):
         timing["loop"] = 1  # 0 would be for ever
     disposals = [frame.disposal for frame in picture.frames]

@@ -89,7 +89,8 @@ def decode(
     if pixels and icc and not fits(icc, still[0].pixels.shape[2]):
         notes.append(NOT_FITTING)
         icc = None
-    turned = 1 if form == "GIF" else orientation(exif, xmp)  # as every program shows it
+    # As every program shows it.
+    turned = 1 if form in ("GIF", "JPEG2000") else orientation(exif, xmp)
     if pixels and turned > 1 and not already:
         still = [replace(f, pixels=upright(f.pixels, turned)) for f in still]
     return Picture(

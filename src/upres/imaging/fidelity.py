@@ -8,18 +8,25 @@ import numpy as np
 from PIL import Image, ImageCms
 from PIL.ExifTags import Base as Tag
 
-from upres.imaging.metadata import EXIF_IFD, GPS_IFD, comment_text, updated_xmp
+from upres.imaging.metadata import (
+    COUNTING_PIXELS,
+    EXIF_IFD,
+    GPS_IFD,
+    comment_text,
+    updated_xmp,
+)
 from upres.imaging.picture import Picture
 from upres.imaging.png import COMMENT_KEY, keyword_of, text_of
 
 State = Literal["kept", "changed", "lost", "added"]
 # Rounding to whole dots an inch, or to dots a metre.
 _DPI_TOLERANCE = 0.51
-# Orientation and dimensions become other ones; the pointers to directories, and to a thumbnail
-# that is not turned, move.
+# Orientation and dimensions become other ones, and with them what counts pixels; the pointers to
+# directories, and to a thumbnail that is not turned, move.
 _EXIF_VOLATILE = {
     *(Tag.Orientation, Tag.ExifImageWidth, Tag.ExifImageHeight, Tag.ExifInteroperabilityOffset),
     *(Tag.JpegIFOffset, Tag.JpegIFByteCount, EXIF_IFD, GPS_IFD),
+    *COUNTING_PIXELS,
 }
 
 
@@ -209,4 +216,6 @@ def _timing(picture: Picture) -> str:
 
 
 def _loop(picture: Picture) -> str:
-    return "once" if picture.loop is None else "for ever" if not picture.loop else str(picture.loop)
+    if picture.loop in (None, 1):
+        return "once"
+    return f"{picture.loop} times" if picture.loop else "for ever"

@@ -72,8 +72,9 @@ FORMATS: dict[str, Format] = {
 }
 
 
+_HEIC = (".heic", ".heif", ".hif")
 # HEIC, and JPEG 2000 without a container: what they hold, PNG holds without loss.
-_READ_ONLY = (".heic", ".heif", ".hif", ".j2k", ".j2c", ".jpc")
+_READ_ONLY = (*_HEIC, ".j2k", ".j2c", ".jpc")
 _INSTEAD = "PNG"
 _READABLE = frozenset(_READ_ONLY).union(*(known.suffixes for known in FORMATS.values()))
 # Formats that hold animations.
@@ -108,6 +109,11 @@ def is_read_only(path: Path) -> bool:
     return path.suffix.lower() in _READ_ONLY
 
 
+def is_heic(path: Path) -> bool:
+    """Whether a name says HEIC, which is read where pillow-heif is installed."""
+    return path.suffix.lower() in _HEIC
+
+
 def written_to(path: Path) -> Path:
     """A result's name after its source's, with another suffix where the format is not written."""
     if is_read_only(path):
@@ -126,7 +132,8 @@ def format_of(path: Path) -> str:
         if suffix in known.suffixes:
             return name
     if is_read_only(path):
-        raise OutputError(f"{path} would be HEIC, which is read and not written", "use .png")
+        what = "HEIC" if is_heic(path) else "JPEG 2000 without a container"
+        raise OutputError(f"{path} would be {what}, which is read and not written", "use .png")
     if not suffix:
         raise OutputError(
             f"{path} is no folder, and no name that says a format",

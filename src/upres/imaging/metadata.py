@@ -20,6 +20,7 @@ REGIONS = (b"mwg-rs:", b"MPReg:")  # parts of the picture in XMP, such as faces
 _COLOUR_SPACE = 0xA001
 _FOCAL_PLANE = (0xA20E, 0xA20F)  # pixels a unit, across and down
 _SUBJECT = (0x9214, 0xA214)  # SubjectArea, SubjectLocation
+COUNTING_PIXELS = (*_FOCAL_PLANE, *_SUBJECT)
 _THUMBNAIL = -1  # no tag: IFD 0's pointer to IFD 1
 _SHORT, _LONG, _RATIONAL = 3, 4, 5
 _CODES = {_SHORT: "H", _LONG: "I"}
@@ -49,7 +50,7 @@ _XMP_SPHERE = re.compile(
     rb"""\s*(?:=\s*["']|>\s*))(\d{1,9})"""
 )
 _XMP_REGIONS = re.compile(
-    rb"<mwg-rs:AppliedToDimensions\b.*?(?:/>|</mwg-rs:AppliedToDimensions)", re.DOTALL
+    rb"<mwg-rs:AppliedToDimensions\b.{0,1000}?(?:/>|</mwg-rs:AppliedToDimensions)", re.DOTALL
 )
 _XMP_APPLIED = re.compile(rb"""(\bstDim:([wh])\s*(?:=\s*["']|>\s*))\d+(?:\.\d+)?""")
 _XMP_ORIENTATION = re.compile(rb"""(tiff:Orientation\s*(?:=\s*["']|>\s*))([1-8])""")
@@ -146,7 +147,7 @@ def _move_subject(
             factors = [new[0] / old[1], new[1] / old[0]]
             sides.reverse()
         moved = [x * new[0], y * new[1], *(s * f for s, f in zip(sides, factors, strict=False))]
-        if max(moved) <= 0xFFFF:
+        if min(moved) >= 0 and max(moved) <= 0xFFFF:  # else it was none of this picture's
             struct.pack_into(f"{order}{one.values}H", exif, one.place, *map(round, moved))
 
 

@@ -106,12 +106,14 @@ class Pipeline:
 
     @cached_property
     def _ends(self) -> dict[Part, tuple[float, float]]:
-        """Of streamed pixels, in one pass: the least and the largest values of the colours, of
-        those that are seen, and of each further channel."""
+        """Of streamed pixels, in one pass: the least and the largest values of each further channel
+        and, of 16 bits, of the colours and of those that are seen."""
         assert isinstance(self.source, StreamedPixels)
-        parts = {Part(0, self._count, self._alpha), Part(0, self._count)}
-        for index in range(self._count, self.source.shape[2]):
-            parts |= {Part(index, index + 1), Part(index, index + 1, raw=True)}
+        beside = range(self._count, self.source.shape[2])
+        parts = {Part(index, index + 1, raw=True) for index in beside}
+        if self.source.dtype != np.uint8:  # whose range is known
+            parts |= {Part(0, self._count, self._alpha), Part(0, self._count)}
+            parts |= {Part(index, index + 1) for index in beside}
         return ends_of(self.source.blocks(), parts, self._stated())
 
     def _channel(self, index: int, *, is_alpha: bool) -> Pixels | StageRows:
@@ -326,6 +328,7 @@ class Pipeline:
             model.on_note = on_note or model.on_note
         if start >= self.size[0]:
             return
+        count(0.0)  # what there is before anything is computed
         top = self._colours.start_of(start)
         for strip in self._colours.strips(start):
             if top < start:  # a block that was begun

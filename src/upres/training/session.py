@@ -293,7 +293,8 @@ def _finish(outcome: Outcome, record: Record, view: TrainingView) -> tuple[Quali
     quality: tuple[Quality, ...] = ()
     if before and not outcome.finished:
         view.note(f"{result} stays as it was before this run was lengthened")
-    elif before and before["steps"] == position.step:  # there was nothing left to do
+    # Nothing was left to do, but for measuring, if the run was killed at that.
+    elif before and before["steps"] == position.step and (before["validation"] or not record.pairs):
         quality = tuple(Quality(**one) for one in before["validation"])
     else:
         if not outcome.finished:

@@ -92,10 +92,13 @@ def _teacher_file(plan: Plan, colour: str) -> Path | WeightsEntry | None:
         file = (serving or files)[0]
     facts = _facts_in(file)
     if missing := sorted(set(plan.scales) - set(facts.scales)):
-        raise UsageError(
-            f"the teacher {name} serves no x{missing[0]}",
-            "give a model that does; for several scales, one with a file for each",
-        )
+        if len(plan.scales) > 1:
+            every = ", ".join(f"x{scale}" for scale in plan.scales)
+            raise UsageError(
+                f"no file of the teacher {name} serves all of {every}",
+                "give one that does, such as an MDSR: what learns them all has one teacher",
+            )
+        raise UsageError(f"the teacher {name} serves no x{missing[0]}", "give a model that does")
     if facts.colour != colour:
         raise UsageError(
             f"the teacher {name} knows {facts.colour}, what learns {colour}",

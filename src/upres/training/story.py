@@ -80,16 +80,22 @@ def write_result(
         told["data_before"] = [dict(one) for one in run.data_before]
     if run.sources:
         told["sources"] = [dict(one) for one in run.sources]
-    data = (run.data, *run.data_before[::-1])
-    seen = [*map(_pictures, data), *(one["trained_on"] for one in run.sources)]
+    # Of a sum or a mean that nothing was learnt beyond, no picture of this run is part.
+    learnt = (run.data,) if position.step or not run.sources else ()
+    data = (*learnt, *run.data_before[::-1])
+    seen = [*map(_pictures, data), *(_together(one["trained_on"]) for one in run.sources)]
     trained_on = ", before that ".join(dict.fromkeys(seen))
-    if run.teacher:
+    if run.teacher and position.step:
         told["teacher"] = dict(run.teacher.told)
-        before = run.teacher.told["trained_on"]
-        trained_on += f"; its teacher on {f'({before})' if '; ' in before else before}"
-    terms = licence or _terms(data, run.sources, run.teacher)
+        trained_on += f"; its teacher on {_together(run.teacher.told['trained_on'])}"
+    terms = licence or _terms(data, run.sources, run.teacher if position.step else None)
     facts = replace(kept.facts, trained_on=trained_on, licence=terms)
     Model(kept.network, facts).save(run.folder / RESULT, training=told)
+
+
+def _together(pictures: str) -> str:
+    """In brackets where they have a teacher, which is theirs alone."""
+    return f"({pictures})" if "; " in pictures else pictures
 
 
 def _pictures(data: Mapping[str, Any]) -> str:

@@ -83,16 +83,28 @@ class Manifest:
         """Model names in the order of the file."""
         return tuple(dict.fromkeys(e.facts.name for e in self.entries))
 
+    def files(self, name: str) -> tuple[WeightsEntry, ...]:
+        """All files that can be used of a model, or the one file that is called ``name``."""
+        return tuple(e for e in self.entries if name in (e.facts.name, e.name))
+
+    def refuse_unusable(self, name: str) -> None:
+        """See that no file that was added by this name is one of the ``unusable``.
+
+        Raises:
+            WeightsError: one is.
+        """
+        for stem, why in self.unusable:
+            if name in (stem, re.sub(r"-x\d(-\d)*$", "", stem)):
+                raise why
+
     def family(self, name: str) -> tuple[WeightsEntry, ...]:
-        """All files of a model, or the one file that is called ``name``.
+        """The same for a name that somebody gave.
 
         Raises:
             WeightsError: there is no such model, or not all of it can be used.
         """
-        for stem, why in self.unusable:
-            if name == stem or stem.startswith(f"{name}-x"):
-                raise why
-        found = tuple(e for e in self.entries if name in (e.facts.name, e.name))
+        self.refuse_unusable(name)
+        found = self.files(name)
         if not found:
             if name in KERNELS:
                 raise WeightsError(f"{name} is computed, it has no weights", "name another model")
