@@ -40,7 +40,8 @@ docs: $(READY)
 # The speed and memory figures in docs/performance.md.
 bench: $(READY)
 	$(BIN)/pip install --quiet -e '.[dev,bench]'
-	$(BIN)/python benchmarks/engine.py
+	$(BIN)/upres bench --speed --model edsr-baseline --scale 2,4 --sizes 1
+	$(BIN)/python benchmarks/tiling.py
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/memory.py
 

@@ -37,6 +37,15 @@ def test_every_script_says_how_it_is_used(script, capsys, name):
     assert "usage: " in capsys.readouterr().out
 
 
+def test_tiles_are_compared_with_the_whole(script, tmp_path):
+    small = ("--channels", 4, "--size", 70, 40, "--tiles", 16, "--scale", 2, "--rounds", 2)
+    script("tiling", *small, "--json", tmp_path / "out.json")
+    told = json.loads((tmp_path / "out.json").read_text())
+    assert {what: len(times) for what, times in told["x2"].items()} == {
+        "untiled": 2, "default tile": 2, "tile 16": 2
+    }  # fmt: skip
+
+
 def test_training_is_compared_with_the_usual_loop(script, tmp_path, photo, monkeypatch):
     monkeypatch.setattr(torch, "get_num_threads", lambda: 0)  # no processes that decode
     save(tmp_path / "pictures/a.png", photo[:64, :64])

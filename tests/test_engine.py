@@ -727,6 +727,27 @@ def test_an_overflow_on_cuda_is_computed_again():
     np.testing.assert_array_equal(got, pixels.repeat(2, 0).repeat(2, 1))
 
 
+@pytest.mark.parametrize("ahead", [1, 3])
+@pytest.mark.parametrize("start", [0, 100, 239])
+def test_batches_that_are_begun_ahead_change_nothing(ahead, start):
+    """As on a GPU, which computes the next band's first tile while a band is written."""
+    pixels = np.random.default_rng(0).integers(0, 256, (60, 70, 3), np.uint8)
+    stages = [
+        ModelStage(ArrayRows(pixels), NETWORKS[2], 4, FP32, tile=32, levels=255) for _ in range(2)
+    ]
+    assert stages[0].ahead == 0
+    stages[1].ahead = ahead
+    begun, launch = [], stages[1]._launch
+    stages[1]._launch = lambda *a, **b: begun.append(a) or launch(*a, **b)
+    whole = list(stages[0].strips(start))
+    strips = stages[1].strips(start)
+    first = next(strips)
+    tiles = len(list(stages[1].plan.grid.band(*stages[1].plan.grid.rows[0])))
+    assert len(begun) == min(tiles + ahead, tiles * len(whole))
+    for one, other in zip(whole, [first, *strips], strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
 def test_an_ensemble_of_a_tall_picture_is_planned_for_its_views_on_their_side():
     """Rows that flow through the layers take memory by their width."""
     network, plans = EDSR(2, blocks=4, channels=32), []

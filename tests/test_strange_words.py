@@ -547,3 +547,27 @@ def test_a_gif_says_how_often_it_is_repeated_and_others_how_often_they_are_playe
     assert [read_picture(encode(often, f)[0]).loop for f in ("GIF", "WEBP")] == [65_536, 65_535]
     once = replace(picture, loop=1)
     assert read_picture(encode(once, "GIF")[0]).loop is None  # as it is without a word
+
+
+def test_what_photoshop_says_beside_iptc_is_told():
+    def resource(number, data):
+        head = struct.pack(">4sHHI", b"8BIM", number, 0, len(data))
+        return head + data + b"\0" * (len(data) % 2)
+
+    unsaid = resource(1034, b"\0") + resource(1036, b"a thumbnail") + resource(1028, RECORDS)
+    said = resource(1034, b"\1") + resource(1035, b"https://a.b") + resource(2000, b"a path")
+    said += resource(1028, RECORDS)
+    pixels = np.zeros((16, 16, 3), np.uint8)
+    plain = io.BytesIO()
+    Image.fromarray(pixels).save(plain, "JPEG")
+    note = "1 of Photoshop's paths and Photoshop's copyright flag and Photoshop's URL left out"
+    for block, notes in ((unsaid, ()), (said, (note,))):
+        body = b"Photoshop 3.0\0" + block
+        segment = b"\xff\xed" + struct.pack(">H", 2 + len(body)) + body
+        data = plain.getvalue()
+        assert read_picture(data[:2] + segment + data[2:]).notes == notes
+        for code in (1, 7):  # both are in use
+            words = [(34377, code, len(block), block, True)]
+            tagged = tiff(pixels, extratags=words, metadata=None)
+            assert read_picture(tagged).notes == notes
+            assert read_picture(tagged).iptc == RECORDS

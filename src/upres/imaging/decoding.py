@@ -139,7 +139,7 @@ def _left_out(
         png_chunks.left_out(chunks),
         jpeg.left_out(image),
         boxes.left_out(image),
-        photoshop.left_out(image.info.get("photoshop") or ()),
+        photoshop.left_out((image.info.get("photoshop") or {}).items()),
         filefacts.oblong(image),
     )
     return notes + [note for note in said if note]

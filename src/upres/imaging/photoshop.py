@@ -19,10 +19,20 @@ def iptc_resource(iptc: bytes) -> bytes:
 _PATHS = range(2000, 2999)
 
 
-def left_out(numbers: Iterable[int]) -> str | None:
+# What else people say there: zeros where they do not.
+_SAID = {1034: "copyright flag", 1035: "URL"}
+
+
+def left_out(resources: Iterable[tuple[int, Any]]) -> str | None:
     """A note on resources that people make, and no writer here takes."""
-    paths = sum(number in _PATHS for number in numbers)
-    return f"{paths} of Photoshop's paths left out" if paths else None
+    found = dict(resources)
+    paths = sum(number in _PATHS for number in found)
+    parts = [f"{paths} of Photoshop's paths"] if paths else []
+    for number, what in _SAID.items():
+        data = found.get(number)
+        if isinstance(data, bytes) and data.strip(b"\0"):
+            parts.append(f"Photoshop's {what}")
+    return f"{' and '.join(parts)} left out" if parts else None
 
 
 def resources_in(raw: bytes) -> Iterator[tuple[int, bytes]]:

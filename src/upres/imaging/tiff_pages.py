@@ -121,9 +121,8 @@ def decode_tiff(
 
 
 def _paths(tags: Tags) -> str | None:
-    resources = tags.get(Tag.ImageResources)
-    found = photoshop.resources_in(resources) if isinstance(resources, bytes) else ()
-    return photoshop.left_out(number for number, _ in found)
+    resources = photoshop.iptc_bytes(tags.get(Tag.ImageResources))
+    return photoshop.left_out(photoshop.resources_in(resources or b""))
 
 
 def _calibration(pages: list[Page], notes: list[str]) -> Calibration | None:

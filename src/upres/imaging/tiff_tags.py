@@ -9,7 +9,7 @@ from PIL.ExifTags import Base as Tag
 from upres.imaging.georeference import NO_DATA
 from upres.imaging.georeference import TAGS as GEOTIFF
 from upres.imaging.metadata import EXIF_IFD, GPS_IFD
-from upres.imaging.photoshop import without_resources
+from upres.imaging.photoshop import iptc_bytes, without_resources
 from upres.imaging.picture import Extra
 from upres.imaging.tiff_exif import KEPT
 
@@ -94,7 +94,7 @@ def iptc_of(tags: Mapping[int, Any]) -> Any:
     if Tag.IPTCNAA in tags and getattr(tags, "tagtype", {}).get(Tag.IPTCNAA) == TiffTags.LONG:
         data: bytes = tags._tagdata[Tag.IPTCNAA]  # type: ignore[attr-defined]
         return data[: len(data) - 3] + data[len(data) - 3 :].rstrip(b"\0")
-    if Tag.IPTCNAA not in tags and isinstance(resources := tags.get(Tag.ImageResources), bytes):
+    if Tag.IPTCNAA not in tags and (resources := iptc_bytes(tags.get(Tag.ImageResources))):
         return without_resources(resources)
     return tags.get(Tag.IPTCNAA)
 

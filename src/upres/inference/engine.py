@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -78,6 +78,9 @@ class ModelStage:
         self.channels = source.channels
         self.ensemble, self.levels, self.max_memory = ensemble, levels, max_memory
         self.executor = executor or executor_for(network, scale, target, max_memory)
+        # Batches that a device beside the CPU has to do, of the next band too, while one is put
+        # into its place and bands are written.
+        self.ahead = 0 if target.device.type == "cpu" else 1
         self.plan = plan_tiles(
             network,
             scale,
@@ -92,9 +95,10 @@ class ModelStage:
             fixed_bytes=self._fixed_bytes,
             values=self.executor.peak_values(),
             bytes_per_row=4 * source.width * max(channels, source.channels),
+            # The band, the copy that is written, and what is begun of the next.
             bytes_per_result=source.width
             * max(channels, source.channels)
-            * 2
+            * (2 + self.ahead)
             * scale**2
             * np.dtype(_dtype(levels)).itemsize,
             max_memory=max_memory,
@@ -127,7 +131,13 @@ class ModelStage:
         Args:
             start: any row of the block that comes first.
         """
-        start = self.start_of(start) // self.scale
+        waiting: deque[_Begun] = deque()
+        for _ in self._begin(waiting, self.start_of(start) // self.scale):
+            yield from self._finished(waiting, self.ahead)
+        yield from self._finished(waiting, 0)
+
+    def _begin(self, waiting: deque["_Begun"], start: int) -> Iterator[None]:
+        """Begin the batches of all bands from one on, each when it is asked for."""
         for top, bottom in self.plan.grid.rows:
             if top < start:
                 continue
@@ -137,24 +147,30 @@ class ModelStage:
             band = np.empty(
                 ((bottom - top) * self.scale, self.width, self.channels), _dtype(self.levels)
             )
-            waiting: deque[tuple[list[Tile], Callable[[], Pixels]]] = deque()
             for batch in _batches(tiles, self.plan.batch):
-                waiting.append((batch, self._start(window, batch)))
-                # The device has the next batch to do while this one is put into its place.
-                if len(waiting) > 1:
-                    self._finish(band, *waiting.popleft())
-            while waiting:
-                self._finish(band, *waiting.popleft())
-            yield band
+                result = self._start(window, batch)
+                waiting.append(_Begun(band, batch, result, batch[-1] is tiles[-1]))
+                del result  # or its pixels would be kept until the next are there
+                yield
+            del window, band
+
+    def _finished(self, waiting: deque["_Begun"], leave: int) -> Iterator[Pixels]:
+        """Put batches into their places until so many are left; the bands that this completes."""
+        while len(waiting) > leave:
+            if (band := self._finish(waiting.popleft())) is not None:
+                yield band
+                del band
 
     def _start(self, window: Pixels, batch: list[Tile]) -> Callable[[], Pixels]:
         spans = [(tile.padded[1], tile.padded[3]) for tile in batch]
         pixels = np.stack([window[:, left:right] for left, right in spans])
         return self._launch(pixels, batch[0].cut)
 
-    def _finish(self, band: Pixels, batch: list[Tile], result: Callable[[], Pixels]) -> None:
-        for tile, pixels in zip(batch, result(), strict=True):
-            band[:, tile.left * self.scale : tile.right * self.scale] = pixels
+    def _finish(self, begun: "_Begun") -> Pixels | None:
+        """The band, if this was its last batch."""
+        for tile, pixels in zip(begun.batch, begun.result(), strict=True):
+            begun.band[:, tile.left * self.scale : tile.right * self.scale] = pixels
+        return begun.band if begun.last else None
 
     def _launch(
         self, pixels: Pixels, cut: Cut, executor: Executor | None = None, share: float = 1.0
@@ -300,6 +316,15 @@ class ModelStage:
             return host.numpy().astype(dtype, copy=False), bool(fine)
 
         return result
+
+
+class _Begun(NamedTuple):
+    """A batch of tiles that is being computed: where it goes, and whether it ends its band."""
+
+    band: Pixels
+    batch: list[Tile]
+    result: Callable[[], Pixels]
+    last: bool
 
 
 def _warn(note: str) -> None:
