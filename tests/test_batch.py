@@ -685,9 +685,9 @@ def test_memory_does_not_grow_with_the_number_of_pictures(tmp_path, photo):
 def test_what_a_run_that_ended_early_did_not_try_is_counted(upres, folder):
     (folder / "a.png").write_bytes(b"nothing")
     done = upres("batch", "in", "-o", "out", *FAST, "--fail-fast", "--json")
-    assert counts(done, "done", "failed", "not_tried", "pictures") == (0, 1, 2, 3)
+    assert counts(done, "done", "failed", "unfinished", "pictures") == (0, 1, 2, 3)
     done = upres("batch", "in", "-o", "other", "-s", "2", "-m", "edsr-light", "--device", "cuda")
-    assert b"3 pictures: 3 not tried" in done.stderr
+    assert b"3 pictures: 3 not finished" in done.stderr
 
 
 def test_an_earlier_runs_results_are_not_enlarged_again(upres, folder):

@@ -503,7 +503,7 @@ def test_batch_never_enters_its_own_output(upres, tmp_path, small):
         done = upres("batch", ".", "-o", "large", "-s", 2, "-m", "bicubic", "--json")
         assert done.returncode == 0, done.stderr
     assert json.loads(lines(done.stdout)[-1]) == {
-        "event": "summary", "pictures": 1, "done": 0, "failed": 0, "not_tried": 0, "unchanged": 1,
+        "event": "summary", "pictures": 1, "done": 0, "failed": 0, "unfinished": 0, "unchanged": 1,
         "failed_before": 0, "not_ours": 0, "others": 0, "unread_folders": 0, "output": "large",
     }  # fmt: skip
     names = {p.name for p in (tmp_path / "large").iterdir()}

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from upres.api import Upscaler
-from upres.errors import ResourceError, UsageError
+from upres.errors import InputError, ResourceError, UsageError
 from upres.imaging.picture import collect
 from upres.inference import device as device_module
 from upres.inference.device import Target, all_of_float32, choose, cpu_has_bfloat16
@@ -746,6 +746,23 @@ def test_batches_that_are_begun_ahead_change_nothing(ahead, start):
     assert len(begun) == min(tiles + ahead, tiles * len(whole))
     for one, other in zip(whole, [first, *strips], strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+def test_a_band_that_is_done_is_handed_out_if_the_next_cannot_be_read():
+    class Damaged(ArrayRows):
+        def read(self, top, bottom):
+            if bottom == self.height:
+                raise InputError("damaged", "")
+            return super().read(top, bottom)
+
+    pixels = np.zeros((200, 40, 3), np.uint8)
+    stage = ModelStage(Damaged(pixels), NETWORKS[2], 4, FP32, tile=32, levels=255)
+    stage.ahead = 1
+    made = []
+    with pytest.raises(InputError, match="damaged"):
+        made.extend(stage.strips())
+    bands = [b for _, b in stage.plan.grid.rows if b + stage.plan.grid.halo < 200]
+    assert len(made) == len(bands) > 0
 
 
 def test_an_ensemble_of_a_tall_picture_is_planned_for_its_views_on_their_side():

@@ -167,6 +167,7 @@ def test_a_pngs_texts_are_not_taken_for_facts():
     named = {
         "dpi": "300", "transparency": "none", "gamma": "2.2", "srgb": "yes", "aspect": "4:3",
         "chromaticity": "D65", "icc_profile": "none", "exif": "none", "loop": "3",
+        "photoshop": "8BIM",
     }  # fmt: skip
     for key, text in named.items():
         words.add_text(key, text)

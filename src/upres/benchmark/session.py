@@ -16,7 +16,14 @@ from upres.benchmark.page import TRUTH, Gallery
 from upres.benchmark.quality import Row, Settings, example, measure_set
 from upres.benchmark.report import Report
 from upres.data.evaluation import EVALUATION_SETS, Truth, find_set
-from upres.errors import InputError, UpresError, UsageError, VerificationError, WeightsError
+from upres.errors import (
+    InputError,
+    ResourceError,
+    UpresError,
+    UsageError,
+    VerificationError,
+    WeightsError,
+)
 from upres.inference.device import DeviceName, Precision, choose
 from upres.inference.sizes import Goal
 from upres.progress import Note, Transfer, downloading
@@ -318,15 +325,16 @@ def _measured(order: Order, note: Note, progress: Transfer) -> dict[str, tuple[f
     """PSNR of each model on the order's one set at its one scale, or what is wrong with it."""
     try:
         report, _ = run_order(order, note=note, progress=progress)
-    except WeightsError as error:
+    except (WeightsError, ResourceError, InputError) as error:
         if len(order.models) == 1:
-            return {order.models[0]: (None, str(error))}
+            if isinstance(error, WeightsError):
+                return {order.models[0]: (None, str(error))}
+            # A picture, or this machine, says nothing about weights.
+            note(f"{order.models[0]}, {order.sets[0]} x{order.scales[0]}: {error}")
+            return {order.models[0]: (None, "")}
         # One by one, since one of them may be damaged.
         each = (_measured(replace(order, models=(name,)), note, progress) for name in order.models)
         return {name: result for found in each for name, result in found.items()}
-    except UpresError as error:  # of a picture, or memory
-        note(f"{order.sets[0]} x{order.scales[0]}: {error}")
-        return dict.fromkeys(order.models, (None, ""))
     rows = {name: report.row(name, (order.sets[0], order.scales[0])) for name in order.models}
     return {name: (row.psnr if row else None, "") for name, row in rows.items()}
 

@@ -222,7 +222,7 @@ class _Bars:
         self.live, self.tile_pixels = live, 0.0
         self.transfers: dict[str, Any] = {}
         self.picture: Any = None
-        self.before: float | None = None  # tiles that an interrupted run had done
+        self.before: tuple[float, float] | None = None  # tiles and seconds when the first was told
         self.all: Any = None
 
     def transfer(self, what: str, done: int, total: int) -> None:
@@ -248,10 +248,9 @@ class _Bars:
 
     def update(self, done: float, total: int) -> None:
         seconds = next(t.elapsed for t in self.live.tasks if t.id == self.picture) or 0.0
-        if self.before is None:
-            self.before = done
-        pace = (done - self.before) * self.tile_pixels / 1e6
-        rate = f"{pace / seconds:.2f} MP/s" if seconds > 0.2 else ""
+        tiles_before, begun = self.before = self.before or (done, seconds)
+        pixels, seconds = (done - tiles_before) * self.tile_pixels, seconds - begun
+        rate = f"{pixels / 1e6 / seconds:.2f} MP/s" if seconds > 0.2 else ""
         tiles = f"  tile {min(total, int(done) + 1)} of {total}" if total > 1 else ""
         self.live.update(self.picture, completed=done, total=total, rate=rate + tiles)
 

@@ -129,6 +129,7 @@ def _left_out(
         wanted: how many frames are read.
     """
     notes, there = [], len(frames_of(image))
+    resources = image.info.get("photoshop")  # in a PNG a text may be called so
     if wanted < there:
         notes.append(f"only the first of {there} frames is kept")
     if image.format == "MPO" and (several := getattr(image, "n_frames", 1)) > 1:
@@ -139,7 +140,7 @@ def _left_out(
         png_chunks.left_out(chunks),
         jpeg.left_out(image),
         boxes.left_out(image),
-        photoshop.left_out((image.info.get("photoshop") or {}).items()),
+        photoshop.left_out(resources.items() if isinstance(resources, dict) else ()),
         filefacts.oblong(image),
     )
     return notes + [note for note in said if note]

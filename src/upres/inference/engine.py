@@ -132,8 +132,12 @@ class ModelStage:
             start: any row of the block that comes first.
         """
         waiting: deque[_Begun] = deque()
-        for _ in self._begin(waiting, self.start_of(start) // self.scale):
-            yield from self._finished(waiting, self.ahead)
+        try:
+            for _ in self._begin(waiting, self.start_of(start) // self.scale):
+                yield from self._finished(waiting, self.ahead)
+        except Exception:  # of what was to be next; what is done can be kept
+            yield from self._finished(waiting, 0)
+            raise
         yield from self._finished(waiting, 0)
 
     def _begin(self, waiting: deque["_Begun"], start: int) -> Iterator[None]:

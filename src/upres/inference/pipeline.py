@@ -328,7 +328,8 @@ class Pipeline:
             model.on_note = on_note or model.on_note
         if start >= self.size[0]:
             return
-        count(0.0)  # what there is before anything is computed
+        if self.models:  # what there is before anything is computed
+            count(0.0)
         top = self._colours.start_of(start)
         for strip in self._colours.strips(start):
             if top < start:  # a block that was begun

@@ -147,6 +147,8 @@ def resumed(run: Run, learner: Learner) -> tuple[Run, Position]:
     if run.progress_at(position) >= 1:  # it has seen no others
         run = replace(run, data=known[-1])
     others = tuple(one for one in known if _identity(one) != _identity(run.data))
+    if not position.step:  # nothing was learnt from them
+        others = ()
     if before != _identity(run.data):
         run.watch.event("other_pictures", {"step": position.step})
     sources = tuple(state["sources"])
