@@ -38,6 +38,11 @@ def is_disk_full(error: BaseException | None) -> bool:
     return getattr(error, "errno", None) in DISK_FULL
 
 
+def printable(text: str) -> str:
+    """The text without what would command the terminal that shows it."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
 class UpresError(Exception):
     """Base of all errors that upres raises on purpose.
 

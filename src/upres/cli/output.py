@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol, TextIO, cast
 
-from upres.errors import OutputError, UpresError, UsageError
+from upres.errors import OutputError, UpresError, UsageError, printable
 
 
 class Progress(Protocol):
@@ -257,8 +257,7 @@ class _Bars:
 
 def one_line(text: str) -> str:
     """Without what would command a terminal; a file's name may hold a line break as well."""
-    joined = re.sub(r"\s*\n\s*", " ", text.strip())
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in joined)
+    return printable(re.sub(r"\s*\n\s*", " ", text.strip()))
 
 
 def complain(message: str) -> None:

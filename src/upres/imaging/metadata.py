@@ -68,9 +68,9 @@ class _Entry(NamedTuple):
 
 def orientation(exif: bytes | None, xmp: bytes | None = None) -> int:
     """1 to 8 as EXIF numbers them; XMP is asked where EXIF does not say; 1 where nothing does."""
-    for tag, value in _integers(exif or b""):
-        if tag == _ORIENTATION and 1 <= value <= 8:
-            return value
+    found = _orientation(_integers(exif or b"", *_parsed(exif or b"")))
+    if found is not None:
+        return found
     match = _XMP_ORIENTATION.search(xmp or b"")
     return int(match[2]) if match else 1
 
@@ -80,12 +80,13 @@ def updated_exif(exif: bytes | None, width: int, height: int) -> bytes | None:
     the sensor's resolution and the place of the subject change."""
     if not exif:
         return exif
-    turned = orientation(exif)
+    order, entries = _parsed(exif)
+    integers = _integers(exif, order, entries)
+    turned = _orientation(integers) or 1
     new = {_ORIENTATION: 1, **dict.fromkeys(_WIDTHS, width), **dict.fromkeys(_HEIGHTS, height)}
     if turned != 1:
         new[_THUMBNAIL] = 0  # it is not turned with the picture, so it is no longer pointed to
     result = bytearray(exif)
-    order, entries = _parsed(exif)
     for one in entries:
         if one.tag not in new or one.values != 1 or one.kind not in _CODES:
             continue
@@ -94,7 +95,7 @@ def updated_exif(exif: bytes | None, width: int, height: int) -> bytes | None:
             struct.pack_into(order + "H", result, one.head + 2, _LONG)
             code = "I"
         struct.pack_into(order + code, result, one.place, new[one.tag])
-    stated = dict(_integers(exif))
+    stated = dict(integers)
     old = stated.get(_WIDTHS[0], 0), stated.get(_HEIGHTS[0], 0)
     if all(old):
         _resize_sensor(result, order, entries, old, (width, height), sideways=turned >= 5)
@@ -251,9 +252,12 @@ def _parsed(exif: bytes) -> tuple[str, list[_Entry]]:
     return order, found
 
 
-def _integers(exif: bytes) -> list[tuple[int, int]]:
-    """Tag and value of the single integers."""
-    order, entries = _parsed(exif)
+def _orientation(integers: list[tuple[int, int]]) -> int | None:
+    return next((v for tag, v in integers if tag == _ORIENTATION and 1 <= v <= 8), None)
+
+
+def _integers(exif: bytes, order: str, entries: list[_Entry]) -> list[tuple[int, int]]:
+    """Tag and value of the single integers among what was ``_parsed``."""
     return [
         (one.tag, struct.unpack_from(order + _CODES[one.kind], exif, one.place)[0])
         for one in entries

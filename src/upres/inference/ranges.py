@@ -225,13 +225,12 @@ class RestoredStage:
             top += len(strip)
 
     def _restored(self, strip: Pixels, top: int) -> Pixels:
-        x = _nearest(np.arange(self.width), self.source.width, self.width)
         y = _nearest(np.arange(top, top + len(strip)), self.source.height, self.height)
         rows = self.source.read(int(y[0]), int(y[-1]) + 1)
         known, strip = self.bounds.known(rows), self.bounds.outward(strip)
         if known.all():
             return strip
-        near = np.ix_(y - y[0], x)
+        near = np.ix_(y - y[0], _nearest(np.arange(self.width), self.source.width, self.width))
         return np.where(known[near], strip, rows[near])
 
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeGuard
 
-from upres.errors import WeightsError
+from upres.errors import WeightsError, printable
 from upres.weights.facts import FactsError, ModelFacts
 
 KEY = "upres"
@@ -113,9 +113,7 @@ def _printable(value: Any) -> Any:
         return {_printable(key): _printable(one) for key, one in value.items()}
     if isinstance(value, list):
         return [_printable(one) for one in value]
-    if isinstance(value, str) and not value.isprintable():
-        return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in value)
-    return value
+    return printable(value) if isinstance(value, str) else value
 
 
 def _is_story(raw: Any) -> bool:
