@@ -250,6 +250,7 @@ def test_a_recipe_is_frozen():
         ("optimiser.betas=[0.9]", "optimiser.betas must be two numbers"),
         ("schedule.milestones=[1.5]", "schedule.milestones must be fractions"),
         ("data.sizes=[]", "data.sizes must be numbers from 0.1 to 1"),
+        ("teacher.sees=rows", "teacher.sees must be one of patches, pictures, not 'rows'"),
         ("network.architecture=edsrr", "no architecture is called 'edsrr'"),
         ("network.numbers={blocks = 0.5, channels = 4}", "cannot be built"),
         ("network.numbers=3", "network.numbers must be a table"),
@@ -262,6 +263,12 @@ def test_impossible_recipes_are_refused(order, change, message):
     with pytest.raises((UsageError, WeightsError)) as caught:
         run_order(order(changes={key: value}), View(), never)
     assert message in str(caught.value)
+
+
+def test_a_teacher_that_sees_whole_pictures_sees_clean_ones():
+    changes = {"teacher.sees": "pictures", "data.degradation": "photo"}
+    with pytest.raises(UsageError, match=r'teacher.sees must be "patches" where .* degraded'):
+        load_recipe("edsr-light", changes=changes)
 
 
 def test_unknown_recipes_are_refused(tmp_path):
@@ -561,8 +568,9 @@ def test_who_learns_from_itself_alone_has_learnt_it():
     assert float(learner.gradients(low, high, 2)) > 1e-6
 
 
-def test_a_teacher_is_learnt_from_and_told(order, teacher, tmp_path):
-    changes = TAUGHT | {"teacher.weights": teacher}
+@pytest.mark.parametrize("sees", ["patches", "pictures"])
+def test_a_teacher_is_learnt_from_and_told(order, teacher, tmp_path, sees):
+    changes = TAUGHT | {"teacher.weights": teacher, "teacher.sees": sees}
     (alone,) = run_order(order("alone"), View(), never)
     (taught,) = run_order(order("taught", changes=changes), View(), never)
     assert not same(weights(tmp_path / "alone"), weights(tmp_path / "taught"))
@@ -573,7 +581,7 @@ def test_a_teacher_is_learnt_from_and_told(order, teacher, tmp_path):
     assert facts.trained_on == "10 pictures (pictures); its teacher on 10 pictures (pictures)"
     assert "teacher" not in read_training(alone.path)
     # With no share it is there in vain.
-    ignored = {"teacher.share": 0.0, "teacher.weights": teacher}
+    ignored = changes | {"teacher.share": 0.0}
     run_order(order("ignored", changes=ignored), View(), never)
     assert same(weights(tmp_path / "alone"), weights(tmp_path / "ignored"))
 
@@ -602,8 +610,9 @@ def test_the_terms_of_a_teacher_are_told(order):
     assert read_facts(third.path).licence == "not stated; their teacher is under Apache-2.0"
 
 
-def test_an_interrupted_pupil_ends_as_an_uninterrupted_one(order, teacher, tmp_path):
-    changes = TAUGHT | {"teacher.weights": teacher}
+@pytest.mark.parametrize("sees", ["patches", "pictures"])
+def test_an_interrupted_pupil_ends_as_an_uninterrupted_one(order, teacher, tmp_path, sees):
+    changes = TAUGHT | {"teacher.weights": teacher, "teacher.sees": sees}
     run_order(order("whole", changes=changes), View(), never)
     asked = order("parts", changes=changes)
     run_order(asked, View(), after(5))
@@ -2128,6 +2137,11 @@ def as_torchrun_does(arguments, folder, start):
             ("x2/model.safetensors", "x3/model.safetensors"),
             marks=pytest.mark.skipif(not SOAK, reason="make soak: torch is imported five times"),
         ),
+        (  # The first one has the teacher make its pictures; the others wait for them.
+            as_torchrun_does,
+            ("--teacher", "edsr-light-x2", "--set", "teacher.sees=pictures"),
+            ("model.safetensors",),
+        ),
         # Each step uses the layers of one scale alone.
         (
             as_torchrun_does,
@@ -2209,6 +2223,7 @@ def test_training_on_cuda_learns_and_resumes(order, tmp_path):
         {"network.architecture": "mdsr", "network.scales": [2, 3], "optimiser.kind": "muon"},
         {"network.architecture": "srresnet"},
         {"teacher.weights": "edsr-light-x2"},
+        {"teacher.weights": "edsr-light-x2", "teacher.sees": "pictures"},
     ],
 )
 def test_recorded_steps_are_those_that_are_launched(order, tmp_path, monkeypatch, changes):

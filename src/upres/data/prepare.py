@@ -78,7 +78,7 @@ def prepare(
         index = folder / "index.json"
         prepared = _found(folder, pictures, retry=retry)
         if prepared is None:
-            for rest in (index, *folder.glob("low-*.u8")):
+            for rest in (index, *folder.glob("low-*.u8"), *folder.glob("taught-*")):
                 rest.unlink(missing_ok=True)
             prepared, passing = _decode(
                 pictures,
@@ -172,7 +172,7 @@ def _decode(
         plan.append((file, entries))
     if not plan:
         raise nothing_readable(skipped)
-    _room_for(folder, 3 * start + 4 * detail_start + _low_bytes(plan, low_of))
+    room_for(folder, 3 * start + 4 * detail_start + _low_bytes(plan, low_of))
     with atomic_write(folder / "high.u8") as high, atomic_write(folder / "detail.f32") as maps:
         pixels = _mapped(high, np.uint8, (start, 3))
         detail = _mapped(maps, np.float32, (detail_start,))
@@ -319,7 +319,7 @@ def _write_low(
     starts, total = low_starts(prepared.entries, scale, versions)
     if target.is_file() and target.stat().st_size == 3 * max(total, 1):
         return
-    _room_for(prepared.folder, 3 * total)
+    room_for(prepared.folder, 3 * total)
     high = prepared.high()
     with atomic_write(target) as part:
         pixels = _mapped(part, np.uint8, (max(total, 1), 3))
@@ -379,7 +379,12 @@ def _in_parallel(
             raise
 
 
-def _room_for(folder: Path, size: int) -> None:
+def room_for(folder: Path, size: int) -> None:
+    """See that a folder's disk has room for so many bytes.
+
+    Raises:
+        ResourceError: it has not.
+    """
     free = shutil.disk_usage(folder).free
     if size + 2**26 > free:
         raise ResourceError(

@@ -5,6 +5,7 @@ high.u8                 every picture's H x W x 3 bytes, one after the other
 detail.f32              how much there is to see around each cell of 16 x 16 pixels
 low-x2-bicubic.u8 ...   every picture's (H // 2) x (W // 2) x 3 bytes, or its degraded versions;
                         low-x2-HASH.u8 where low-resolution files were given
+taught-x2-bicubic-...   what a teacher made of those, laid out as high.u8
 """
 
 from collections.abc import Mapping, Sequence
@@ -83,6 +84,11 @@ class Prepared:
     def degraded(self, scale: int, versions: int) -> NDArray[np.uint8]:
         """P x 3: the degraded low-resolution pixels; versions of one picture follow each other."""
         return self._mapped(degraded_name(scale, versions))
+
+    def taught(self, scale: int, teacher: str) -> Path:
+        """Where it is kept what a teacher makes of the clean low-resolution pixels."""
+        low = self.partners[scale].removeprefix("low-").removesuffix(".u8")
+        return self.folder / f"taught-{low}-{teacher}.u8"
 
     def _mapped(self, name: str) -> NDArray[np.uint8]:
         return np.memmap(self.folder / name, np.uint8, "c").reshape(-1, 3)

@@ -4,9 +4,12 @@ Cropping is one indexed read of pixels, so it is the same code on a CPU, where t
 mapped into memory, and on an accelerator that holds them whole.
 """
 
+from collections.abc import Mapping
 from typing import Literal
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from upres.data.patches import Batch
@@ -25,6 +28,9 @@ class PatchStore:
         patch: side in low-resolution pixels.
         colour: "rgb", or "y" for networks that know only luma.
         device: where patches are wanted.
+        taught: what a teacher made of the pictures, laid out as they are, for each scale that it
+            taught.
+        share: its part of what is learnt; the rest is the pictures themselves.
     """
 
     def __init__(
@@ -36,19 +42,25 @@ class PatchStore:
         patch: int,
         colour: Literal["rgb", "y"],
         device: torch.device,
+        taught: Mapping[int, NDArray[np.uint8]] | None = None,
+        share: float = 0.0,
     ) -> None:
         self.patch, self.colour, self.device = patch, colour, device
         self.luma = torch.tensor(STUDIO_LUMA, device=device)
         high = torch.from_numpy(prepared.high())
         low = {s: torch.from_numpy(prepared.low(s)) for s in scales}
         degraded = {s: torch.from_numpy(prepared.degraded(s, versions)) for s in scales if versions}
-        size = sum(t.numel() for t in (high, *low.values(), *degraded.values()))
+        made = {s: torch.from_numpy(pixels) for s, pixels in (taught or {}).items()}
+        every = (high, *low.values(), *degraded.values(), *made.values())
+        size = sum(t.numel() for t in every)
         self.resident = device.type == "cuda" and size < free_memory(device) // 2
         if self.resident:
             high = high.to(device)
             low = {s: t.to(device) for s, t in low.items()}
             degraded = {s: t.to(device) for s, t in degraded.items()}
+            made = {s: t.to(device) for s, t in made.items()}
         self.high, self.low, self.degraded = high, low, degraded
+        self.taught, self.share = made, share
 
     def places(self, batch: Batch) -> Tensor:
         """Where a batch's patches lie, as ``cut`` takes it.
@@ -62,7 +74,7 @@ class PatchStore:
         return places.pin_memory().to(self.device, non_blocking=True)
 
     def cut(self, places: Tensor, scale: int) -> tuple[Tensor, Tensor]:
-        """The patches of a batch.
+        """The patches of a batch: what is seen, and what is to be made of it.
 
         Args:
             places: 6 x N int64, ``Batch.as_array``, on the device if the pictures are resident.
@@ -72,12 +84,16 @@ class PatchStore:
             N x C x p x p and N x C x scale*p x scale*p, float32 in 0..1, channels last.
         """
         low_start, low_stride, high_start, high_stride, turn, degraded = places
-        low = _cut(self.low[scale], low_start, low_stride, turn, self.patch, 1 - degraded)
+        at = _pixels(low_start, low_stride, turn, self.patch)
+        low = _cut(self.low[scale], at, 1 - degraded)
         if self.degraded:
-            bad = _cut(self.degraded[scale], low_start, low_stride, turn, self.patch, degraded)
+            bad = _cut(self.degraded[scale], at, degraded)
             low = torch.where(degraded.view(-1, 1, 1, 1) == 1, bad, low)
-        high = _cut(self.high, high_start, high_stride, turn, self.patch * scale, None)
-        return self._values(low), self._values(high)
+        at = _pixels(high_start, high_stride, turn, self.patch * scale)
+        high = self._values(self.high[at])
+        if scale in self.taught:
+            high = torch.lerp(high, self._values(self.taught[scale][at]), self.share)
+        return self._values(low), high
 
     def _values(self, pixels: Tensor) -> Tensor:
         if self.device.type == "cuda" and not self.resident:
@@ -90,10 +106,8 @@ class PatchStore:
         return values.permute(0, 3, 1, 2)
 
 
-def _cut(
-    store: Tensor, start: Tensor, stride: Tensor, turn: Tensor, side: int, used: Tensor | None
-) -> Tensor:
-    """N x side x side x 3 uint8. Where ``used`` is 0 the patch is arbitrary."""
+def _pixels(start: Tensor, stride: Tensor, turn: Tensor, side: int) -> Tensor:
+    """N x side x side: the index of each patch's each pixel, patches turned."""
     at = torch.arange(side, device=start.device)
     rows, columns = at.view(1, -1, 1), at.view(1, 1, -1)
     bits = turn.view(-1, 1, 1)
@@ -101,7 +115,9 @@ def _cut(
     c = torch.where(bits & 4 != 0, rows, columns)
     r = torch.where(bits & 1 != 0, side - 1 - r, r)
     c = torch.where(bits & 2 != 0, side - 1 - c, c)
-    index = start.view(-1, 1, 1) + r * stride.view(-1, 1, 1) + c
-    if used is not None:
-        index = index * used.view(-1, 1, 1)
-    return store[index]
+    return start.view(-1, 1, 1) + r * stride.view(-1, 1, 1) + c
+
+
+def _cut(store: Tensor, at: Tensor, used: Tensor) -> Tensor:
+    """N x side x side x 3 uint8. Where ``used`` is 0 the patch is arbitrary."""
+    return store[at * used.view(-1, 1, 1)]

@@ -104,10 +104,13 @@ class TeacherRecipe:
     weights: of a network whose pictures are a part of what is learnt (knowledge distillation), by
         name or file; "" or "none" for none.
     share: that part; the rest is the truth.
+    sees: "patches", in each step and each time turned another way; or whole "pictures", once,
+        before the first step, and what it makes of them is kept in the cache.
     """
 
     weights: str = ""
     share: float = 0.7
+    sees: Literal["patches", "pictures"] = "patches"
 
 
 @dataclass(frozen=True)
@@ -357,6 +360,12 @@ def _check(recipe: Recipe, where: str) -> None:
             "fractions of the run, between 0 and 1",
         ),
         ("schedule.factor", schedule.factor, 0 < schedule.factor <= 1, "over 0 and up to 1"),
+        (
+            "teacher.sees",
+            recipe.teacher.sees,
+            recipe.teacher.sees == "patches" or data.degradation == "bicubic",
+            '"patches" where pictures are degraded',
+        ),
         ("teacher.share", recipe.teacher.share, 0 <= recipe.teacher.share <= 1, "0 to 1"),
         ("luma", recipe.luma, 0 <= recipe.luma < 1, "0 to below 1"),
         ("steps", recipe.steps, recipe.steps >= 0, "0 or more"),

@@ -10,7 +10,6 @@ import torch
 from upres.data.patches import Sampler
 from upres.errors import UpresError
 from upres.model import Model
-from upres.networks import Network
 from upres.training.distributed import Processes
 from upres.training.patches import PatchStore
 from upres.training.recipe import Recipe
@@ -52,11 +51,11 @@ def _nothing(run: "Run", kept: Model, position: "Position", quality: Sequence[Qu
 @dataclass(frozen=True)
 class Taught:
     """Attributes:
-    network: that teaches.
+    model: that teaches.
     told: its name, sha256, licence and trained_on.
     """
 
-    network: Network
+    model: Model
     told: Mapping[str, Any]
 
 

@@ -1,15 +1,22 @@
 """A run's pictures: prepared, sampled, and those that it is measured on."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
 
 from upres.data.patches import Sampler
 from upres.data.prepare import prepare
 from upres.data.prepared import Entry, Prepared
+from upres.inference.device import Target
+from upres.training.learner import training_dtype
 from upres.training.order import Plan
 from upres.training.patches import PatchStore
+from upres.training.run import Taught
 from upres.training.shared import Shared
+from upres.training.taught import taught_pictures
 from upres.training.validation import Pair, make_pairs
 
 
@@ -57,8 +64,18 @@ def data_of(shared: Shared, plan: Plan) -> RunData:
     return RunData(versions, prepared, sampler)
 
 
-def store_of(shared: Shared, plan: Plan, data: RunData, colour: Literal["rgb", "y"]) -> PatchStore:
-    """Where patches are cut, on the accelerator if its memory holds the pictures."""
+def store_of(
+    shared: Shared,
+    plan: Plan,
+    data: RunData,
+    colour: Literal["rgb", "y"],
+    teacher: Taught | None,
+) -> PatchStore:
+    """Where patches are cut, on the accelerator if its memory holds the pictures.
+
+    Raises:
+        ResourceError, OutputError: the cache cannot be written.
+    """
     store = PatchStore(
         data.prepared,
         scales=plan.scales,
@@ -66,10 +83,35 @@ def store_of(shared: Shared, plan: Plan, data: RunData, colour: Literal["rgb", "
         patch=plan.recipe.data.patch,
         colour=colour,
         device=shared.device,
+        taught=_taught(shared, plan, data, teacher),
+        share=plan.recipe.teacher.share,
     )
     if shared.device.type == "cuda" and not store.resident:
         shared.view.note("the pictures do not fit into the accelerator's memory: cut on the CPU")
     return store
+
+
+def _taught(
+    shared: Shared, plan: Plan, data: RunData, teacher: Taught | None
+) -> Mapping[int, NDArray[np.uint8]]:
+    """What a teacher that sees whole pictures made of them, at each scale. The first process has
+    it make them; the others find everything there."""
+    if teacher is None or plan.recipe.teacher.sees != "pictures":
+        return {}
+    processes, view = shared.processes, shared.view
+    if not processes.first:
+        processes.wait()
+    dtype = training_dtype(plan.recipe.precision, shared.device)
+    target = Target(shared.device, dtype, "as the run")
+    made = {
+        scale: taught_pictures(
+            teacher, data.prepared, scale, target, progress=view.preparing, note=view.note
+        )
+        for scale in plan.scales
+    }
+    if processes.first:
+        processes.wait()
+    return made
 
 
 def pairs_of(shared: Shared, plan: Plan, *, degraded: bool) -> Sequence[Pair]:

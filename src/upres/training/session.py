@@ -193,7 +193,7 @@ def _one(
             left would be resumed as if it belonged to the new ones.
     """
     order, first = shared.order, shared.processes.first
-    store = store_of(shared, plan, data, start.model.network.colour)
+    store = store_of(shared, plan, data, start.model.network.colour, teacher)
     pairs = pairs_of(shared, plan, degraded=data.versions > 0) if first else ()
     scales = f"x{','.join(map(str, plan.scales))}"
     if order.resume and not resume:

@@ -55,7 +55,7 @@ def teacher_of(plan: Plan, colour: str) -> Taught | None:
         return None
     model = _load(file)
     told = _told_of(name if isinstance(file, Path) else file.name, file, model.facts)
-    return Taught(model.network.eval().requires_grad_(requires_grad=False), told)
+    return Taught(model, told)
 
 
 def check_teacher(order: Order, plan: Plan) -> None:

@@ -37,7 +37,9 @@ def train(run: Run) -> Outcome:
 
 def _train(run: Run, clock: Clock) -> Outcome:
     recipe, processes = run.recipe, run.processes
-    teacher = run.teacher.network if run.teacher else None
+    # Who saw whole pictures has taught all there is: it lies in the store.
+    by_patches = run.teacher and recipe.teacher.sees == "patches"
+    teacher = run.teacher.model.network if run.teacher and by_patches else None
     learner = Learner(run.model.network, recipe, run.device, teacher)
     kept = replace(run.model, network=learner.kept)
     position = Position()
