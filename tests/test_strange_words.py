@@ -12,7 +12,7 @@ import pytest
 import tifffile
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image, PngImagePlugin, TiffImagePlugin
+from PIL import Image, PngImagePlugin, TiffImagePlugin, TiffTags
 from PIL.ExifTags import Base as Tag
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
@@ -95,12 +95,12 @@ def test_a_resolution_in_exif_alone_gets_into_a_tiff(unit, dpi):
     assert read_picture(made).dpi == (dpi and pytest.approx((dpi, dpi)))
 
 
-def test_stars_in_a_tiff_are_named(tmp_path):
+def test_what_a_tiff_says_and_no_writer_takes_is_named(tmp_path):
     pixels = np.zeros((8, 8, 3), np.uint8)
-    tags = [(18246, 3, 1, 4, True), (297, 3, 2, (1, 9), True)]
+    tags = [(50255, 3, 1, 4, True), (297, 3, 2, (1, 9), True)]
     tifffile.imwrite(tmp_path / "a.tif", pixels, extratags=tags, metadata=None, photometric="rgb")
     (note,) = read_picture(tmp_path / "a.tif").notes
-    assert note == "TIFF tags 297 (PageNumber), 18246 (Rating) are not carried over"
+    assert note == "TIFF tags 297 (PageNumber), 50255 (Annotations) are not carried over"
 
 
 @pytest.mark.parametrize("depth", [8, 16])
@@ -282,11 +282,11 @@ def test_inks_are_the_same_colours_in_every_depth(depth, alpha):
 
 def test_what_exif_cannot_keep_in_a_tiff_is_said():
     exif = Image.Exif()
-    exif[0x013C], exif[0x4746], exif[0x9C9B] = "computer", 4, "title".encode("utf-16le")
+    exif[0x013C], exif[0xC4A5], exif[0x4746] = "computer", b"PrintIM", "four"
     exif.get_ifd(0x8769)[0xA005] = 1234
     picture = Picture(np.zeros((9, 9, 3), np.uint8), "JPEG", exif=exif.tobytes())
     data, notes = encode(picture, "TIFF")
-    assert notes == ["of EXIF Rating, XPTitle cannot be kept in this TIFF"]
+    assert notes == ["of EXIF PrintImageMatching cannot be kept in this TIFF"]
     with tifffile.TiffFile(io.BytesIO(data)) as file:
         tags = file.pages.first.tags
         assert tags["HostComputer"].value == "computer"
@@ -574,3 +574,57 @@ def test_what_photoshop_says_beside_iptc_is_told():
             tagged = tiff(pixels, extratags=words, metadata=None)
             assert read_picture(tagged).notes == notes
             assert read_picture(tagged).iptc == RECORDS
+
+
+def types_in(path, group):
+    """Of the tags of EXIF's or GPS's directory in a TIFF, but for the size."""
+    data = path.read_bytes()
+    tags = Image.Exif()
+    tags.load(data)
+    offset = tags[group]
+    directory = ImageFileDirectory_v2(data[:8], group=group)
+    file = io.BytesIO(data)
+    file.seek(offset)
+    directory.load(file)
+    return {tag: directory.tagtype[tag] for tag in dict(directory) if tag not in (0xA002, 0xA003)}
+
+
+def test_a_tiff_has_exif_with_its_types_and_what_windows_and_cameras_add(tmp_path, upres):
+    """Ratings and titles stand in the file's own directory; the rules of interoperability, which
+    alone tell that a camera's colours are Adobe RGB, behind EXIF."""
+    exif = Image.Exif()
+    exif[0x010F], exif[0x4746], exif[0x9C9B] = "maker", 4, "title".encode("utf-16le")
+    exif.get_ifd(0x8769).update(
+        {0x9000: b"0232", 0x9286: b"ASCII\0\0\0hello", 0xA301: b"\1", 0x8827: 200}
+    )
+    exif.get_ifd(0x8769)[0xA005] = {1: "R03", 2: b"0100"}
+    exif.get_ifd(0x8825)[0x1B] = b"ASCII\0\0\0GPS"
+    photo = tmp_path / "photo.jpg"
+    Image.fromarray(np.full((20, 24, 3), 90, np.uint8)).save(photo, exif=exif)
+    done = upres(photo, "--scale", 2, "--model", "bicubic", "-o", tmp_path / "out.tif")
+    assert done.returncode == 0, done.stderr
+    assert b"cannot be kept" not in done.stderr
+    with tifffile.TiffFile(tmp_path / "out.tif") as file:
+        tags = file.pages.first.tags
+        assert (tags["Rating"].value, int(tags["Rating"].dtype)) == (4, 3)
+        assert tags["XPTitle"].valuebytecount == 10
+        assert types_in(tmp_path / "out.tif", 0x8769) == {
+            0x8827: TiffTags.SHORT,
+            0xA005: TiffTags.LONG,
+            **dict.fromkeys((0x9000, 0x9286, 0xA301), TiffTags.UNDEFINED),
+        }
+    # And back again, where everything is in one block.
+    done = upres(
+        tmp_path / "out.tif", "--scale", 2, "--model", "bicubic", "-o", tmp_path / "out.jpg"
+    )
+    assert done.returncode == 0, done.stderr
+    with Image.open(tmp_path / "out.jpg") as back:
+        again = back.getexif()
+        block = tmp_path / "block.tif"  # which is what a block of EXIF is
+        block.write_bytes(back.info["exif"].removeprefix(EXIF_HEAD))
+        assert types_in(block, 0x8769)[0x9286] == TiffTags.UNDEFINED
+        assert again[0x4746] == 4
+        assert again[0x9C9B] == "title".encode("utf-16le")
+        assert again.get_ifd(0x8769)[0x9286] == b"ASCII\0\0\0hello"
+        assert again.get_ifd(0xA005) == {1: "R03", 2: b"0100"}
+        assert again.get_ifd(0x8825)[0x1B] == b"ASCII\0\0\0GPS"

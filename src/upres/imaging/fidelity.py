@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import numpy as np
 from PIL import Image, ImageCms
+from PIL.ExifTags import IFD
 from PIL.ExifTags import Base as Tag
 
 from upres.imaging.metadata import (
@@ -17,6 +18,7 @@ from upres.imaging.metadata import (
 )
 from upres.imaging.picture import Picture
 from upres.imaging.png import COMMENT_KEY, keyword_of, text_of
+from upres.imaging.tiff_exif import interoperability
 
 State = Literal["kept", "changed", "lost", "added"]
 # Rounding to whole dots an inch, or to dots a metre.
@@ -127,6 +129,7 @@ def _exif(block: bytes | None) -> Any:
         for pointer in (EXIF_IFD, GPS_IFD):
             part = tags.get_ifd(pointer)
             found[pointer] = {c: v for c, v in part.items() if c not in _EXIF_VOLATILE}
+        found[IFD.Interop] = interoperability(tags)
     except Exception:  # noqa: BLE001 - whatever damaged EXIF makes Pillow raise
         return block
     return {code: value for code, value in found.items() if value != {}} or None

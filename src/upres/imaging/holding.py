@@ -3,14 +3,14 @@
 from dataclasses import replace
 
 import numpy as np
-from PIL import Image, TiffImagePlugin
+from PIL import Image
 
 from upres.errors import OutputError
 from upres.imaging.formats import FORMATS, TIMED, check_size
 from upres.imaging.metadata import EXIF_IFD, GPS_IFD, REGIONS
 from upres.imaging.picture import Picture
 from upres.imaging.profiles import fits
-from upres.imaging.tiff_exif import has_maker_note, not_in_tiff, writable
+from upres.imaging.tiff_exif import HEAD, directory_for, has_maker_note, not_in_tiff
 from upres.imaging.tiff_tags import BANDS_LEFT_OUT
 
 # Formats that hold what `has` names.
@@ -151,9 +151,7 @@ def _is_whole(exif: bytes) -> bool:
         tags.load(exif)
         for pointer in (EXIF_IFD, GPS_IFD):
             # A tag may be readable and still be declared so badly that nobody can write it.
-            directory = TiffImagePlugin.ImageFileDirectory_v2(group=pointer)
-            directory.update(writable(tags.get_ifd(pointer)))
-            directory.tobytes()
+            directory_for(HEAD, tags, pointer).tobytes()
     except Exception:  # noqa: BLE001 - Pillow raises whatever it stumbles over
         return False
     return True

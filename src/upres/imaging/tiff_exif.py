@@ -3,16 +3,20 @@
 from collections.abc import Mapping
 from typing import Any
 
-from PIL import Image
-from PIL.ExifTags import GPSTAGS, TAGS
+from PIL import Image, TiffTags
+from PIL.ExifTags import GPS, GPSTAGS, IFD, TAGS
 from PIL.ExifTags import Base as Tag
+from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
-from upres.imaging.metadata import EXIF_IFD, GPS_IFD
+from upres.imaging.metadata import EXIF_HEAD, EXIF_IFD, GPS_IFD
 
-# What a TIFF says about the picture rather than about its own layout.
+# What a TIFF says about the picture rather than about its own layout; the last are of Windows and
+# of photo managers.
 KEPT = {
     *(Tag.DocumentName, Tag.ImageDescription, Tag.Make, Tag.Model, Tag.Orientation, Tag.PageName),
     *(Tag.Software, Tag.DateTime, Tag.Artist, Tag.HostComputer, Tag.Copyright),
+    *(Tag.Rating, Tag.RatingPercent),
+    *(Tag.XPTitle, Tag.XPComment, Tag.XPAuthor, Tag.XPKeywords, Tag.XPSubject),
 }
 # Of EXIF in a TIFF's own directory: what its writer states anew, of the pixels that there are.
 _STATED_ANEW = {
@@ -20,6 +24,22 @@ _STATED_ANEW = {
     *(Tag.PhotometricInterpretation, Tag.SamplesPerPixel, Tag.XResolution, Tag.YResolution),
     *(Tag.PlanarConfiguration, Tag.ResolutionUnit, Tag.YCbCrPositioning, EXIF_IFD, GPS_IFD),
 }
+# Bytes that are no numbers (Exif 2.32, tables 4 to 15), which Pillow would call numbers.
+_UNDEFINED: dict[int, set[int]] = {
+    EXIF_IFD: {
+        *(Tag.OECF, Tag.ComponentsConfiguration, Tag.MakerNote, Tag.UserComment),
+        *(
+            Tag.SpatialFrequencyResponse,
+            Tag.FileSource,
+            Tag.SceneType,
+            Tag.DeviceSettingDescription,
+        ),
+    },
+    GPS_IFD: {GPS.GPSProcessingMethod, GPS.GPSAreaInformation},
+}
+
+HEAD = b"II*\0\x08\0\0\0"  # of a block whose first directory follows at once
+_RULES = (0x0001, 0x0002, 0x1000)  # index, version, format of a related picture
 
 
 def exif_block(tags: Image.Exif) -> tuple[bytes | None, list[str]]:
@@ -27,7 +47,7 @@ def exif_block(tags: Image.Exif) -> tuple[bytes | None, list[str]]:
     names of those that no block holds, since they are badly declared."""
     # One by one: to look at the others would read them, and some are badly declared.
     parts = {0: as_written({tag: tags[tag] for tag in sorted(KEPT) if tag in tags})}
-    parts |= {pointer: as_written(tags.get_ifd(pointer)) for pointer in (EXIF_IFD, GPS_IFD)}
+    parts |= {pointer: _writable(tags, pointer) for pointer in (EXIF_IFD, GPS_IFD)}
     if not any(parts.values()):
         return None, []
     try:
@@ -49,20 +69,38 @@ def _fits(pointer: int, tag: int, part: Mapping[int, Any]) -> bool:
 
 def _block(parts: Mapping[int, Mapping[int, Any]]) -> bytes:
     """Directories by the tags that point to them; 0 is the first one."""
-    block = Image.Exif()
-    for pointer, part in parts.items():
-        if part:
-            (block.get_ifd(pointer) if pointer else block).update(part)
-    return block.tobytes()
+    first = ImageFileDirectory_v2(HEAD)
+    first.update(parts.get(0, {}))
+    others = {p: _directory(HEAD, p, part) for p, part in parts.items() if p and part}
+    first.update(dict.fromkeys(others, 0))
+    end, behind = len(HEAD) + len(first.tobytes(len(HEAD))), b""
+    for pointer, directory in others.items():
+        first[pointer] = end + len(behind)
+        behind += directory.tobytes(first[pointer])
+    return EXIF_HEAD + HEAD + first.tobytes(len(HEAD)) + behind
 
 
 def not_in_tiff(exif: bytes) -> list[str]:
     """What of an EXIF block a TIFF written here will not have, by its names."""
     tags = Image.Exif()
     tags.load(exif)
-    gone = [code for code in tags if code not in KEPT | _STATED_ANEW]
+    gone = [
+        code
+        for code, value in tags.items()
+        if code not in _STATED_ANEW and (code not in KEPT or kept_as(value) is None)
+    ]
     names = [TAGS.get(code, str(code)) for code in sorted(gone)]
     return [*names, "the thumbnail"] if tags.get_ifd(1) else names
+
+
+def kept_as(value: Any) -> tuple[int, int, Any] | None:
+    """How a TIFF's writer is given what an entry of ``KEPT`` says: its type, count and value; None
+    if it is none of the kinds that such entries are."""
+    if isinstance(value, str):
+        return TiffTags.ASCII, 0, value.encode("latin-1", "replace")
+    if isinstance(value, bytes):
+        return TiffTags.BYTE, len(value), value
+    return (TiffTags.SHORT, 1, value) if isinstance(value, int) and 0 <= value < 2**16 else None
 
 
 def has_maker_note(exif: bytes) -> bool:
@@ -88,7 +126,38 @@ def as_written(tags: Mapping[int, Any]) -> dict[int, Any]:
     return {tag: _Text(value) if isinstance(value, str) else value for tag, value in tags.items()}
 
 
-def writable(part: Mapping[int, Any]) -> dict[int, Any]:
-    """A directory of EXIF or GPS for another file, without what points into the old block."""
-    old = Tag.ExifInteroperabilityOffset
-    return {tag: value for tag, value in as_written(part).items() if tag != old}
+def directory_for(head: bytes, tags: Image.Exif, pointer: int) -> ImageFileDirectory_v2:
+    """The directory of EXIF or GPS for a TIFF.
+
+    Args:
+        head: of the TIFF, which tells how its directories are laid out.
+        tags: of the block that holds it.
+    """
+    return _directory(head, pointer, _writable(tags, pointer))
+
+
+def _directory(head: bytes, pointer: int, part: Mapping[int, Any]) -> ImageFileDirectory_v2:
+    directory = ImageFileDirectory_v2(head, group=pointer)
+    for tag, value in part.items():
+        if tag in _UNDEFINED[pointer] and isinstance(value, bytes):
+            directory.tagtype[tag] = TiffTags.UNDEFINED
+        directory[tag] = value
+    return directory
+
+
+def _writable(tags: Image.Exif, pointer: int) -> dict[int, Any]:
+    """A directory of EXIF or GPS for another file: it holds what it would point to in this one."""
+    part = as_written(tags.get_ifd(pointer))
+    if part.pop(Tag.ExifInteroperabilityOffset, None) and (rules := interoperability(tags)):
+        part[Tag.ExifInteroperabilityOffset] = as_written(rules)
+    return part
+
+
+def interoperability(tags: Image.Exif) -> dict[int, Any]:
+    """The directory that EXIF points to by whose rules the file is made (Exif 2.32, 4.6.9), such as
+    that colours are Adobe RGB; empty if there is none, or if the pointer leads elsewhere."""
+    try:
+        rules = tags.get_ifd(IFD.Interop)
+    except Exception:  # noqa: BLE001 - whatever damaged EXIF makes Pillow raise
+        return {}
+    return {tag: v for tag, v in rules.items() if tag in _RULES and isinstance(v, str | bytes)}

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, TiffImagePlugin
+from PIL import Image
 from PIL.ExifTags import Base as Tag
 from zlib_ng import zlib_ng
 
@@ -22,7 +22,7 @@ from upres.imaging.georeference import NO_DATA, extra_tags
 from upres.imaging.metadata import EXIF_IFD, GPS_IFD
 from upres.imaging.picture import Picture, extras_of
 from upres.imaging.profiles import fits
-from upres.imaging.tiff_exif import KEPT, writable
+from upres.imaging.tiff_exif import KEPT, directory_for, kept_as
 from upres.imaging.tiff_tags import dpi_of
 
 if TYPE_CHECKING:
@@ -131,9 +131,7 @@ class TiffPages:
         for exif, place in zip(self.exif, places, strict=True):
             for code, tag in place.items():
                 end += self.file.write(b"\0" * (end % 2))
-                directory = TiffImagePlugin.ImageFileDirectory_v2(ifh=head, group=code)
-                directory.update(writable(_loaded(exif).get_ifd(code)))
-                data = directory.tobytes(end)
+                data = directory_for(head, _loaded(exif), code).tobytes(end)
                 self.file.write(data)
                 self.file.seek(tag.offset)
                 self.file.write(struct.pack("<H", code))
@@ -189,12 +187,12 @@ def _tags(
         if code in _POINTERS:
             # tifffile refuses tags that point; this one, a number lower, becomes one later.
             found.append((code - 1, 16 if file.big else 13, 1, 0, False))
-        elif code in KEPT and isinstance(value, str) and value:
-            if code == Tag.ImageDescription:
+        elif code in KEPT - {Tag.Orientation} and value not in ("", b""):
+            if code == Tag.ImageDescription and isinstance(value, str):
                 told = file.exif and is_of_the_stack(value)
                 value = "" if told else updated_description(value, *pixels)
-            if value:
-                found.append((code, 2, 0, value.encode("latin-1", "replace"), False))
+            if value != "" and (given := kept_as(value)):
+                found.append((code, *given, False))
     if tags and Tag.Orientation in tags:
         found.append((Tag.Orientation, 3, 1, 1, False))
     return found
