@@ -20,7 +20,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
 import numpy as np
@@ -147,7 +147,8 @@ def workers_still() -> Iterator[None]:
         yield
     finally:
         for worker in workers:
-            os.kill(worker, signal.SIGCONT)
+            with suppress(ProcessLookupError):
+                os.kill(worker, signal.SIGCONT)
 
 
 def _wait(device: torch.device) -> None:
@@ -161,7 +162,7 @@ def main() -> None:
     parser.add_argument("--scale", type=int, choices=(2, 3, 4), default=2)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--rounds", type=int, default=5)
-    # On a GPU few steps would be over before the usual loop has used up what it decoded meanwhile.
+    # On a GPU few steps would be over before a clock could tell.
     parser.add_argument("--steps", type=int, help="of each contender in a round; 5, or 200 on CUDA")
     parser.add_argument("--blocks", type=int, default=16)
     parser.add_argument("--channels", type=int, default=64)

@@ -1,6 +1,7 @@
 """A teacher that sees whole pictures, once, before the first step."""
 
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -137,7 +138,7 @@ def test_it_goes_on_where_it_was_interrupted(pictures, tmp_path):
     path.unlink()
 
     def stop(what, done, total):
-        assert what == "enlarging with teacher"
+        assert what == "x2 by teacher"
         if (done, total) == (3, 6):
             raise KeyboardInterrupt
 
@@ -167,6 +168,17 @@ def test_what_is_there_is_not_made_again_but_for_other_weights(pictures, tmp_pat
     other = made(teacher(seed=1), prepared)
     assert not np.array_equal(other, first)
     assert len(list(prepared.folder.glob("taught-*.u8"))) == 2
+
+
+def test_pictures_that_moved_are_enlarged_anew(pictures, tmp_path):
+    prepared = ready(pictures, tmp_path, 2)
+    first = made(teacher(), prepared)
+    fewer = replace(prepared, entries=prepared.entries[:2] + prepared.entries[4:])
+    again = made(teacher(), fewer)  # as if the second picture could not be read that day
+    assert len(list(prepared.folder.glob("taught-*.u8"))) == 2
+    middle = slice(prepared.entries[2].start, prepared.entries[4].start)
+    assert not again[middle].any()
+    assert first[middle].any()
 
 
 def test_pictures_decoded_anew_are_enlarged_anew(pictures, tmp_path):

@@ -40,6 +40,7 @@ from upres.imaging.resize import imresize
 from upres.inference.device import all_of_float32
 from upres.model import load
 from upres.networks import ARCHITECTURES, EDSR, MDSR, SRCNN, SRResNet
+from upres.places import home
 from upres.training import learner as learning
 from upres.training import record, resume, rundata, session, trainer
 from upres.training.clock import Clock
@@ -608,6 +609,42 @@ def test_the_terms_of_a_teacher_are_told(order):
     third = order("third", init=str(made.path), changes={"steps": 1})
     (third,) = run_order(third, View(), never)
     assert read_facts(third.path).licence == "not stated; their teacher is under Apache-2.0"
+
+
+def test_who_has_seen_whole_pictures_sees_no_patches(order, teacher, monkeypatch):
+    """In no step: they would take as long as before."""
+
+    def refuses(*arguments):
+        raise AssertionError(arguments)
+
+    monkeypatch.setattr(Teacher, "blend", refuses)
+    changes = TAUGHT | {"teacher.weights": teacher}
+    with pytest.raises(AssertionError):
+        run_order(order("patches", changes=changes), View(), never)
+    run_order(order("pictures", changes=changes | {"teacher.sees": "pictures"}), View(), never)
+
+
+def test_what_every_scale_is_taught_is_made_before_the_first_is_trained(order, monkeypatch):
+    made = []
+    taught_pictures = rundata.taught_pictures
+
+    def noted(teacher, prepared, scale, *others, **more):
+        made.append(scale)
+        return taught_pictures(teacher, prepared, scale, *others, **more)
+
+    def train(run):
+        assert made == [2, 4]
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(rundata, "taught_pictures", noted)
+    changes = {"teacher.weights": "edsr-light", "teacher.sees": "pictures"}
+    with monkeypatch.context() as patch:
+        patch.setattr(session, "train", train)
+        with pytest.raises(KeyboardInterrupt):
+            run_order(order(changes=changes, scales=(2, 4)), View(), never)
+    made.clear()
+    run_order(order("measured", changes=changes | {"steps": 0}), View(), never)
+    assert not made
 
 
 @pytest.mark.parametrize("sees", ["patches", "pictures"])
@@ -2159,6 +2196,8 @@ def test_two_processes_are_one_with_the_batch_doubled(
     common = ("--set", "optimiser.clip=0", "--steps", "10", "--threads", "1", *more)
     done = upres(*command(pictures, tiny, "-o", "one", "--batch", "8", *common))
     assert done.returncode == 0, done.stderr
+    for file in home().rglob("taught-*"):  # which the two have to make
+        file.unlink()
     asked = command(pictures, tiny, "-o", "two", "--batch", "4", "--json", *common)
     said = [json.loads(line) for line in two(asked, tmp_path, start).splitlines()]
     assert sum(event["event"] == "begin" for event in said) == len(files)  # the first alone speaks

@@ -78,7 +78,7 @@ def prepare(
         index = folder / "index.json"
         prepared = _found(folder, pictures, retry=retry)
         if prepared is None:
-            for rest in (index, *folder.glob("low-*.u8"), *folder.glob("taught-*")):
+            for rest in (index, *folder.glob("low-*.u8"), *folder.glob("taught-*.u8")):
                 rest.unlink(missing_ok=True)
             prepared, passing = _decode(
                 pictures,

@@ -5,9 +5,10 @@ high.u8                 every picture's H x W x 3 bytes, one after the other
 detail.f32              how much there is to see around each cell of 16 x 16 pixels
 low-x2-bicubic.u8 ...   every picture's (H // 2) x (W // 2) x 3 bytes, or its degraded versions;
                         low-x2-HASH.u8 where low-resolution files were given
-taught-x2-bicubic-...   what a teacher made of those, laid out as high.u8
+taught-x2-...           what a teacher made of those, laid out as high.u8
 """
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -87,8 +88,10 @@ class Prepared:
 
     def taught(self, scale: int, teacher: str) -> Path:
         """Where it is kept what a teacher makes of the clean low-resolution pixels."""
-        low = self.partners[scale].removeprefix("low-").removesuffix(".u8")
-        return self.folder / f"taught-{low}-{teacher}.u8"
+        # Pictures that can be decoded another time move the others.
+        places = [(entry.sha256, entry.start) for entry in self.entries]
+        told = repr((self.partners[scale], places, teacher))
+        return self.folder / f"taught-x{scale}-{hashlib.sha256(told.encode()).hexdigest()[:16]}.u8"
 
     def _mapped(self, name: str) -> NDArray[np.uint8]:
         return np.memmap(self.folder / name, np.uint8, "c").reshape(-1, 3)

@@ -64,39 +64,18 @@ def data_of(shared: Shared, plan: Plan) -> RunData:
     return RunData(versions, prepared, sampler)
 
 
-def store_of(
-    shared: Shared,
-    plan: Plan,
-    data: RunData,
-    colour: Literal["rgb", "y"],
-    teacher: Taught | None,
-) -> PatchStore:
-    """Where patches are cut, on the accelerator if its memory holds the pictures.
+def taught_of(
+    shared: Shared, plan: Plan, data: RunData, teacher: Taught | None
+) -> Mapping[int, NDArray[np.uint8]]:
+    """What a teacher that sees whole pictures made of them, at each scale. The first process has
+    it make them; the others find everything there.
 
     Raises:
         ResourceError, OutputError: the cache cannot be written.
     """
-    store = PatchStore(
-        data.prepared,
-        scales=plan.scales,
-        versions=data.versions,
-        patch=plan.recipe.data.patch,
-        colour=colour,
-        device=shared.device,
-        taught=_taught(shared, plan, data, teacher),
-        share=plan.recipe.teacher.share,
-    )
-    if shared.device.type == "cuda" and not store.resident:
-        shared.view.note("the pictures do not fit into the accelerator's memory: cut on the CPU")
-    return store
-
-
-def _taught(
-    shared: Shared, plan: Plan, data: RunData, teacher: Taught | None
-) -> Mapping[int, NDArray[np.uint8]]:
-    """What a teacher that sees whole pictures made of them, at each scale. The first process has
-    it make them; the others find everything there."""
-    if teacher is None or plan.recipe.teacher.sees != "pictures":
+    recipe = plan.recipe
+    learns = recipe.teacher.share > 0 and (recipe.steps > 0 or shared.order.minutes is not None)
+    if teacher is None or recipe.teacher.sees != "pictures" or not learns:
         return {}
     processes, view = shared.processes, shared.view
     if not processes.first:
@@ -112,6 +91,33 @@ def _taught(
     if processes.first:
         processes.wait()
     return made
+
+
+def store_of(
+    shared: Shared,
+    plan: Plan,
+    data: RunData,
+    colour: Literal["rgb", "y"],
+    taught: Mapping[int, NDArray[np.uint8]],
+) -> PatchStore:
+    """Where patches are cut, on the accelerator if its memory holds the pictures.
+
+    Args:
+        taught: see ``taught_of``.
+    """
+    store = PatchStore(
+        data.prepared,
+        scales=plan.scales,
+        versions=data.versions,
+        patch=plan.recipe.data.patch,
+        colour=colour,
+        device=shared.device,
+        taught=taught,
+        share=plan.recipe.teacher.share,
+    )
+    if shared.device.type == "cuda" and not store.resident:
+        shared.view.note("the pictures do not fit into the accelerator's memory: cut on the CPU")
+    return store
 
 
 def pairs_of(shared: Shared, plan: Plan, *, degraded: bool) -> Sequence[Pair]:

@@ -18,17 +18,17 @@ from upres.training.checkpoint import NAME as CHECKPOINT
 from upres.training.distributed import Processes, join
 from upres.training.learner import training_dtype
 from upres.training.order import RESULT, Order, Plan, check_folder, clear, entered, plans
+from upres.training.patches import PatchStore
 from upres.training.record import Record, View
 from upres.training.resume import finished_story
 from upres.training.run import Outcome, Run, Taught
-from upres.training.rundata import RunData, data_of, pairs_of, store_of
+from upres.training.rundata import RunData, data_of, pairs_of, store_of, taught_of
 from upres.training.shared import Nobody, Shared, TrainingView
 from upres.training.start import (
     Start,
     begin,
     check_start,
     check_teacher,
-    fetch_teacher,
     teacher_of,
 )
 from upres.training.stop import Stopping
@@ -154,10 +154,13 @@ def _runs(
     shared = Shared(order, wanted[0], pictures, view, stop, processes, device)
     # Whatever a later scale lacks is found before the first one is trained.
     data = [data_of(shared, plan) for plan in wanted]
-    for plan in wanted:
-        fetch_teacher(order, plan)
+    teachers = [teacher_of(order, plan) for plan in wanted]
+    taught = [
+        taught_of(shared, plan, its_data, teacher)
+        for plan, its_data, teacher in zip(wanted, data, teachers, strict=True)
+    ]
     results: list[Result] = []
-    for plan, its_data in zip(wanted, data, strict=True):
+    for plan, its_data, teacher, made in zip(wanted, data, teachers, taught, strict=True):
         if results and processes.any(stop()):  # while the last one was measured
             break
         # What a run that goes on began with may be gone by now, and is in its checkpoint.
@@ -166,9 +169,9 @@ def _runs(
             view.note(f"{plan.folder} goes on as it began: --init is not looked at")
         asked = replace(order, init="none") if resume else order
         start = begin(asked, plan, results[0].path if results and not resume else None)
-        teacher = teacher_of(plan, start.model.facts.colour)
         others = () if results else wanted[1:]
-        result = _one(shared, plan, its_data, start, teacher, resume=resume, others=others)
+        store = store_of(shared, plan, its_data, start.model.network.colour, made)
+        result = _one(shared, plan, its_data, store, start, teacher, resume=resume, others=others)
         processes.wait()  # the first one has written what the next run may begin with
         results.append(result)
         if not result.finished:
@@ -180,6 +183,7 @@ def _one(
     shared: Shared,
     plan: Plan,
     data: RunData,
+    store: PatchStore,
     start: Start,
     teacher: Taught | None,
     *,
@@ -193,7 +197,6 @@ def _one(
             left would be resumed as if it belonged to the new ones.
     """
     order, first = shared.order, shared.processes.first
-    store = store_of(shared, plan, data, start.model.network.colour, teacher)
     pairs = pairs_of(shared, plan, degraded=data.versions > 0) if first else ()
     scales = f"x{','.join(map(str, plan.scales))}"
     if order.resume and not resume:

@@ -40,17 +40,15 @@ class Start:
     sources: tuple[Mapping[str, Any], ...] = ()
 
 
-def teacher_of(plan: Plan, colour: str) -> Taught | None:
-    """What the recipe learns from besides the truth.
-
-    Args:
-        colour: of the network that learns.
+def teacher_of(order: Order, plan: Plan) -> Taught | None:
+    """What the recipe learns from besides the truth, downloaded if it is not here.
 
     Raises:
         UsageError: it does not serve all of the run's scales, or knows other colours.
-        WeightsError: it cannot be read.
+        WeightsError, ResourceError: it cannot be read; see ``fetch``.
     """
-    name, file = plan.recipe.teacher.weights, _teacher_file(plan, colour)
+    name = plan.recipe.teacher.weights
+    file = _teacher_file(plan, _facts(order, plan).colour)
     if file is None:
         return None
     model = _load(file)
@@ -65,18 +63,6 @@ def check_teacher(order: Order, plan: Plan) -> None:
         UsageError, WeightsError: see ``teacher_of``.
     """
     _teacher_file(plan, _facts(order, plan).colour)
-
-
-def fetch_teacher(order: Order, plan: Plan) -> None:
-    """Download it if it is not here.
-
-    Raises:
-        UsageError, WeightsError: see ``teacher_of``.
-        WeightsError, ResourceError: see ``fetch``.
-    """
-    file = _teacher_file(plan, _facts(order, plan).colour)
-    if isinstance(file, WeightsEntry):
-        fetch(file)
 
 
 def _teacher_file(plan: Plan, colour: str) -> Path | WeightsEntry | None:

@@ -16,7 +16,8 @@ from upres.inference.rows import ArrayRows
 from upres.progress import Note, Progress
 from upres.training.run import Taught
 
-_ELSEWHERE = "give --cache on another disk"
+FORMAT = 1
+_ELSEWHERE = "give --cache on another disk, or --set teacher.sees=patches"
 
 
 def taught_pictures(
@@ -35,8 +36,8 @@ def taught_pictures(
     Raises:
         OutputError, ResourceError: the cache cannot be written; the disk is full.
     """
-    weights = teacher.told["sha256"][:16]
-    path = prepared.taught(scale, f"{weights}-{target.precision}")
+    by = f"{FORMAT} {teacher.told['sha256']} {target.device.type} {target.precision}"
+    path = prepared.taught(scale, by)
     size = 3 * max(entry.start + entry.pixels for entry in prepared.entries)
     if not _is_whole(path, size):
         waiting = partial(note, "waiting for another run that makes its teacher's pictures")
@@ -86,5 +87,5 @@ def _make(
                 file.seek(3 * entry.start)
                 file.write(whole.data)
                 file.flush()
-            progress(f"enlarging with {teacher.told['name']}", i + 1, len(prepared.entries))
+                progress(f"x{scale} by {teacher.told['name']}", i + 1, len(prepared.entries))
     settle(growing, path)
