@@ -24,7 +24,7 @@ Examples:
   upres train --data pictures/ --recipe edsr-light --minutes 5 --resume   continues it
   upres train --data pictures/ --set optimiser.rate=2e-4 --set data.focus=0.5
 
-Recipes, and what each field means: docs/training.md.
+Recipes, and how long they are: docs/training.md.
 """
 
 _DATA, _RECIPE, _RUN, _OUT = "Data", "Recipe", "Execution", "Output"

@@ -19,7 +19,7 @@ Examples:
   upres photo.jpg --scale 2 -o large.png
   upres *.png --long-side 3840 -o wide/      several, into a folder that exists
   upres photo.jpg --model bicubic            no network, for comparison
-  upres *.tif --format png -o out/           in another format
+  upres *.tif --format png                   in another format
   upres - -o - --format png < in.jpg > out.png   through pipes
 """
 
