@@ -29,6 +29,7 @@ def write(
     """
     from upres.imaging.encoder import encode
     from upres.imaging.fidelity import compare
+    from upres.imaging.holding import stripped
     from upres.imaging.parameters import Encoding
     from upres.imaging.reader import read_metadata
     from upres.imaging.spool import forget, spool_path
@@ -37,7 +38,7 @@ def write(
 
     encoding = Encoding(settings.quality, settings.background)
     data, notes = encode(
-        made.stripped() if settings.strip_metadata else made, plan.file_format, encoding
+        stripped(made) if settings.strip_metadata else made, plan.file_format, encoding
     )
     check_written(data, plan.file_format, made.width, made.height)
     if plan.target is None:
@@ -67,6 +68,7 @@ def stream(
     """
     from upres.imaging.encoder import save_rows
     from upres.imaging.fidelity import compare
+    from upres.imaging.holding import stripped
     from upres.imaging.parameters import Encoding
     from upres.imaging.reader import read_metadata
     from upres.imaging.spool import Spool
@@ -75,7 +77,7 @@ def stream(
 
     job, source, target, file_format = plan.job, plan.source, plan.target, plan.file_format
     assert target is not None  # what goes to standard output is made whole
-    about = source.stripped() if settings.strip_metadata else source
+    about = stripped(source) if settings.strip_metadata else source
     encoding = Encoding(settings.quality, settings.background)
     height, width, channels = plan.shape
     overwrite = settings.overwrite or job.replaces

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from PIL.ExifTags import Base as Tag
@@ -16,6 +17,7 @@ _OME_SIZE = re.compile(r'\b(Size[XY])\s*=\s*"(\d+)"')
 _OME_PIXEL = re.compile(r'\b(PhysicalSize[XY])\s*=\s*"([^"]+)"')
 _OME_TYPE = re.compile(r'(<Pixels\b[^<>]*?\bType\s*=\s*")[^"]*')
 _OME_TYPES = {"uint8": "uint8", "uint16": "uint16", "float32": "float"}
+_ORIGIN = re.compile(r"^([xy])origin=(-?[0-9.]{1,30})$", re.MULTILINE)
 # What tifffile tells itself about the shape of an array.
 _SHAPED = '{"shape":'
 
@@ -83,17 +85,25 @@ def is_of_the_stack(text: str) -> bool:
     return text.startswith(_IMAGEJ) or _OME in text[:1000]
 
 
-def updated_description(text: str, width: int, height: int, dtype: str) -> str:
+def updated_description(
+    text: str, width: int, height: int, dtype: str, old: Calibration | None = None
+) -> str:
     """A TIFF's description for other pixels.
 
     OME-XML names the numbers of pixels and their type, which become the new ones, and the size of
-    one, which becomes smaller; tifffile's note of an array's shape goes; anything else stays.
+    one, which becomes smaller; ImageJ the place where its units begin, in pixels; tifffile's note
+    of an array's shape goes; anything else stays.
 
     Args:
         dtype: numpy's name of what is written.
+        old: what tells how large the picture was.
     """
     if text.startswith(_SHAPED):
         return ""
+    if text.startswith(_IMAGEJ) and old:
+        return _ORIGIN.sub(
+            partial(_moved, factors={"x": width / old.width, "y": height / old.height}), text
+        )
     if _OME not in text[:1000]:
         return text
     stated = {key[-1]: int(value) for key, value in reversed(_OME_SIZE.findall(text))}
@@ -113,3 +123,10 @@ def updated_description(text: str, width: int, height: int, dtype: str) -> str:
 
     text = _OME_TYPE.sub(rf"\g<1>{_OME_TYPES[dtype]}", text)
     return _OME_PIXEL.sub(pixel, _OME_SIZE.sub(size, text))
+
+
+def _moved(match: re.Match[str], factors: Mapping[str, float]) -> str:
+    try:
+        return f"{match[1]}origin={float(match[2]) * factors[match[1]]:.12g}"
+    except ValueError:
+        return match[0]

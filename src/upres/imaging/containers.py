@@ -1,5 +1,7 @@
 """How pixels are stored in a file, as far as Pillow does not tell."""
 
+from collections.abc import Iterator
+
 from PIL import Image
 
 from upres.imaging.boxes import box
@@ -28,14 +30,29 @@ def bit_depth(image: Image.Image) -> int:
     return 8
 
 
+# Parts of a WebP that are read (WebP Container Specification).
+_WEBP = (b"VP8 ", b"VP8L", b"VP8X", b"ALPH", b"ANIM", b"ANMF", b"ICCP", b"EXIF", b"XMP ")
+
+
 def is_lossless_webp(image: Image.Image) -> bool:
     """Whether a WebP file's first picture was compressed without loss."""
+    coded = (kind for kind in _webp_chunks(image) if kind in (b"VP8 ", b"VP8L"))
+    return next(coded, b"") == b"VP8L"
+
+
+def webp_left_out(image: Image.Image) -> str | None:
+    """A note on chunks of a WebP that no writer here takes."""
+    kinds = {kind.decode("latin-1") for kind in _webp_chunks(image) if kind not in _WEBP}
+    names = ", ".join(sorted(kind.strip() for kind in kinds if kind.isalnum() and kind.isascii()))
+    return f"WebP chunks {names} are not carried over" if names else None
+
+
+def _webp_chunks(image: Image.Image) -> Iterator[bytes]:
+    """Their names, those inside of frames among them."""
     at, end = 12, length(image)
     while at + 8 <= end:
         head = peek(image, 8, at)
-        if head[:4] in (b"VP8 ", b"VP8L"):
-            return head[:4] == b"VP8L"
+        yield head[:4]
         # A frame has its place and time before its own parts; other parts have an even length.
         size = int.from_bytes(head[4:], "little")
         at += 24 if head[:4] == b"ANMF" else 8 + size + size % 2
-    return False

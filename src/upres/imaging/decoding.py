@@ -11,7 +11,7 @@ from PIL.ExifTags import Base as Tag
 
 from upres.errors import InputError
 from upres.imaging import boxes, filefacts, gif, jpeg, jpeg2000, photoshop, png_chunks
-from upres.imaging.containers import bit_depth, is_lossless_webp
+from upres.imaging.containers import bit_depth, is_lossless_webp, webp_left_out
 from upres.imaging.deep import read_deep
 from upres.imaging.formats import TIMED
 from upres.imaging.metadata import orientation
@@ -54,18 +54,18 @@ def decode(
     form = "JPEG" if image.format == "MPO" else str(image.format)
     there = len(frames_of(image))
     chunks = png_chunks.read_chunks(source) if form == "PNG" else []
-    notes = _left_out(image, source, chunks, len(frames))
+    of_gif = gif.extensions(source) if form == "GIF" else None
+    notes = _left_out(image, source, chunks, of_gif, len(frames))
     bits, loop = bit_depth(image), image.info.get("loop")
     if form == "GIF" and loop:
         loop += 1  # a GIF says how often it is repeated, the others how often it is played
-    icc, dpi = image.info.get("icc_profile"), image.info.get("dpi")
-    more = gif.extensions(source) if form == "GIF" else {}
+    icc, packet = image.info.get("icc_profile"), None
     if form == "JPEG2000":
         icc, packet = icc or boxes.jp2_profile(image), boxes.jp2_xmp(image)
-        more = {gif.XMP: packet} if packet else {}
-    icc = more.get(gif.PROFILE, icc)
-    if _states_none(image):
-        dpi = None
+    elif of_gif:
+        icc, packet = of_gif.profile or icc, of_gif.xmp
+    if icc is None and _has_profile(image, chunks):
+        notes.append("the colour profile is damaged and is left out")
     if form == "AVIF" and there > 1:
         loop = 0  # Pillow does not tell, and those that it writes are played for ever
     lossless = form == "WEBP" and is_lossless_webp(image)
@@ -85,7 +85,7 @@ def decode(
             notes.append(READ_AS_8)
         still, icc = _frames(image, name, frames, icc, notes, bits)
     words = png_chunks.without_pixels(chunks) if form == "PNG" else image
-    exif, xmp = filefacts.exif(words), more.get(gif.XMP) or filefacts.xmp(words)
+    exif, xmp = filefacts.exif(words), packet or filefacts.xmp(words)
     if pixels and icc and not fits(icc, still[0].pixels.shape[2]):
         notes.append(NOT_FITTING)
         icc = None
@@ -105,12 +105,12 @@ def decode(
         xmp_more=jpeg.extended_xmp(image),
         iptc=filefacts.iptc(words),
         texts=png_chunks.texts(chunks),
-        comments=filefacts.comments(image),
+        comments=of_gif.comments if of_gif else filefacts.comments(image),
         gamma=image.info.get("gamma") if form == "PNG" else None,
         intent=image.info.get("srgb") if form == "PNG" else None,
         chromaticities=image.info.get("chromaticity") if form == "PNG" else None,
         cicp=cicp,
-        dpi=filefacts.resolution(dpi, turned=turned >= 5),
+        dpi=filefacts.stated_resolution(image, turned=turned >= 5),
         lossless=lossless,
         jpeg_quality=jpeg.quality_of(image),
         frames=tuple(still) if len(still) > 1 else (),
@@ -120,12 +120,17 @@ def decode(
 
 
 def _left_out(
-    image: Image.Image, source: Path | bytes, chunks: list[tuple[bytes, bytes]], wanted: int
+    image: Image.Image,
+    source: Path | bytes,
+    chunks: list[tuple[bytes, bytes]],
+    of_gif: gif.Extensions | None,
+    wanted: int,
 ) -> list[str]:
     """Notes on what of a file is not read.
 
     Args:
         chunks: a PNG's.
+        of_gif: a GIF's extensions.
         wanted: how many frames are read.
     """
     notes, there = [], len(frames_of(image))
@@ -139,6 +144,8 @@ def _left_out(
     said = (
         png_chunks.left_out(chunks),
         jpeg.left_out(image),
+        gif.left_out(of_gif) if of_gif else None,
+        webp_left_out(image) if image.format == "WEBP" else None,
         boxes.left_out(image),
         photoshop.left_out(resources.items() if isinstance(resources, dict) else ()),
         filefacts.oblong(image),
@@ -158,21 +165,23 @@ def from_pil(image: Image.Image) -> Picture:
     _stretch_transparency(upright, bits)
     plain, icc = made_plain(upright, image.info.get("icc_profile"), "the image", notes)
     pixels, form = _with_transparency(array_of(plain), image), image.format or "PNG"
-    dpi = None if _states_none(image) else image.info.get("dpi")
     sideways = image.getexif().get(Tag.Orientation) in (5, 6, 7, 8)
     return Picture(
         pixels,
         form,
         kind_of(image),
         icc=icc,
-        dpi=filefacts.resolution(dpi, turned=sideways),
+        dpi=filefacts.stated_resolution(image, turned=sideways),
         notes=tuple(notes),
     )
 
 
-def _states_none(image: Image.Image) -> bool:
-    """Of a JPEG that states no resolution, Pillow tells one."""
-    return image.format in ("JPEG", "MPO") and not jpeg.states_resolution(image)
+def _has_profile(image: Image.Image, chunks: list[tuple[bytes, bytes]]) -> bool:
+    """Whether there is something that Pillow cannot put together."""
+    segments = getattr(image, "applist", [])
+    return any(kind == b"iCCP" for kind, _ in chunks) or any(
+        name == "APP2" and data.startswith(b"ICC_PROFILE\0") for name, data in segments
+    )
 
 
 def _forget_texts(image: Image.Image) -> None:

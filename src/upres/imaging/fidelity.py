@@ -73,6 +73,7 @@ def compare(source: Picture, written: Picture) -> list[Item]:
         ("resolution", *_resolutions(source, written)),
         ("size of a pixel", *_calibrations(source, written)),
         ("place", *_places(source, written)),
+        ("no-data value", *_both(_missing, source, written)),
         ("gamma", *_both(_gamma, source, written)),
         ("cICP", *_both(lambda p: " ".join(map(str, p.cicp or ())), source, written)),
         ("texts", _wordings(source), _wordings(written), _texts(source), _texts(written)),
@@ -168,9 +169,13 @@ def _calibrations(source: Picture, written: Picture) -> tuple[Any, Any, str, str
 def _places(source: Picture, written: Picture) -> tuple[Any, Any, str, str]:
     """The same place in another number of pixels is kept."""
     a, b = source.place, written.place
-    shown = ["GeoTIFF" if place else "" for place in (a, b)]
+    shown = ["GeoTIFF" if place and place.is_somewhere else "" for place in (a, b)]
     same = a and b and a.enlarged(b.width, b.height) == b.tags
     return a, a if same else b, shown[0], shown[1]
+
+
+def _missing(picture: Picture) -> str:
+    return "" if picture.no_data is None else f"{picture.no_data:.9g}"
 
 
 def _gamma(picture: Picture) -> str:

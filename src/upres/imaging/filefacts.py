@@ -1,9 +1,10 @@
 """What an open file says about itself besides its pixels, as Pillow shows it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from PIL import Image
+from PIL.ExifTags import Base as Tag
 
 from upres.imaging.boxes import code_points
 from upres.imaging.metadata import EXIF_HEAD, XMP_HEAD
@@ -92,12 +93,39 @@ def oblong(image: Image.Image) -> str | None:
 
 
 def comments(image: Image.Image) -> tuple[bytes, ...]:
-    """All of a JPEG, or that of a GIF. JPEG 2000 has one too, which encoders sign with."""
-    if image.format in ("JPEG", "MPO"):
-        segments: list[tuple[str, bytes]] = getattr(image, "applist", [])
-        return tuple(body for name, body in segments if name == "COM" and body)
-    raw = image.info.get("comment") if image.format == "GIF" else None
-    return (raw,) if isinstance(raw, bytes) and raw else ()
+    """All of a JPEG. JPEG 2000 has one too, which encoders sign with."""
+    if image.format not in ("JPEG", "MPO"):
+        return ()
+    segments: list[tuple[str, bytes]] = getattr(image, "applist", [])
+    return tuple(body for name, body in segments if name == "COM" and body)
+
+
+def dpi_of(tags: Mapping[int, Any]) -> tuple[Any, Any] | None:
+    """Dots an inch across and down, as stated, in a TIFF or in EXIF."""
+    unit = tags.get(Tag.ResolutionUnit)
+    if Tag.XResolution not in tags or Tag.YResolution not in tags or unit == 1:
+        return None
+    x, y = tags[Tag.XResolution], tags[Tag.YResolution]
+    return (x * 2.54, y * 2.54) if unit == 3 else (x, y)  # 3: a centimetre
+
+
+def exif_resolution(block: bytes | None, *, turned: bool) -> tuple[float, float] | None:
+    """Of formats that state it there alone: WebP, AVIF, HEIC, some JPEGs."""
+    tags = Image.Exif()
+    try:
+        tags.load(block or b"")
+        return resolution(dpi_of(tags), turned=turned)
+    except Exception:  # noqa: BLE001 - whatever damaged EXIF makes Pillow raise
+        return None
+
+
+def stated_resolution(image: Image.Image, *, turned: bool) -> tuple[float, float] | None:
+    """An open file's. Of a JPEG that tells none in its header, Pillow has 72 dpi where EXIF does
+    not say the unit, and one number for both where it says two."""
+    of_exif = image.format in ("JPEG", "MPO") and image.info.get("jfif_unit") not in (1, 2)
+    if of_exif:
+        return exif_resolution(exif(image), turned=turned)
+    return resolution(image.info.get("dpi"), turned=turned)
 
 
 def resolution(raw: Any, *, turned: bool) -> tuple[float, float] | None:

@@ -43,6 +43,11 @@ class GeoReference:
         return replace(self, tags=tags)
 
     @property
+    def is_somewhere(self) -> bool:
+        """Whether it tells a place, and not only which value stands for missing ones."""
+        return set(self.tags) != {NO_DATA}
+
+    @property
     def _to_corner(self) -> float:
         """From the place that a pixel's coordinates mean to its corner: 0, or half a pixel."""
         keys = self.tags.get(_KEYS, ())

@@ -1,22 +1,55 @@
-"""What GIFs carry in application extensions, of which Pillow shows none: a profile and XMP."""
+"""What GIFs carry in extensions: a profile and XMP, of which Pillow shows none, and comments, of
+which it shows the last frame's."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 from upres.imaging.sources import reopened
 
 PROFILE, XMP = b"ICCRGBG1012", b"XMP DataXMP"
-_EXTENSION, _IMAGE, _APPLICATION, _TRAILER = b"!", b",", b"\xff", b";"
+_EXTENSION, _IMAGE, _APPLICATION, _COMMENT, _TRAILER = b"!", b",", b"\xff", b"\xfe", b";"
+_UNDERSTOOD = (PROFILE, XMP, _COMMENT, b"NETSCAPE2.0", b"ANIMEXTS1.0")
 # Behind a packet, which is not cut into blocks: wherever a reader of blocks comes upon these, it
 # is led to the last one, the end of all blocks (XMP Specification, part 3, 1.1.2).
 _MAGIC = bytes((1, *range(255, -1, -1), 0))
 
 
-def extensions(source: Path | bytes) -> dict[bytes, bytes]:
-    """A file's profile and XMP, by the names of their extensions; what is damaged is left out."""
+@dataclass(frozen=True)
+class Extensions:
+    """What a file has; None and nothing for what is damaged.
+
+    Attributes:
+        profile, xmp: the colour profile and the packet.
+        comments: all of them.
+        others: names of those that are neither, nor about playing it.
+    """
+
+    profile: bytes | None
+    xmp: bytes | None
+    comments: tuple[bytes, ...]
+    others: tuple[str, ...]
+
+
+def extensions(source: Path | bytes) -> Extensions:
+    """Read all of a file's."""
     with reopened(source) as file:
-        return {name: found for name, found in _applications(file) if found}
+        found = list(_all(file))
+    named = {name: data for name, data in found if data}
+    names = {name.decode("latin-1") for name, _ in found if name not in _UNDERSTOOD}
+    return Extensions(
+        named.get(PROFILE),
+        named.get(XMP),
+        tuple(data for name, data in found if name == _COMMENT and data),
+        tuple(sorted(name for name in names if name.isascii() and name.isprintable())),
+    )
+
+
+def left_out(found: Extensions) -> str | None:
+    """A note on extensions that no writer here takes."""
+    names = ", ".join(found.others)
+    return f"GIF extensions {names} are not carried over" if names else None
 
 
 def add_xmp(file: BinaryIO, xmp: bytes) -> None:
@@ -27,8 +60,8 @@ def add_xmp(file: BinaryIO, xmp: bytes) -> None:
     file.write(_EXTENSION + _APPLICATION + bytes((len(XMP),)) + XMP + xmp + _MAGIC + _TRAILER)
 
 
-def _applications(file: BinaryIO) -> Iterator[tuple[bytes, bytes]]:
-    """Extensions that are known (GIF89a, 17 to 26)."""
+def _all(file: BinaryIO) -> Iterator[tuple[bytes, bytes]]:
+    """Names and contents of comments and of programs' own extensions (GIF89a, 17 to 26)."""
     file.seek(10)
     flags = file.read(3)[:1]
     _skip_table(file, flags)
@@ -42,9 +75,11 @@ def _applications(file: BinaryIO) -> Iterator[tuple[bytes, bytes]]:
         name = file.read(ord(file.read(1) or b"\0")) if label == _APPLICATION else b""
         start = file.tell()
         joined = _blocks(file)
-        if name == PROFILE:
+        if label == _COMMENT:
+            yield label, joined
+        elif name and name != XMP:
             yield name, joined
-        elif name == XMP:
+        elif name:
             size = file.tell() - start
             file.seek(start)
             raw = file.read(size)

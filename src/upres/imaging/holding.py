@@ -6,6 +6,7 @@ import numpy as np
 from PIL import Image
 
 from upres.errors import OutputError
+from upres.imaging.filefacts import exif_resolution
 from upres.imaging.formats import FORMATS, TIMED, check_size
 from upres.imaging.metadata import EXIF_IFD, GPS_IFD, REGIONS
 from upres.imaging.picture import Picture
@@ -27,6 +28,7 @@ _HELD = {
     "the comment": {"JPEG", "PNG", "GIF"},
     "the size of a pixel": {"TIFF"},
     "the place (GeoTIFF)": {"TIFF"},
+    "the no-data value": {"TIFF"},
 }
 
 _SEGMENT = 65_000  # what a JPEG's segments hold, less their headers, and libexif
@@ -71,6 +73,14 @@ def lost(
     return notes
 
 
+def stripped(picture: Picture) -> Picture:
+    """See ``Picture.stripped``; the resolution stays, even if it stands in EXIF alone."""
+    dpi = picture.dpi
+    if dpi is None and picture.calibration is None:
+        dpi = exif_resolution(picture.exif, turned=picture.turned >= 5)
+    return replace(picture.stripped(), dpi=dpi)
+
+
 def held_channels(picture: Picture, file_format: str) -> Picture:
     """The picture with the channels that a file of this format holds; a note says what is gone."""
     if FORMATS[file_format].bands or not picture.bands:
@@ -108,7 +118,8 @@ def has(picture: Picture) -> dict[str, bool]:
         "texts": bool(picture.texts),
         "the comment": bool(picture.comments),
         "the size of a pixel": picture.calibration is not None,
-        "the place (GeoTIFF)": picture.place is not None,
+        "the place (GeoTIFF)": picture.place is not None and picture.place.is_somewhere,
+        "the no-data value": picture.no_data is not None,
     }
 
 

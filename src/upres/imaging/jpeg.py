@@ -4,7 +4,6 @@ import struct
 from pathlib import Path
 
 from PIL import Image
-from PIL.ExifTags import Base as Tag
 
 from upres.imaging.metadata import XMP_HEAD
 from upres.imaging.photoshop import iptc_resource
@@ -61,16 +60,6 @@ def quality_of(image: Image.Image) -> int | None:
     percent = 100 * sum(tables[0]) / _QUANTISERS
     quality = 100 - percent / 2 if percent <= 100 else 5000 / percent
     return max(1, min(100, round(quality)))
-
-
-def states_resolution(image: Image.Image) -> bool:
-    """Whether a JPEG does: Pillow has 72 dpi for those with EXIF that do not."""
-    if image.info.get("jfif_unit") in (1, 2):
-        return True
-    try:
-        return Tag.XResolution in image.getexif()
-    except Exception:  # noqa: BLE001 - whatever damaged EXIF makes Pillow raise
-        return False
 
 
 def extended_xmp(image: Image.Image) -> tuple[bytes, ...]:

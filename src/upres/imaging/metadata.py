@@ -15,8 +15,14 @@ XMP_HEAD = b"http://ns.adobe.com/xap/1.0/\0"  # before the packet in a JPEG
 EXIF_IFD, GPS_IFD = 0x8769, 0x8825  # the tags that point to these directories
 _ORIENTATION = 0x0112
 # In the directory of EXIF, and as TIFFs have them.
-_WIDTHS, _HEIGHTS = (0xA002, 0x0100), (0xA003, 0x0101)
-REGIONS = (b"mwg-rs:", b"MPReg:")  # parts of the picture in XMP, such as faces
+# The last are in the directory of interoperability: those of the picture that it belongs to.
+_WIDTHS, _HEIGHTS = (0xA002, 0x0100, 0x1001), (0xA003, 0x0101, 0x1002)
+_INTEROPERABILITY = 0xA005
+REGIONS = (
+    b"mwg-rs:",
+    b"MPReg:",
+    b"Iptc4xmpExt:ImageRegion",
+)  # parts of the picture in XMP, such as faces
 _COLOUR_SPACE = 0xA001
 _FOCAL_PLANE = (0xA20E, 0xA20F)  # pixels a unit, across and down
 _SUBJECT = (0x9214, 0xA214)  # SubjectArea, SubjectLocation
@@ -46,7 +52,8 @@ _XMP_SIZE = re.compile(
 )
 _CROPPED = (b"CroppedAreaImageWidthPixels", b"CroppedAreaImageHeightPixels")
 _XMP_SPHERE = re.compile(
-    rb"""(\bGPano:((?:FullPano|CroppedArea(?:Image)?)(?:Width|Height|Left|Top)Pixels)"""
+    rb"""(\bGPano:((?:FullPano|CroppedArea(?:Image)?)(?:Width|Height|Left|Top)Pixels"""
+    rb"""|LargestValidInteriorRect(?:Width|Height|Left|Top))"""
     rb"""\s*(?:=\s*["']|>\s*))(\d{1,9})"""
 )
 _XMP_REGIONS = re.compile(
@@ -192,8 +199,16 @@ def updated_xmp(xmp: bytes | None, width: int, height: int, *, turned: int = 1) 
     factors = {
         name: size / stated[cropped]
         for names, cropped, size in (
-            ((b"FullPanoWidthPixels", b"CroppedAreaLeftPixels"), _CROPPED[0], width),
-            ((b"FullPanoHeightPixels", b"CroppedAreaTopPixels"), _CROPPED[1], height),
+            (
+                (b"FullPanoWidthPixels", b"CroppedAreaLeftPixels", *_inner(b"Left", b"Width")),
+                _CROPPED[0],
+                width,
+            ),
+            (
+                (b"FullPanoHeightPixels", b"CroppedAreaTopPixels", *_inner(b"Top", b"Height")),
+                _CROPPED[1],
+                height,
+            ),
         )
         if stated.get(cropped)
         for name in (*names, cropped)
@@ -215,10 +230,14 @@ def updated_xmp(xmp: bytes | None, width: int, height: int, *, turned: int = 1) 
     return _XMP_SPHERE.sub(sphere, changed)
 
 
+def _inner(*sides: bytes) -> list[bytes]:
+    return [b"LargestValidInteriorRect" + side for side in sides]
+
+
 def _parsed(exif: bytes) -> tuple[str, list[_Entry]]:
     """struct's sign for the order of bytes, and the entries of IFD 0, of the pointer behind it
-    (``_THUMBNAIL``), and of the Exif IFD. Damaged structures end the list; the bytes are carried
-    all the same."""
+    (``_THUMBNAIL``), of the Exif IFD, and sizes in that of interoperability. Damaged structures end
+    the list; the bytes are carried all the same."""
     start = len(EXIF_HEAD) if exif.startswith(EXIF_HEAD) else 0
     order = {b"II*\0": "<", b"MM\0*": ">"}.get(exif[start : start + 4])
     found: list[_Entry] = []
@@ -226,7 +245,8 @@ def _parsed(exif: bytes) -> tuple[str, list[_Entry]]:
         return "<", found
     try:
         offsets = [struct.unpack_from(order + "I", exif, start + 4)[0]]
-        for index in range(2):  # IFD 0, then the Exif IFD that it points to
+        # IFD 0, the Exif IFD that it points to, and what that points to.
+        for index, pointer in enumerate((EXIF_IFD, _INTEROPERABILITY, None)):
             if not offsets:
                 break
             ifd = start + offsets.pop()
@@ -239,9 +259,9 @@ def _parsed(exif: bytes) -> tuple[str, list[_Entry]]:
                     place = start + struct.unpack_from(order + "I", exif, place)[0]
                 if not length or place + length > len(exif):
                     continue
-                if tag == EXIF_IFD:
+                if tag == pointer:
                     offsets += struct.unpack_from(order + "I", exif, place)
-                else:
+                elif pointer or tag in (_WIDTHS[2], _HEIGHTS[2]):
                     found.append(_Entry(tag, kind, values, head, place))
             if index == 0:
                 end = ifd + 2 + 12 * count

@@ -79,6 +79,8 @@ def save_options(
     for name, (key, value) in values.items():
         if value and holds(about, file_format, name):
             parameters[key] = value
+    if file_format == "BMP":
+        parameters.setdefault("dpi", (0, 0))  # which states none; Pillow would state 96
     if file_format == "JPEG":
         extra = [jpeg.segment(0xE1, part) for part in about.xmp_more]
         if holds(about, file_format, "the comment"):

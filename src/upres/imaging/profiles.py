@@ -19,6 +19,10 @@ NOT_FITTING = "the colour profile is for another kind of picture and is left out
 _DATE, _ANY_DATE = slice(24, 36), struct.pack(">6H", 2000, 1, 1, 0, 0, 0)
 
 
+# White, red, green and blue, x and y of each (IEC 61966-2-1).
+_SRGB = (0.3127, 0.329, 0.64, 0.33, 0.3, 0.6, 0.15, 0.06)
+
+
 def srgb_profile() -> bytes:
     """LittleCMS's sRGB, as bytes for a file; always the same ones."""
     made = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
@@ -31,11 +35,17 @@ def fits(icc: bytes, channels: int) -> bool:
     return icc[16:20] == (b"GRAY" if channels <= 2 else b"RGB ")
 
 
+def _other_than_srgb(picture: Picture) -> bool:
+    """Whether a PNG's gamma or chromaticities (gAMA, cHRM) are not those of sRGB."""
+    gamma, colours = picture.gamma or 1 / 2.2, picture.chromaticities or _SRGB
+    return abs(gamma - 1 / 2.2) > 0.01 or not np.allclose(colours, _SRGB, atol=0.005)
+
+
 def to_srgb(picture: Picture) -> Picture:
     """The same colours in the sRGB profile, relative colorimetric; gray becomes colour.
 
-    Without a profile the pixels are taken to be sRGB already; floats, and colours that cICP tells,
-    are left as they are. All of it is said.
+    Without a profile the pixels are taken to be sRGB already; floats, and colours that cICP or
+    a PNG's gamma and chromaticities tell, are left as they are. All of it is said.
 
     Raises:
         InputError: the profile cannot be used.
@@ -44,6 +54,8 @@ def to_srgb(picture: Picture) -> Picture:
         note = "no profile: colours are taken as sRGB"
         if picture.cicp is not None:
             note = "colours are told by cICP, which is not converted"
+        elif picture.intent is None and _other_than_srgb(picture):
+            note = "colours are told by gamma and chromaticities, which are not converted"
         return replace(picture, notes=(*picture.notes, note))
     if any(p.dtype == np.float32 for p in (picture.pixels, *(f.pixels for f in picture.frames))):
         return replace(picture, notes=(*picture.notes, "floats are not converted to sRGB"))

@@ -39,6 +39,7 @@ _UNDEFINED: dict[int, set[int]] = {
 }
 
 HEAD = b"II*\0\x08\0\0\0"  # of a block whose first directory follows at once
+_BIG_TIFF = 43  # in the head of such files
 _RULES = (0x0001, 0x0002, 0x1000)  # index, version, format of a related picture
 
 
@@ -133,7 +134,10 @@ def directory_for(head: bytes, tags: Image.Exif, pointer: int) -> ImageFileDirec
         head: of the TIFF, which tells how its directories are laid out.
         tags: of the block that holds it.
     """
-    return _directory(head, pointer, _writable(tags, pointer))
+    part = _writable(tags, pointer)
+    if head[2] == _BIG_TIFF:  # Pillow's pointer would have 32 bits, which may be too few there
+        part.pop(Tag.ExifInteroperabilityOffset, None)
+    return _directory(head, pointer, part)
 
 
 def _directory(head: bytes, pointer: int, part: Mapping[int, Any]) -> ImageFileDirectory_v2:

@@ -14,7 +14,7 @@ from upres.errors import InputError
 from upres.imaging import photoshop, tiff_tags
 from upres.imaging.calibration import Calibration, read_calibration, stacked
 from upres.imaging.deep import Decoded, read_deep
-from upres.imaging.filefacts import resolution
+from upres.imaging.filefacts import dpi_of, resolution
 from upres.imaging.georeference import no_data_of, read_georeference
 from upres.imaging.limits import limit_lifted
 from upres.imaging.modes import COLOURLESS, READ_AS_8, array_of, kind_of, made_plain
@@ -95,9 +95,9 @@ def decode_tiff(
     told = [first, *(page for page in found.copies if page.index == 0)]
     if note := _paths(tags):
         notes.append(note)
-    if not calibration and len({tiff_tags.dpi_of(page.tags) for page in pages}) > 1:
+    if not calibration and len({dpi_of(page.tags) for page in pages}) > 1:
         notes.append("pages have resolutions of their own: all get the first one's")
-    missing = {no_data_of(page.tags) for page in pages}
+    missing = {repr(no_data_of(page.tags)) for page in pages}  # nan is not equal to itself
     if len(missing) > 1:
         notes.append("the no-data value is left out, since pages have several")
     return Picture(
@@ -111,10 +111,10 @@ def decode_tiff(
         exif=max((_exif_at(source, page.offset, notes) for page in told), key=len) or None,
         xmp=_first(tiff_tags.xmp_of(page.tags) for page in told),
         iptc=_first(photoshop.iptc_bytes(tiff_tags.iptc_of(page.tags)) for page in told),
-        dpi=None if calibration else resolution(tiff_tags.dpi_of(tags), turned=first.turned >= 5),
+        dpi=None if calibration else resolution(dpi_of(tags), turned=first.turned >= 5),
         calibration=calibration,
         place=place,
-        no_data=missing.pop() if len(missing) == 1 else None,
+        no_data=no_data_of(tags) if len(missing) == 1 else None,
         frames=tuple(frames) if len(frames) > 1 else (),
         notes=tuple(dict.fromkeys(notes)),
     ).with_own_numbers(inverted=tags.get(Tag.PhotometricInterpretation) == tiff_tags.WHITE_IS_ZERO)

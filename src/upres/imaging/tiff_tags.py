@@ -42,15 +42,6 @@ def bits_of(tags: Mapping[int, Any]) -> int:
     return max(bits) if isinstance(bits, tuple) else int(bits)
 
 
-def dpi_of(tags: Mapping[int, Any]) -> tuple[Any, Any] | None:
-    """Dots an inch across and down, as stated, in a TIFF or in EXIF."""
-    unit = tags.get(Tag.ResolutionUnit)
-    if Tag.XResolution not in tags or Tag.YResolution not in tags or unit == 1:
-        return None
-    x, y = tags[Tag.XResolution], tags[Tag.YResolution]
-    return (x * 2.54, y * 2.54) if unit == 3 else (x, y)  # 3: a centimetre
-
-
 def is_page(tags: Mapping[int, Any]) -> bool:
     """Whether a TIFF's directory is neither a smaller copy nor a mask of a page."""
     # Bit 0 is a reduced picture, bit 2 a mask (TIFF 6.0, NewSubfileType).

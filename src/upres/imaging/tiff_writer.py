@@ -17,13 +17,12 @@ from PIL.ExifTags import Base as Tag
 from zlib_ng import zlib_ng
 
 from upres.imaging.calibration import is_of_the_stack, updated_description
-from upres.imaging.filefacts import resolution
+from upres.imaging.filefacts import exif_resolution
 from upres.imaging.georeference import NO_DATA, extra_tags
 from upres.imaging.metadata import EXIF_IFD, GPS_IFD
 from upres.imaging.picture import Picture, extras_of
 from upres.imaging.profiles import fits
 from upres.imaging.tiff_exif import KEPT, directory_for, kept_as
-from upres.imaging.tiff_tags import dpi_of
 
 if TYPE_CHECKING:
     import tifffile
@@ -86,7 +85,7 @@ class TiffPages:
         # WebP, AVIF and HEIC have it in EXIF alone, of which a TIFF keeps what is not said anew.
         dpi = about.dpi
         if dpi is None and about.calibration is None:
-            dpi = resolution(dpi_of(_loaded(exif)), turned=about.turned >= 5)
+            dpi = exif_resolution(exif, turned=about.turned >= 5)
         rows = max(1, min(height, _STRIP // (width * channels * dtype.itemsize)))
         # Differences along the row compress integers well, floats badly.
         predict = np.issubdtype(dtype, np.integer)
@@ -190,7 +189,7 @@ def _tags(
         elif code in KEPT - {Tag.Orientation} and value not in ("", b""):
             if code == Tag.ImageDescription and isinstance(value, str):
                 told = file.exif and is_of_the_stack(value)
-                value = "" if told else updated_description(value, *pixels)
+                value = "" if told else updated_description(value, *pixels, about.calibration)
             if value != "" and (given := kept_as(value)):
                 found.append((code, *given, False))
     if tags and Tag.Orientation in tags:
