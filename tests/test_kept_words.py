@@ -172,6 +172,31 @@ def test_a_damaged_profile_is_said():
     assert note in picture.notes
 
 
+ADOBE = b"""<x photoshop:ICCProfile="Adobe RGB (1998)" photoshop:ColorMode="%d">
+<exif:ColorSpace>65535</exif:ColorSpace></x>"""
+SRGB = b"""<x photoshop:ICCProfile="sRGB IEC61966-2.1" photoshop:ColorMode="3">
+<exif:ColorSpace>1</exif:ColorSpace></x>"""
+
+
+def test_colours_that_became_srgb_are_called_so():
+    icc = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    exif = Image.Exif()
+    exif.get_ifd(0x8769)[0xA001] = 65535
+    picture = Picture(PIXELS, "JPEG", icc=icc, exif=exif.tobytes(), xmp=ADOBE % 3)
+    made = to_srgb(picture)
+    assert made.xmp == SRGB
+    again = Image.Exif()
+    again.load(made.exif)
+    assert again.get_ifd(0x8769)[0xA001] == 1
+    assert read_picture(saved("JPEG", xmp=ADOBE % 3)).xmp == ADOBE % 3
+    buffer = io.BytesIO()
+    inks = Image.new("CMYK", (8, 8), (10, 90, 30, 0))
+    inks.save(buffer, "JPEG", xmp=ADOBE % 4, exif=exif)
+    picture = read_picture(buffer.getvalue())
+    assert picture.kind == "CMYK"
+    assert picture.xmp == SRGB
+
+
 def test_colours_that_gamma_and_chromaticities_tell_are_not_called_srgb():
     adobe = (0.3127, 0.329, 0.64, 0.33, 0.21, 0.71, 0.15, 0.06)
     not_converted = "colours are told by gamma and chromaticities, which are not converted"

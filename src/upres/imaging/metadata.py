@@ -60,6 +60,15 @@ _XMP_REGIONS = re.compile(
     rb"<mwg-rs:AppliedToDimensions\b.{0,1000}?(?:/>|</mwg-rs:AppliedToDimensions)", re.DOTALL
 )
 _XMP_APPLIED = re.compile(rb"""(\bstDim:([wh])\s*(?:=\s*["']|>\s*))\d+(?:\.\d+)?""")
+# The profile's name; what ColorSpace 65535 (none that EXIF knows) and modes of CMYK and Lab become.
+_XMP_COLOURS = tuple(
+    (re.compile(rb"""(\b%s\s*(?:=\s*["']|>\s*))%s""" % (name, old)), new)
+    for name, old, new in (
+        (b"photoshop:ICCProfile", rb"""[^"'<]+""", b"sRGB IEC61966-2.1"),
+        (b"photoshop:ColorMode", rb"[49]\b", b"3"),
+        (b"exif:ColorSpace", rb"\d+", b"1"),
+    )
+)
 _XMP_ORIENTATION = re.compile(rb"""(tiff:Orientation\s*(?:=\s*["']|>\s*))([1-8])""")
 
 
@@ -178,6 +187,15 @@ def exif_of_srgb(exif: bytes | None) -> bytes | None:
         if one.tag == _COLOUR_SPACE and one.kind == _SHORT and one.values == 1:
             struct.pack_into(order + "H", result, one.place, 1)
     return bytes(result)
+
+
+def xmp_of_srgb(xmp: bytes | None) -> bytes | None:
+    """The same packet with the names that Photoshop and EXIF have for colours in sRGB."""
+    if not xmp:
+        return xmp
+    for pattern, value in _XMP_COLOURS:
+        xmp = pattern.sub(rb"\g<1>" + value, xmp)
+    return xmp
 
 
 def comment_text(comment: bytes) -> str:

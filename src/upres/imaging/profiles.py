@@ -7,7 +7,7 @@ import numpy as np
 from PIL import ImageCms
 
 from upres.errors import InputError
-from upres.imaging.metadata import exif_of_srgb
+from upres.imaging.metadata import exif_of_srgb, xmp_of_srgb
 from upres.imaging.picture import Picture, extras_of
 from upres.imaging.vips import reason, vips
 
@@ -39,6 +39,11 @@ def _other_than_srgb(picture: Picture) -> bool:
     """Whether a PNG's gamma or chromaticities (gAMA, cHRM) are not those of sRGB."""
     gamma, colours = picture.gamma or 1 / 2.2, picture.chromaticities or _SRGB
     return abs(gamma - 1 / 2.2) > 0.01 or not np.allclose(colours, _SRGB, atol=0.005)
+
+
+def said_to_be_srgb(picture: Picture) -> Picture:
+    """With EXIF and XMP that call colours sRGB, which they became."""
+    return replace(picture, exif=exif_of_srgb(picture.exif), xmp=xmp_of_srgb(picture.xmp))
 
 
 def to_srgb(picture: Picture) -> Picture:
@@ -81,12 +86,12 @@ def to_srgb(picture: Picture) -> Picture:
             ) from error
         return np.concatenate([done, pixels[..., count:]], axis=2)
 
-    return replace(
+    done = replace(
         picture,
         pixels=converted(picture.pixels),
         frames=tuple(replace(f, pixels=converted(f.pixels)) for f in picture.frames),
         icc=srgb_profile(),
-        exif=exif_of_srgb(picture.exif),
         cicp=None,
         notes=(*picture.notes, "colours are converted to sRGB"),
     )
+    return said_to_be_srgb(done)

@@ -29,6 +29,7 @@ from upres.imaging.limits import limit_lifted
 from upres.imaging.metadata import orientation
 from upres.imaging.picture import Picture
 from upres.imaging.png_chunks import read_chunks, without_pixels
+from upres.imaging.profiles import said_to_be_srgb
 from upres.imaging.raw import HEAD, refuse_raw_head
 from upres.imaging.sources import damaged, reopened
 from upres.imaging.tiff_layout import first_page, pages_of
@@ -87,14 +88,19 @@ def read_picture(
             return decode_heic(heic)
         image = _open(data, name)
         if image is None or image.format == "TIFF":
-            return _read_tiff(image, source, name, max_pixels, only_first=not frames)
+            return _plain(_read_tiff(image, source, name, max_pixels, only_first=not frames))
         with image:
             wanted = frames_of(image)[: None if frames else 1]
             _limit(source, name, [image.size], max_pixels, times=len(wanted))
             # Of an animation's frames Pillow holds one.
             arrays = (len(wanted) - 1) * 4 * math.prod(image.size)
             _check_memory(name, math.prod(image.size) * _pixel_bytes(image.mode) + arrays)
-            return decode(image, name, source, wanted)
+            return _plain(decode(image, name, source, wanted))
+
+
+def _plain(picture: Picture) -> Picture:
+    """With words that are true of its colours: CMYK and Lab became sRGB."""
+    return said_to_be_srgb(picture) if picture.kind in ("CMYK", "Lab") else picture
 
 
 def read_metadata(source: Path | bytes) -> Picture:
