@@ -6,14 +6,17 @@ import struct
 import numpy as np
 import pytest
 import tifffile
-from PIL import Image, ImageCms
+from PIL import Image, ImageCms, TiffTags
+from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from upres.imaging.encoder import encode
+from upres.imaging.fidelity import compare
 from upres.imaging.holding import stripped
 from upres.imaging.metadata import updated_exif, updated_xmp
 from upres.imaging.picture import Picture
 from upres.imaging.profiles import to_srgb
 from upres.imaging.reader import read_picture
+from upres.imaging.tiff_writer import TiffPages
 
 PIXELS = np.full((16, 24, 3), 90, np.uint8)
 X, Y, UNIT = 0x011A, 0x011B, 0x0128
@@ -83,8 +86,13 @@ def test_all_comments_of_a_gif_are_read():
     # Before the control of each frame.
     first, second = (i for i in range(len(data)) if data[i : i + 3] == b"!\xf9\x04")
     parts = [data[:first], comment(b"one"), data[first:second], comment(b"two")]
-    data = b"".join([*parts, data[second:-1], comment(b"three"), b";"])
-    assert read_picture(data).comments == (b"one", b"two", b"three")
+    # One of them again, as some programs write it with each frame; and a byte between blocks.
+    data = b"".join([*parts, comment(b"one"), b"\0", data[second:-1], comment(b"three"), b";"])
+    picture = read_picture(data)
+    assert picture.comments == (b"one", b"two", b"three")
+    again = read_picture(encode(picture, "GIF")[0])
+    (item,) = (item for item in compare(picture, again) if item.name == "comment")
+    assert item.state == "kept"
 
 
 def test_a_no_data_value_that_a_file_cannot_hold_is_said():
@@ -94,6 +102,43 @@ def test_a_no_data_value_that_a_file_cannot_hold_is_said():
     _, notes = encode(picture, "PNG")
     assert "the no-data value cannot be kept in this PNG" in notes
     assert not any("place" in note for note in notes)
+    # Of white that is zero the value is another number, and still there is no place.
+    inverted = tiff(
+        np.zeros((8, 8), np.uint8),
+        extratags=[(42113, 2, 0, "3", False)],
+        photometric="miniswhite",
+    )
+    picture = read_picture(inverted)
+    assert any("no-data" in note for note in picture.notes)
+    assert encode(picture, "PNG")[1] == []
+
+
+@pytest.mark.parametrize("nbytes", [100, 5_000_000_000])
+def test_the_rules_of_interoperability_stand_in_a_tiff_of_any_size(tmp_path, nbytes):
+    exif = Image.Exif()
+    exif.get_ifd(0x8769).update({0x9286: b"ASCII\0\0\0hello", 0xA005: {1: "R98", 2: b"0100"}})
+    block = exif.tobytes()
+    picture = Picture(PIXELS, "JPEG", exif=block)
+    with (tmp_path / "a.tif").open("w+b") as file, TiffPages(file, nbytes) as pages:
+        pages.add(picture, PIXELS.shape, PIXELS.dtype, [PIXELS], block, None)
+    with Image.open(tmp_path / "a.tif") as image:
+        tags = image.getexif()
+        assert tags.get_ifd(0xA005) == {1: "R98", 2: b"0100"}
+        directory = ImageFileDirectory_v2(tags.head, group=0x8769)
+        image.fp.seek(tags[0x8769])
+        directory.load(image.fp)
+    long = TiffTags.LONG8 if nbytes > 4e9 else TiffTags.LONG
+    assert directory.tagtype[0xA005] == long
+    (item,) = (i for i in compare(picture, read_picture(tmp_path / "a.tif")) if i.name == "EXIF")
+    assert item.state == "kept"
+
+
+def test_exif_with_a_tag_that_nobody_can_read_costs_no_tiff():
+    block = struct.pack("<4sIHHHI4sI", b"II*\0", 8, 1, 262, 3, 2, b"\2\0\2\0", 0)
+    picture = Picture(PIXELS, "JPEG", exif=b"Exif\0\0" + block)
+    data, notes = encode(picture, "TIFF")
+    assert notes == ["EXIF cannot be kept in this TIFF"]
+    np.testing.assert_array_equal(read_picture(data).pixels, PIXELS)
 
 
 def test_pages_that_agree_on_a_no_data_value_that_is_no_number_keep_it():
@@ -153,6 +198,7 @@ def test_parts_of_a_webp_or_gif_that_no_writer_takes_are_said():
     assert not read_picture(webp).notes
     webp += b"C2PA" + struct.pack("<I", 3) + b"abc\0" + b"\x1b[2J" + struct.pack("<I", 0)
     webp = webp[:4] + struct.pack("<I", len(webp) - 8) + webp[8:]
+    webp += b"HERE" + struct.pack("<I", 0)  # which is behind its end
     assert read_picture(webp).notes == ("WebP chunks C2PA are not carried over",)
     gif = saved("GIF", PIXELS[..., 0], comment=b"a comment")
     assert not read_picture(gif).notes

@@ -1,6 +1,7 @@
 """How pixels are stored in a file, as far as Pillow does not tell."""
 
 from collections.abc import Iterator
+from itertools import islice
 
 from PIL import Image
 
@@ -33,6 +34,8 @@ def bit_depth(image: Image.Image) -> int:
 # Parts of a WebP that are read (WebP Container Specification).
 _WEBP = (b"VP8 ", b"VP8L", b"VP8X", b"ALPH", b"ANIM", b"ANMF", b"ICCP", b"EXIF", b"XMP ")
 
+_MOST_CHUNKS = 100_000  # that are looked at: a long animation has three for each frame
+
 
 def is_lossless_webp(image: Image.Image) -> bool:
     """Whether a WebP file's first picture was compressed without loss."""
@@ -42,14 +45,16 @@ def is_lossless_webp(image: Image.Image) -> bool:
 
 def webp_left_out(image: Image.Image) -> str | None:
     """A note on chunks of a WebP that no writer here takes."""
-    kinds = {kind.decode("latin-1") for kind in _webp_chunks(image) if kind not in _WEBP}
-    names = ", ".join(sorted(kind.strip() for kind in kinds if kind.isalnum() and kind.isascii()))
+    chunks = islice(_webp_chunks(image), _MOST_CHUNKS)
+    kinds = {kind.decode("latin-1").strip() for kind in chunks if kind not in _WEBP}
+    names = ", ".join(sorted(kind for kind in kinds if kind.isalnum() and kind.isascii()))
     return f"WebP chunks {names} are not carried over" if names else None
 
 
 def _webp_chunks(image: Image.Image) -> Iterator[bytes]:
     """Their names, those inside of frames among them."""
-    at, end = 12, length(image)
+    # What follows the container is none of its chunks.
+    at, end = 12, min(length(image), 8 + int.from_bytes(peek(image, 4, 4), "little"))
     while at + 8 <= end:
         head = peek(image, 8, at)
         yield head[:4]

@@ -77,7 +77,7 @@ def compare(source: Picture, written: Picture) -> list[Item]:
         ("gamma", *_both(_gamma, source, written)),
         ("cICP", *_both(lambda p: " ".join(map(str, p.cicp or ())), source, written)),
         ("texts", _wordings(source), _wordings(written), _texts(source), _texts(written)),
-        ("comment", _comments(source), _comments(written), *_both(_said, source, written)[:2]),
+        ("comment", *_both(_comment, source, written)[:2], *_both(_said, source, written)[:2]),
         ("frames", *_both(lambda p: str(len(p.frames)) if p.frames else "", source, written)),
         ("duration", *_both(_seconds, source, written)),
         ("timing", *_both(_timing, source, written)),
@@ -203,6 +203,11 @@ def _texts(picture: Picture) -> str:
 def _comments(picture: Picture) -> list[str]:
     texts = [text_of(chunk) for chunk in picture.texts if keyword_of(chunk) == COMMENT_KEY]
     return [*map(comment_text, picture.comments), *texts]
+
+
+def _comment(picture: Picture) -> str:
+    """Lines of all: a GIF is written with one that holds them."""
+    return "\n".join(_comments(picture))
 
 
 def _said(picture: Picture) -> str:

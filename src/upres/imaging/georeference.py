@@ -45,7 +45,7 @@ class GeoReference:
     @property
     def is_somewhere(self) -> bool:
         """Whether it tells a place, and not only which value stands for missing ones."""
-        return set(self.tags) != {NO_DATA}
+        return bool(set(self.tags) - {NO_DATA})
 
     @property
     def _to_corner(self) -> float:

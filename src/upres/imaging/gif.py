@@ -10,7 +10,8 @@ from upres.imaging.sources import reopened
 
 PROFILE, XMP = b"ICCRGBG1012", b"XMP DataXMP"
 _EXTENSION, _IMAGE, _APPLICATION, _COMMENT, _TRAILER = b"!", b",", b"\xff", b"\xfe", b";"
-_UNDERSTOOD = (PROFILE, XMP, _COMMENT, b"NETSCAPE2.0", b"ANIMEXTS1.0")
+_UNDERSTOOD = (b"NETSCAPE2.0", b"ANIMEXTS1.0")  # which are about playing it
+_MOST_NAMES = 20  # that anybody reads
 # Behind a packet, which is not cut into blocks: wherever a reader of blocks comes upon these, it
 # is led to the last one, the end of all blocks (XMP Specification, part 3, 1.1.2).
 _MAGIC = bytes((1, *range(255, -1, -1), 0))
@@ -22,7 +23,7 @@ class Extensions:
 
     Attributes:
         profile, xmp: the colour profile and the packet.
-        comments: all of them.
+        comments: all of them; equal ones, as some programs write with each frame, once.
         others: names of those that are neither, nor about playing it.
     """
 
@@ -34,16 +35,21 @@ class Extensions:
 
 def extensions(source: Path | bytes) -> Extensions:
     """Read all of a file's."""
+    named: dict[bytes, bytes] = {}
+    comments: dict[bytes, None] = {}  # in order
+    others: set[str] = set()
     with reopened(source) as file:
-        found = list(_all(file))
-    named = {name: data for name, data in found if data}
-    names = {name.decode("latin-1") for name, _ in found if name not in _UNDERSTOOD}
-    return Extensions(
-        named.get(PROFILE),
-        named.get(XMP),
-        tuple(data for name, data in found if name == _COMMENT and data),
-        tuple(sorted(name for name in names if name.isascii() and name.isprintable())),
-    )
+        for name, data in _all(file):
+            if name == _COMMENT:
+                if data:
+                    comments[data] = None
+            elif name in (PROFILE, XMP):
+                if data:
+                    named[name] = data
+            elif name not in _UNDERSTOOD and len(others) < _MOST_NAMES:
+                others.add(name.decode("latin-1"))
+    shown = sorted(name for name in others if name.isascii() and name.isprintable())
+    return Extensions(named.get(PROFILE), named.get(XMP), tuple(comments), tuple(shown))
 
 
 def left_out(found: Extensions) -> str | None:
@@ -65,7 +71,9 @@ def _all(file: BinaryIO) -> Iterator[tuple[bytes, bytes]]:
     file.seek(10)
     flags = file.read(3)[:1]
     _skip_table(file, flags)
-    while (kind := file.read(1)) in (_EXTENSION, _IMAGE):
+    while (kind := file.read(1)) not in (b"", _TRAILER):
+        if kind not in (_EXTENSION, _IMAGE):
+            continue  # between blocks some files have bytes that every reader skips
         if kind == _IMAGE:
             _skip_table(file, file.read(9)[8:])
             file.seek(1, 1)  # bits of a code

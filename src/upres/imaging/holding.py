@@ -11,7 +11,7 @@ from upres.imaging.formats import FORMATS, TIMED, check_size
 from upres.imaging.metadata import EXIF_IFD, GPS_IFD, REGIONS
 from upres.imaging.picture import Picture
 from upres.imaging.profiles import fits
-from upres.imaging.tiff_exif import HEAD, directory_for, has_maker_note, not_in_tiff
+from upres.imaging.tiff_exif import HEAD, directory_at, has_maker_note, not_in_tiff
 from upres.imaging.tiff_tags import BANDS_LEFT_OUT
 
 # Formats that hold what `has` names.
@@ -160,9 +160,10 @@ def _is_whole(exif: bytes) -> bool:
     tags = Image.Exif()
     try:
         tags.load(exif)
+        dict(tags.items())  # some damage is found only now
         for pointer in (EXIF_IFD, GPS_IFD):
             # A tag may be readable and still be declared so badly that nobody can write it.
-            directory_for(HEAD, tags, pointer).tobytes()
+            directory_at(0, HEAD, tags, pointer)
     except Exception:  # noqa: BLE001 - Pillow raises whatever it stumbles over
         return False
     return True

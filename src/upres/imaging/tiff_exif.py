@@ -1,5 +1,6 @@
 """EXIF as a TIFF has it, in its own directory, and as the block that other formats carry."""
 
+import struct
 from collections.abc import Mapping
 from typing import Any
 
@@ -24,16 +25,13 @@ _STATED_ANEW = {
     *(Tag.PhotometricInterpretation, Tag.SamplesPerPixel, Tag.XResolution, Tag.YResolution),
     *(Tag.PlanarConfiguration, Tag.ResolutionUnit, Tag.YCbCrPositioning, EXIF_IFD, GPS_IFD),
 }
+_EXPOSURES = 0xA462  # SourceExposureTimesOfCompositeImage
 # Bytes that are no numbers (Exif 2.32, tables 4 to 15), which Pillow would call numbers.
 _UNDEFINED: dict[int, set[int]] = {
     EXIF_IFD: {
-        *(Tag.OECF, Tag.ComponentsConfiguration, Tag.MakerNote, Tag.UserComment),
-        *(
-            Tag.SpatialFrequencyResponse,
-            Tag.FileSource,
-            Tag.SceneType,
-            Tag.DeviceSettingDescription,
-        ),
+        *(Tag.OECF, Tag.ComponentsConfiguration, Tag.MakerNote, Tag.UserComment, _EXPOSURES),
+        *(Tag.SpatialFrequencyResponse, Tag.FileSource, Tag.SceneType),
+        Tag.DeviceSettingDescription,
     },
     GPS_IFD: {GPS.GPSProcessingMethod, GPS.GPSAreaInformation},
 }
@@ -127,17 +125,21 @@ def as_written(tags: Mapping[int, Any]) -> dict[int, Any]:
     return {tag: _Text(value) if isinstance(value, str) else value for tag, value in tags.items()}
 
 
-def directory_for(head: bytes, tags: Image.Exif, pointer: int) -> ImageFileDirectory_v2:
-    """The directory of EXIF or GPS for a TIFF.
+def directory_at(offset: int, head: bytes, tags: Image.Exif, pointer: int) -> bytes:
+    """The directory of EXIF or GPS for a TIFF, little-endian.
 
     Args:
+        offset: where it will stand.
         head: of the TIFF, which tells how its directories are laid out.
         tags: of the block that holds it.
     """
-    part = _writable(tags, pointer)
-    if head[2] == _BIG_TIFF:  # Pillow's pointer would have 32 bits, which may be too few there
-        part.pop(Tag.ExifInteroperabilityOffset, None)
-    return _directory(head, pointer, part)
+    made = _directory(head, pointer, _writable(tags, pointer)).tobytes(offset)
+    # Pillow writes 64 bits, and says that there are 32.
+    says, is_so = (
+        struct.pack("<HHQ", Tag.ExifInteroperabilityOffset, kind, 1)
+        for kind in (TiffTags.LONG, TiffTags.LONG8)
+    )
+    return made.replace(says, is_so, 1) if pointer == EXIF_IFD and head[2] == _BIG_TIFF else made
 
 
 def _directory(head: bytes, pointer: int, part: Mapping[int, Any]) -> ImageFileDirectory_v2:

@@ -22,7 +22,7 @@ from upres.imaging.georeference import NO_DATA, extra_tags
 from upres.imaging.metadata import EXIF_IFD, GPS_IFD
 from upres.imaging.picture import Picture, extras_of
 from upres.imaging.profiles import fits
-from upres.imaging.tiff_exif import KEPT, directory_for, kept_as
+from upres.imaging.tiff_exif import KEPT, directory_at, kept_as
 
 if TYPE_CHECKING:
     import tifffile
@@ -130,7 +130,7 @@ class TiffPages:
         for exif, place in zip(self.exif, places, strict=True):
             for code, tag in place.items():
                 end += self.file.write(b"\0" * (end % 2))
-                data = directory_for(head, _loaded(exif), code).tobytes(end)
+                data = directory_at(end, head, _loaded(exif), code)
                 self.file.write(data)
                 self.file.seek(tag.offset)
                 self.file.write(struct.pack("<H", code))
