@@ -8,14 +8,11 @@ import pytest
 import torch
 
 from tests.pictures import save, silent
-from upres.data.folders import find_pictures
-from upres.data.gather import gather
+from tests.prepared import ready, store_of
 from upres.data.patches import Sampler
-from upres.data.prepare import prepare
 from upres.errors import ResourceError
 from upres.inference.device import Target
 from upres.model import build
-from upres.training.patches import PatchStore
 from upres.training.run import Taught
 from upres.training.taught import taught_pictures
 from upres.training.validation import enlarge
@@ -28,17 +25,7 @@ NETWORKS = {
 }
 
 
-def ready(folder, tmp_path, scale):
-    return prepare(
-        gather([find_pictures(folder)], 0),
-        tmp_path / "cache",
-        sizes=[1.0, 0.7],
-        scales=[scale],
-        versions=0,
-        progress=silent,
-        note=silent,
-        threads=1,
-    )
+SIZES = [1.0, 0.7]
 
 
 @pytest.fixture
@@ -77,7 +64,7 @@ def made(taught, prepared, scale=2, progress=silent):
 
 @pytest.mark.parametrize(("architecture", "scale"), [("edsr", 2), ("edsr", 3), ("srcnn", 2)])
 def test_what_it_makes_lies_as_the_pictures_do(pictures, tmp_path, architecture, scale):
-    prepared = ready(pictures, tmp_path, scale)
+    prepared = ready(pictures, tmp_path, scales=[scale], sizes=SIZES)
     taught = teacher(architecture, scale)
     pixels, high, low = made(taught, prepared, scale), prepared.high(), prepared.low(scale)
     assert pixels.shape == high.shape
@@ -99,29 +86,20 @@ def test_what_it_makes_lies_as_the_pictures_do(pictures, tmp_path, architecture,
 
 
 def test_a_patch_is_a_mean_of_both(pictures, tmp_path):
-    prepared = ready(pictures, tmp_path, 2)
+    prepared = ready(pictures, tmp_path, sizes=SIZES)
     pixels = made(teacher(), prepared)
     law = Sampler(prepared.entries, prepared.detail(), patch=12, scales=[2])
     batch = law.batch(0, 32)
     places = torch.from_numpy(batch.as_array())
 
-    def cut(colour="rgb", **more):
-        store = PatchStore(
-            prepared,
-            scales=(2,),
-            versions=0,
-            patch=12,
-            colour=colour,
-            device=torch.device("cpu"),
-            **more,
-        )
-        return store.cut(places, 2)
+    def cut(**options):
+        return store_of(prepared, **options).cut(places, 2)
 
     for colour in ("rgb", "y"):
-        low, truth = cut(colour)
-        same, its = cut(colour, taught={2: pixels}, share=1.0)
+        low, truth = cut(colour=colour)
+        same, its = cut(colour=colour, taught={2: pixels}, share=1.0)
         assert torch.equal(low, same)
-        _, both = cut(colour, taught={2: pixels}, share=0.25)
+        _, both = cut(colour=colour, taught={2: pixels}, share=0.25)
         torch.testing.assert_close(both, 0.75 * truth + 0.25 * its, atol=1e-6, rtol=0)
     _, its = cut(taught={2: pixels}, share=1.0)
     for i in range(32):  # turned or not, these are the pixels of that place
@@ -132,7 +110,7 @@ def test_a_patch_is_a_mean_of_both(pictures, tmp_path):
 
 
 def test_it_goes_on_where_it_was_interrupted(pictures, tmp_path):
-    prepared = ready(pictures, tmp_path, 2)
+    prepared = ready(pictures, tmp_path, sizes=SIZES)
     whole = made(teacher(), prepared).copy()
     (path,) = prepared.folder.glob("taught-*.u8")
     path.unlink()
@@ -158,7 +136,7 @@ def test_it_goes_on_where_it_was_interrupted(pictures, tmp_path):
 
 
 def test_what_is_there_is_not_made_again_but_for_other_weights(pictures, tmp_path):
-    prepared = ready(pictures, tmp_path, 2)
+    prepared = ready(pictures, tmp_path, sizes=SIZES)
     first = made(teacher(), prepared)
 
     def never(what, done, total):
@@ -171,7 +149,7 @@ def test_what_is_there_is_not_made_again_but_for_other_weights(pictures, tmp_pat
 
 
 def test_pictures_that_moved_are_enlarged_anew(pictures, tmp_path):
-    prepared = ready(pictures, tmp_path, 2)
+    prepared = ready(pictures, tmp_path, sizes=SIZES)
     first = made(teacher(), prepared)
     fewer = replace(prepared, entries=prepared.entries[:2] + prepared.entries[4:])
     again = made(teacher(), fewer)  # as if the second picture could not be read that day
@@ -182,15 +160,15 @@ def test_pictures_that_moved_are_enlarged_anew(pictures, tmp_path):
 
 
 def test_pictures_decoded_anew_are_enlarged_anew(pictures, tmp_path):
-    prepared = ready(pictures, tmp_path, 2)
+    prepared = ready(pictures, tmp_path, sizes=SIZES)
     made(teacher(), prepared)
     (prepared.folder / "index.json").unlink()
-    assert ready(pictures, tmp_path, 2).folder == prepared.folder
+    assert ready(pictures, tmp_path, sizes=SIZES).folder == prepared.folder
     assert not list(prepared.folder.glob("taught-*.u8"))
 
 
 def test_no_room_is_found_out_before(pictures, tmp_path, monkeypatch):
-    prepared = ready(pictures, tmp_path, 2)
+    prepared = ready(pictures, tmp_path, sizes=SIZES)
     usage = shutil.disk_usage(tmp_path)._replace(free=2**26)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
     with pytest.raises(ResourceError, match=r"preparing the pictures takes .*--cache"):

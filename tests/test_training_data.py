@@ -22,6 +22,7 @@ from PIL import Image
 
 from tests.hub import Hub
 from tests.pictures import save, silent
+from tests.prepared import ready, store_of
 from upres.data import catalog, download, folders
 from upres.data import prepare as prepare_module
 from upres.data.catalog import Archive, TrainingSet, fetch_set, training_pictures
@@ -29,12 +30,10 @@ from upres.data.detail import detail_map
 from upres.data.folders import find_pictures
 from upres.data.gather import gather
 from upres.data.patches import Sampler
-from upres.data.prepare import prepare
 from upres.errors import InputError, OutputError, ResourceError, WeightsError
 from upres.imaging.degrade import Degradation, light_photo, through_jpeg
 from upres.imaging.metrics import Protocol, psnr
 from upres.imaging.resize import imresize
-from upres.training.patches import PatchStore
 from upres.weights.facts import ModelFacts
 
 
@@ -46,19 +45,6 @@ def pictures(tmp_path, photo):
         name = f"{i}.png" if i < 3 else f"below/{i}.png"
         save(folder / name, photo[20 * i : 20 * i + height, 30 * i : 30 * i + width])
     return folder
-
-
-def ready(folder, tmp_path, **changes):
-    options = {
-        "sizes": [1.0],
-        "scales": [2],
-        "versions": 0,
-        "progress": silent,
-        "note": silent,
-        "threads": 2,
-    }
-    found = gather([find_pictures(folder)], 0)
-    return prepare(found, tmp_path / "cache", **options | changes)
 
 
 # Folders
@@ -615,14 +601,7 @@ def test_patches_are_the_pictures_turned_alike(pictures, tmp_path, scale):
     prepared = ready(pictures, tmp_path, scales=[scale])
     patch = 14
     law = sampler(prepared, patch=patch, scales=[scale])
-    store = PatchStore(
-        prepared,
-        scales=(scale,),
-        versions=0,
-        patch=patch,
-        colour="rgb",
-        device=torch.device("cpu"),
-    )
+    store = store_of(prepared, scales=(scale,), patch=patch)
     turns = set()
     for step in range(4):
         batch = law.batch(step, 16)
@@ -642,17 +621,7 @@ def test_patches_are_the_pictures_turned_alike(pictures, tmp_path, scale):
 def test_patches_of_luma_are_what_evaluation_takes_for_it(pictures, tmp_path):
     prepared = ready(pictures, tmp_path, scales=[2])
     batch = torch.from_numpy(sampler(prepared, scales=[2]).batch(0, 8).as_array())
-    stores = {
-        colour: PatchStore(
-            prepared,
-            scales=(2,),
-            versions=0,
-            patch=12,
-            colour=colour,
-            device=torch.device("cpu"),
-        )
-        for colour in ("rgb", "y")
-    }
+    stores = {colour: store_of(prepared, colour=colour) for colour in ("rgb", "y")}
     for rgb, luma in zip(*(stores[colour].cut(batch, 2) for colour in ("rgb", "y")), strict=True):
         assert luma.shape == (8, 1, *rgb.shape[2:])
         for one, other in zip(rgb, luma, strict=True):
@@ -706,9 +675,7 @@ def test_pictures_smaller_than_a_patch_are_left_out(pictures, tmp_path):
 
 def test_degraded_versions_are_mixed_with_clean_ones(pictures, tmp_path):
     prepared = ready(pictures, tmp_path, versions=2)
-    store = PatchStore(
-        prepared, scales=(2,), versions=2, patch=16, colour="rgb", device=torch.device("cpu")
-    )
+    store = store_of(prepared, versions=2, patch=16)
     law = sampler(prepared, versions=2, clean=0.4)
     batch = law.batch(0, 400)
     assert 0.5 < batch.degraded.mean() < 0.7

@@ -8,7 +8,7 @@ from typing import BinaryIO
 
 from upres.imaging.sources import reopened
 
-PROFILE, XMP = b"ICCRGBG1012", b"XMP DataXMP"
+_PROFILE, _XMP = b"ICCRGBG1012", b"XMP DataXMP"
 _EXTENSION, _IMAGE, _APPLICATION, _COMMENT, _TRAILER = b"!", b",", b"\xff", b"\xfe", b";"
 _UNDERSTOOD = (b"NETSCAPE2.0", b"ANIMEXTS1.0")  # which are about playing it
 _MOST_NAMES = 20  # that anybody reads
@@ -40,16 +40,16 @@ def extensions(source: Path | bytes) -> Extensions:
     others: set[str] = set()
     with reopened(source) as file:
         for name, data in _all(file):
+            if name in (_PROFILE, _XMP, _COMMENT) and not data:
+                continue
             if name == _COMMENT:
-                if data:
-                    comments[data] = None
-            elif name in (PROFILE, XMP):
-                if data:
-                    named[name] = data
+                comments[data] = None
+            elif name in (_PROFILE, _XMP):
+                named[name] = data
             elif name not in _UNDERSTOOD and len(others) < _MOST_NAMES:
                 others.add(name.decode("latin-1"))
     shown = sorted(name for name in others if name.isascii() and name.isprintable())
-    return Extensions(named.get(PROFILE), named.get(XMP), tuple(comments), tuple(shown))
+    return Extensions(named.get(_PROFILE), named.get(_XMP), tuple(comments), tuple(shown))
 
 
 def left_out(found: Extensions) -> str | None:
@@ -63,7 +63,7 @@ def add_xmp(file: BinaryIO, xmp: bytes) -> None:
     file.seek(0)
     file.write(b"GIF89a")  # the older version has no extensions
     file.seek(-1, 2)
-    file.write(_EXTENSION + _APPLICATION + bytes((len(XMP),)) + XMP + xmp + _MAGIC + _TRAILER)
+    file.write(_EXTENSION + _APPLICATION + bytes((len(_XMP),)) + _XMP + xmp + _MAGIC + _TRAILER)
 
 
 def _all(file: BinaryIO) -> Iterator[tuple[bytes, bytes]]:
@@ -85,7 +85,7 @@ def _all(file: BinaryIO) -> Iterator[tuple[bytes, bytes]]:
         joined = _blocks(file)
         if label == _COMMENT:
             yield label, joined
-        elif name and name != XMP:
+        elif name and name != _XMP:
             yield name, joined
         elif name:
             size = file.tell() - start

@@ -14,15 +14,11 @@ EXIF_HEAD = b"Exif\0\0"  # before the block in a JPEG; other formats go without
 XMP_HEAD = b"http://ns.adobe.com/xap/1.0/\0"  # before the packet in a JPEG
 EXIF_IFD, GPS_IFD = 0x8769, 0x8825  # the tags that point to these directories
 _ORIENTATION = 0x0112
-# In the directory of EXIF, and as TIFFs have them.
-# The last are in the directory of interoperability: those of the picture that it belongs to.
+# In the directory of EXIF, as TIFFs have them, and in the directory of interoperability.
 _WIDTHS, _HEIGHTS = (0xA002, 0x0100, 0x1001), (0xA003, 0x0101, 0x1002)
 _INTEROPERABILITY = 0xA005
-REGIONS = (
-    b"mwg-rs:",
-    b"MPReg:",
-    b"Iptc4xmpExt:ImageRegion",
-)  # parts of the picture in XMP, such as faces
+# Parts of the picture in XMP, such as faces.
+REGIONS = (b"mwg-rs:", b"MPReg:", b"Iptc4xmpExt:ImageRegion")
 _COLOUR_SPACE = 0xA001
 _FOCAL_PLANE = (0xA20E, 0xA20F)  # pixels a unit, across and down
 _SUBJECT = (0x9214, 0xA214)  # SubjectArea, SubjectLocation
@@ -50,7 +46,18 @@ _XMP_SIZE = re.compile(
     rb"""(\b(?:tiff|exif):(ImageWidth|ImageLength|PixelXDimension|PixelYDimension)"""
     rb"""\s*(?:=\s*["']|>\s*))\d+"""
 )
+# What a panorama's file shows of the sphere, and what grows with it, across and down.
 _CROPPED = (b"CroppedAreaImageWidthPixels", b"CroppedAreaImageHeightPixels")
+_SPHERE = (
+    (
+        *(b"FullPanoWidthPixels", b"CroppedAreaLeftPixels"),
+        *(b"LargestValidInteriorRectLeft", b"LargestValidInteriorRectWidth"),
+    ),
+    (
+        *(b"FullPanoHeightPixels", b"CroppedAreaTopPixels"),
+        *(b"LargestValidInteriorRectTop", b"LargestValidInteriorRectHeight"),
+    ),
+)
 _XMP_SPHERE = re.compile(
     rb"""(\bGPano:((?:FullPano|CroppedArea(?:Image)?)(?:Width|Height|Left|Top)Pixels"""
     rb"""|LargestValidInteriorRect(?:Width|Height|Left|Top))"""
@@ -216,18 +223,7 @@ def updated_xmp(xmp: bytes | None, width: int, height: int, *, turned: int = 1) 
     stated = {match[2]: int(match[3]) for match in _XMP_SPHERE.finditer(xmp)}
     factors = {
         name: size / stated[cropped]
-        for names, cropped, size in (
-            (
-                (b"FullPanoWidthPixels", b"CroppedAreaLeftPixels", *_inner(b"Left", b"Width")),
-                _CROPPED[0],
-                width,
-            ),
-            (
-                (b"FullPanoHeightPixels", b"CroppedAreaTopPixels", *_inner(b"Top", b"Height")),
-                _CROPPED[1],
-                height,
-            ),
-        )
+        for names, cropped, size in zip(_SPHERE, _CROPPED, (width, height), strict=True)
         if stated.get(cropped)
         for name in (*names, cropped)
     }
@@ -248,10 +244,6 @@ def updated_xmp(xmp: bytes | None, width: int, height: int, *, turned: int = 1) 
     return _XMP_SPHERE.sub(sphere, changed)
 
 
-def _inner(*sides: bytes) -> list[bytes]:
-    return [b"LargestValidInteriorRect" + side for side in sides]
-
-
 def _parsed(exif: bytes) -> tuple[str, list[_Entry]]:
     """struct's sign for the order of bytes, and the entries of IFD 0, of the pointer behind it
     (``_THUMBNAIL``), of the Exif IFD, and sizes in that of interoperability. Damaged structures end
@@ -264,7 +256,7 @@ def _parsed(exif: bytes) -> tuple[str, list[_Entry]]:
     try:
         offsets = [struct.unpack_from(order + "I", exif, start + 4)[0]]
         # IFD 0, the Exif IFD that it points to, and what that points to.
-        for index, pointer in enumerate((EXIF_IFD, _INTEROPERABILITY, None)):
+        for pointer in (EXIF_IFD, _INTEROPERABILITY, None):
             if not offsets:
                 break
             ifd = start + offsets.pop()
@@ -281,7 +273,7 @@ def _parsed(exif: bytes) -> tuple[str, list[_Entry]]:
                     offsets += struct.unpack_from(order + "I", exif, place)
                 elif pointer or tag in (_WIDTHS[2], _HEIGHTS[2]):
                     found.append(_Entry(tag, kind, values, head, place))
-            if index == 0:
+            if pointer == EXIF_IFD:
                 end = ifd + 2 + 12 * count
                 struct.unpack_from(order + "I", exif, end)
                 found.append(_Entry(_THUMBNAIL, _LONG, 1, end - 8, end))

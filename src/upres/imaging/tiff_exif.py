@@ -10,6 +10,7 @@ from PIL.ExifTags import Base as Tag
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from upres.imaging.metadata import EXIF_HEAD, EXIF_IFD, GPS_IFD
+from upres.imaging.tiff_directories import BIG_TIFF
 
 # What a TIFF says about the picture rather than about its own layout; the last are of Windows and
 # of photo managers.
@@ -37,7 +38,6 @@ _UNDEFINED: dict[int, set[int]] = {
 }
 
 HEAD = b"II*\0\x08\0\0\0"  # of a block whose first directory follows at once
-_BIG_TIFF = 43  # in the head of such files
 _RULES = (0x0001, 0x0002, 0x1000)  # index, version, format of a related picture
 
 
@@ -134,12 +134,14 @@ def directory_at(offset: int, head: bytes, tags: Image.Exif, pointer: int) -> by
         tags: of the block that holds it.
     """
     made = _directory(head, pointer, _writable(tags, pointer)).tobytes(offset)
-    # Pillow writes 64 bits, and says that there are 32.
+    if pointer != EXIF_IFD or head[2] != BIG_TIFF:
+        return made
+    # Pillow writes a pointer of 64 bits, and says that it has 32.
     says, is_so = (
         struct.pack("<HHQ", Tag.ExifInteroperabilityOffset, kind, 1)
         for kind in (TiffTags.LONG, TiffTags.LONG8)
     )
-    return made.replace(says, is_so, 1) if pointer == EXIF_IFD and head[2] == _BIG_TIFF else made
+    return made.replace(says, is_so, 1)
 
 
 def _directory(head: bytes, pointer: int, part: Mapping[int, Any]) -> ImageFileDirectory_v2:

@@ -37,9 +37,9 @@ def train(run: Run) -> Outcome:
 
 def _train(run: Run, clock: Clock) -> Outcome:
     recipe, processes = run.recipe, run.processes
-    # Who saw whole pictures has taught all there is: it lies in the store.
-    by_patches = run.teacher and recipe.teacher.sees == "patches"
-    teacher = run.teacher.model.network if run.teacher and by_patches else None
+    # What one that sees whole pictures teaches lies in the store.
+    teaching = run.teacher if recipe.teacher.sees == "patches" else None
+    teacher = teaching.model.network if teaching else None
     learner = Learner(run.model.network, recipe, run.device, teacher)
     kept = replace(run.model, network=learner.kept)
     position = Position()
