@@ -296,7 +296,7 @@ def test_errors_of_several_pictures_name_them(upres, tmp_path):
         (["x.png", "-s", "two"], 2, "'two' is not a number such as 2 or 2.5"),
         (["models", "show", "bicubic"], 5, "bicubic is computed, it has no weights"),
         (["bench", "set5", "--data-dir", "nowhere"], 3, "nowhere is not a folder"),
-        (["train", "-d", ".", "-o", "."], 4, ". is the folder of the pictures"),
+        (["train", "-d", ".", "-o", "."], 4, ". holds pictures of --data"),
         (
             ["train", "-d", ".", "--validate-every", "nan"],
             2,

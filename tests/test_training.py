@@ -43,6 +43,7 @@ from upres.networks import ARCHITECTURES, EDSR, MDSR, SRCNN, SRResNet
 from upres.places import home
 from upres.training import learner as learning
 from upres.training import record, resume, rundata, session, trainer
+from upres.training.check import check_order
 from upres.training.clock import Clock
 from upres.training.distributed import join
 from upres.training.learner import Learner
@@ -53,7 +54,7 @@ from upres.training.patches import PatchStore
 from upres.training.recipe import build_recipe, load_recipe, parse_change, shipped
 from upres.training.record import side_by_side
 from upres.training.schedule import rate_factor
-from upres.training.session import check_order, run_order
+from upres.training.session import run_order
 from upres.training.stop import Stop
 from upres.training.teacher import Teacher
 from upres.training.validation import Pair, make_pairs
@@ -496,7 +497,9 @@ def test_a_difference_is_added_to_what_is_begun_with(order, tmp_path):
     one, more, less = (str(tmp_path / str(seed) / "model.safetensors") for seed in (0, 1, 2))
     view = View()
     run_order(order(init=f"{one}, +{more}, -{less}", changes=still), view, never)
-    assert any(f"{one} and what led from {less} to {more}: " in note for note in view.notes)
+    file = "model.safetensors"
+    told = f"0/{file} and what led from 2/{file} to 1/{file}: "
+    assert any(told in note for note in view.notes)
     one, more, less, made = (weights(tmp_path / name) for name in ("0", "1", "2", "run"))
     for name in made:
         assert torch.allclose(made[name], one[name] + more[name] - less[name], atol=1e-6)
@@ -576,15 +579,18 @@ def test_a_teacher_is_learnt_from_and_told(order, teacher, tmp_path, sees):
     (taught,) = run_order(order("taught", changes=changes), View(), never)
     assert not same(weights(tmp_path / "alone"), weights(tmp_path / "taught"))
     told = read_training(taught.path)["teacher"]
-    assert told["name"] == teacher
+    assert told["name"] == "teacher/model.safetensors"
     assert told["sha256"] == sha256_of(Path(teacher))
     facts = read_facts(taught.path)
     assert facts.trained_on == "10 pictures (pictures); its teacher on 10 pictures (pictures)"
     assert "teacher" not in read_training(alone.path)
-    # With no share it is there in vain.
+    # With no share it is there in vain, and nothing is told of it.
     ignored = changes | {"teacher.share": 0.0}
-    run_order(order("ignored", changes=ignored), View(), never)
+    view = View()
+    (untaught,) = run_order(order("ignored", changes=ignored), view, never)
     assert same(weights(tmp_path / "alone"), weights(tmp_path / "ignored"))
+    assert "teacher" not in read_training(untaught.path)
+    assert not any("learns is from" in note for note in view.notes)
 
 
 def test_of_a_teacher_with_several_files_each_scale_has_its_own(order):
@@ -621,7 +627,7 @@ def test_who_has_seen_whole_pictures_sees_no_patches(order, teacher, monkeypatch
     changes = TAUGHT | {"teacher.weights": teacher}
     with pytest.raises(AssertionError):
         run_order(order("patches", changes=changes), View(), never)
-    run_order(order("pictures", changes=changes | {"teacher.sees": "pictures"}), View(), never)
+    run_order(order("whole", changes=changes | {"teacher.sees": "pictures"}), View(), never)
 
 
 def test_what_every_scale_is_taught_is_made_before_the_first_is_trained(order, monkeypatch):
@@ -677,7 +683,7 @@ def test_every_kind_of_step_has_its_teacher(order, teacher, tmp_path, monkeypatc
         taught = {"teacher.weights": teacher, "teacher.share": share}
         run_order(order(str(share), changes=changes | taught), view, never)
     assert not same(weights(tmp_path / "0.0"), weights(tmp_path / "0.5"))
-    assert f"50 % of what x2 learns is from {teacher}" in view.notes
+    assert "50 % of what x2 learns is from teacher/model.safetensors" in view.notes
 
 
 def test_of_a_mean_alone_no_picture_of_the_run_is_told(order, teacher, tmp_path):
@@ -1208,7 +1214,7 @@ def test_one_folder_for_each_of_several_scales(order, tmp_path):
         tmp_path / "run" / f"x{s}" / "model.safetensors" for s in (2, 4)
     ]
     assert read_facts(results[1].path).scales == (4,)
-    assert any("x4 starts from" in n and "x2/model.safetensors" in n for n in view.notes)
+    assert any(n.startswith("x4 starts from x2/model.safetensors: ") for n in view.notes)
     assert view.titles == ["tiny x2", "tiny x4"]
 
 
@@ -1216,7 +1222,7 @@ def test_init_is_for_the_first_scale(order, tmp_path):
     view = View()
     run_order(order(scales=(2, 3), init="none"), view, never)
     assert "x2 starts from nothing (seed 0)" in view.notes
-    assert any(n.startswith(f"x3 starts from {tmp_path}/run/x2/model.saf") for n in view.notes)
+    assert any(n.startswith("x3 starts from x2/model.safetensors: ") for n in view.notes)
 
 
 def test_overwriting_several_scales_leaves_none_of_the_old_ones_to_resume(order, tmp_path):
@@ -1414,6 +1420,16 @@ def test_what_can_be_known_before_a_set_is_downloaded_is_said_before(upres, tmp_
         (("--scale", "3", "--set", "network.numbers.channels=48"), 5, b"--init none"),
         (("--scale", "2,3", "--recipe", "wrong.toml"), 5, b"edsr-lihgt-x3"),
         (("--recipe", "vdsr", "--set", "luma=0.5"), 2, b"knows only luma"),
+        (("--data", "pcitures"), 3, b"pcitures is neither a folder nor a known set"),
+        (("--data", ""), 3, b"folder is empty"),
+        (("-o", ""), 2, b"name is empty"),
+        (("--cache", ""), 2, b"name is empty"),
+        (("--cache", "wrong.toml"), 4, b"wrong.toml is a file"),
+        (("--init", ""), 2, b"--init is empty"),
+        (("--teacher", ""), 2, b"--teacher is empty"),
+        (("--batch", "8", "--set", "data.batch=8"), 2, b"--batch and --set data.batch are"),
+        (("--minutes", "8", "--set", "steps=8"), 2, b"--minutes exclude each other"),
+        (("--set", "teacher.share=0.5"), 2, b"teacher.share means nothing without"),
     ):
         done = upres("train", "--data", "DIV2K", *options)
         assert (done.returncode, why in done.stderr) == (code, True), done.stderr
@@ -1750,7 +1766,7 @@ def test_what_a_run_began_with_is_not_read_again(order, tmp_path):
     view = View()
     (result,) = run_order(order(init=str(init), resume=True), view, never)
     assert result.finished
-    assert read_training(result.path)["start"].startswith(f"{init}: ")
+    assert read_training(result.path)["start"].startswith("first/model.safetensors: ")
     assert any("--init is not looked at" in note for note in view.notes)
 
 
@@ -1763,12 +1779,135 @@ def test_one_run_at_a_time_in_a_folder(order, tmp_path):
     assert result.finished
 
 
-def test_pictures_in_a_folder_without_a_run_are_never_deleted(order, tmp_path):
-    own = tmp_path / "run" / "validation" / "0000801.png"
-    own.parent.mkdir(parents=True)
+@pytest.mark.parametrize(
+    "name", ["validation/0000801.png", "curve.png", "model.safetensors", "last.pt"]
+)
+def test_files_in_a_folder_without_a_run_are_never_overwritten(order, tmp_path, name):
+    own = tmp_path / "run" / name
+    own.parent.mkdir(parents=True, exist_ok=True)
     own.write_bytes(b"mine")
-    run_order(order(overwrite=True), View(), after(1))
+    for asked in (order(), order(overwrite=True)):
+        with pytest.raises(OutputError, match=f"{name} is no run's"):
+            run_order(asked, View(), never)
     assert own.read_bytes() == b"mine"
+    assert not (tmp_path / "cache").exists()
+
+
+@pytest.mark.parametrize("inside", ["", "2023", "HR"])
+def test_no_run_hides_pictures_of_its_data(order, pictures, inside):
+    """What has a run's record is not looked into the next time."""
+    if inside:
+        (pictures / inside).mkdir()
+        (pictures / "0.png").rename(pictures / inside / "0.png")
+    found = (("pictures", find_pictures(pictures)),)
+    asked = replace(order(data=found), folder=pictures / inside)
+    with pytest.raises(OutputError, match=r"holds pictures of --data, such as .*\.png"):
+        run_order(asked, View(), never)
+    assert not list(pictures.rglob("metrics.jsonl"))
+    (pictures / inside / "metrics.jsonl").touch()
+    if not inside:
+        with pytest.raises(InputError, match="it is a training run's"):
+            find_pictures(pictures)
+
+
+@pytest.mark.parametrize("how", ["init", "teacher", "start"])
+def test_what_a_run_needs_is_not_overwritten_by_it(order, tiny, tmp_path, how):
+    (first,) = run_order(order(), View(), never)
+    before, there = first.path.read_bytes(), str(first.path)
+    (tmp_path / "link").symlink_to(tmp_path / "run")
+    if how == "start":
+        tiny.write_text(TINY.replace("[network]", f'[network]\nstart = "{there}"'))
+        asked = order(overwrite=True)
+    elif how == "init":
+        asked = order("link", overwrite=True, init=f"{there},{there}")
+    else:
+        asked = order(overwrite=True, changes=TAUGHT | {"teacher.weights": there})
+    with pytest.raises(OutputError, match=r"--overwrite would delete .*which the run needs"):
+        run_order(asked, View(), never)
+    assert first.path.read_bytes() == before
+
+
+def test_what_another_run_made_meanwhile_is_not_overwritten(order, tmp_path, monkeypatch):
+    several = order(scales=(2, 3))
+    run_order(several, View(), never)
+    other = replace(several, scales=(3,), folder=tmp_path / "run" / "x3", seed=5)
+    begin, made = session.begin, []
+
+    def meanwhile(asked, plan, first):
+        if plan.scales == (3,) and not made:
+            made.append(True)
+            made.append(run_order(other, View(), never)[0].path.read_bytes())
+        return begin(asked, plan, first)
+
+    monkeypatch.setattr(session, "begin", meanwhile)
+    with pytest.raises(OutputError, match="x3 already holds a run"):
+        run_order(replace(several, overwrite=True), View(), never)
+    assert (tmp_path / "run" / "x3" / "model.safetensors").read_bytes() == made[1]
+
+
+def test_results_do_not_tell_where_files_lie(order, tmp_path):
+    (first,) = run_order(order("first"), View(), never)
+    changes = TAUGHT | {"teacher.weights": str(first.path)}
+    asked = order(init=f"{first.path},+{first.path},-{first.path}", scales=(2, 3))
+    for one in run_order(asked, View(), never):
+        assert str(tmp_path) not in json.dumps(read_training(one.path))
+    (taught,) = run_order(order("taught", changes=changes), View(), never)
+    told = read_training(taught.path)
+    assert str(tmp_path) not in json.dumps(told)
+    assert told["recipe"]["teacher"]["weights"] == "first/model.safetensors"
+    # It goes on all the same.
+    longer = order("taught", changes=changes | {"steps": 14}, resume=True)
+    assert run_order(longer, View(), never)[0].finished
+
+
+@pytest.mark.parametrize("other", [{"seed": 1}, {"changes": {"data.sizes": [1.0, 0.7]}}])
+def test_what_does_not_go_on_is_said_before_pictures_are_prepared(order, tmp_path, other):
+    run_order(order(), View(), after(2))
+    shutil.rmtree(tmp_path / "cache")
+    with pytest.raises(WeightsError, match="was begun with"):
+        check_order(order(resume=True, **other))
+    before = events(tmp_path / "run")
+    with pytest.raises(WeightsError, match="was begun with"):
+        run_order(order(resume=True, **other), View(), never)
+    assert not (tmp_path / "cache").exists()
+    assert events(tmp_path / "run") == before
+
+
+def test_a_later_scale_that_cannot_begin_is_found_before_the_first_is_trained(order, tiny):
+    for wrong, message in (
+        ("numbers = { blocks = 1, channels = 8 }", r"head\.weight is"),
+        ("numbers = { blocks = 1, channels = 4, residual_scale = 0.1 }", "residual_scale"),
+    ):
+        tiny.write_text(f"{TINY}[x3.network]\n{wrong}\n")
+        with pytest.raises((UsageError, WeightsError), match=message):
+            check_order(order(scales=(2, 3)))
+        check_order(order(scales=(3,)))
+
+
+def test_weights_that_are_damaged_are_found_before_pictures_are_prepared(order, tmp_path):
+    (first,) = run_order(order("first"), View(), never)
+    shutil.rmtree(tmp_path / "cache")
+    data = bytearray(first.path.read_bytes())
+    first.path.write_bytes(data[:-8])
+    for changes, init in (({"teacher.weights": str(first.path)}, None), ({}, str(first.path))):
+        with pytest.raises(WeightsError):
+            run_order(order(changes=changes, init=init), View(), never)
+    assert not (tmp_path / "cache").exists()
+
+
+def test_a_finished_run_may_be_named_anew(order, tmp_path):
+    (result,) = run_order(order(), View(), never)
+    told, story = read_facts(result.path), read_training(result.path)
+    before = weights(tmp_path / "run")
+    asked = order(resume=True, licence="CC-BY-4.0", trained_by="somebody")
+    run_order(asked, View(), never)
+    named = replace(told, licence="CC-BY-4.0", trained_by="somebody")
+    assert read_facts(result.path) == named
+    assert read_training(result.path) == story
+    assert same(weights(tmp_path / "run"), before)
+    written = result.path.stat().st_mtime_ns
+    run_order(order(resume=True, name="tiny"), View(), never)
+    assert result.path.stat().st_mtime_ns == written
 
 
 def test_what_is_held_out_and_too_small_is_said(order, pictures):
@@ -1796,8 +1935,8 @@ def test_a_resumed_run_tells_what_it_began_from_at_first(order, tmp_path):
     run_order(order(init=init), View(), after(2))
     view = View()
     (result,) = run_order(order(resume=True), view, never)
-    assert read_training(result.path)["start"].startswith(f"{init}: ")
-    assert any(f"goes on from step 2; it began from {init}" in note for note in view.notes)
+    assert read_training(result.path)["start"].startswith("first/model.safetensors: ")
+    assert any("goes on from step 2; it began from first/model.saf" in note for note in view.notes)
     assert not any("starts from" in note for note in view.notes)
 
 
@@ -1900,8 +2039,6 @@ def test_a_folder_with_a_run_is_not_begun_again(order, tmp_path):
     with pytest.raises(InputError, match="as large as a patch"):
         run_order(order(overwrite=True, changes={"data.patch": 90}), View(), never)
     assert path.read_bytes() == before
-    run_order(order(overwrite=True, init=str(path), changes={"steps": 2}), View(), never)
-    assert path.read_bytes() != before
     (tmp_path / "file").touch()
     with pytest.raises(OutputError, match="is a file"):
         run_order(order("file"), View(), never)

@@ -13,7 +13,7 @@ import typer
 from upres.cli import options
 from upres.cli.output import Output
 from upres.cli.trainview import train_view
-from upres.errors import OutputError, UsageError
+from upres.errors import UsageError
 
 EXAMPLES = """
 Examples:
@@ -51,6 +51,7 @@ def train(
         Path | None,
         typer.Option(
             metavar="DIR",
+            parser=options.named,
             help="Where decoded pictures are kept between runs.  [default: in UPRES_HOME]",
             rich_help_panel=_DATA,
         ),
@@ -150,6 +151,7 @@ def train(
             "--output",
             "-o",
             metavar="DIR",
+            parser=options.named,
             help="Folder of the run.  [default: runs/RECIPE; with --scale runs/RECIPE-x2 and so "
             "on]",
             rich_help_panel=_OUT,
@@ -187,11 +189,12 @@ def train(
     quiet: options.Quiet = False,
 ) -> None:
     """Train a model on your own pictures, or on a known set."""
-    from upres.data.catalog import training_pictures
+    from upres.data.catalog import check_named, training_pictures
     from upres.places import data_home, home
+    from upres.training.check import check_order
     from upres.training.order import Order
     from upres.training.recipe import parse_change
-    from upres.training.session import check_order, run_order
+    from upres.training.session import run_order
     from upres.training.stop import Stop
 
     if steps is not None and minutes is not None:
@@ -214,17 +217,26 @@ def train(
         raise UsageError(
             f"--validate-every must be over 0, not {validate_every:g}", "for example 5"
         )
-    if output is not None and any(os.path.realpath(d) == os.path.realpath(output) for d in data):
-        raise OutputError(f"{output} is the folder of the pictures", "choose another with -o")
+    for one in data:
+        check_named(one)
+    for option, given in (("--init", init), ("--teacher", teacher)):
+        if given == "":  # as of an empty variable in a script
+            raise UsageError(f"{option} is empty", f"give {option} none, or leave it out")
     changes = dict(parse_change(text) for text in change or ())
-    named = {
-        "steps": steps,
-        "optimiser.rate": rate,
-        "data.batch": batch,
-        "data.patch": patch,
-        "teacher.weights": teacher,
+    named: dict[str, tuple[str, object]] = {
+        "--steps": ("steps", steps),
+        "--rate": ("optimiser.rate", rate),
+        "--batch": ("data.batch", batch),
+        "--patch": ("data.patch", patch),
+        "--teacher": ("teacher.weights", teacher),
     }
-    changes |= {key: value for key, value in named.items() if value is not None}
+    for option, (key, value) in named.items():
+        if value is not None and key in changes:
+            raise UsageError(f"{option} and --set {key} are the same", "give one of them")
+        if value is not None:
+            changes[key] = value
+    if minutes is not None and "steps" in changes:
+        raise UsageError("--set steps and --minutes exclude each other", "give one of them")
     scales = tuple(sorted(options.scales(scale)))  # higher ones start from lower ones
     if threads is not None:
         import torch

@@ -83,6 +83,25 @@ def training_set(name: str) -> TrainingSet | None:
     return next((s for s in TRAINING_SETS.values() if s.name.lower() == name.lower()), None)
 
 
+def check_named(text: str) -> None:
+    """See that ``--data`` names something, before anything is downloaded.
+
+    Raises:
+        InputError: neither a folder nor a known set.
+    """
+    if not text:  # as of an empty variable in a script; Path("") is the current folder
+        raise InputError("the name of the pictures' folder is empty", "give --data a folder")
+    try:
+        there = Path(text).exists()
+    except OSError as error:  # no permission, or a name that no file can have
+        raise InputError(f"{text} cannot be read ({error.strerror})", "check the path") from error
+    if not there and training_set(text) is None:
+        raise InputError(
+            f"{text} is neither a folder nor a known set",
+            f"check the path; known: {', '.join(TRAINING_SETS)}",
+        )
+
+
 def training_pictures(
     text: str, home: Path, *, note: Note, progress: Transfer
 ) -> tuple[str, PictureFolder]:
@@ -98,8 +117,8 @@ def training_pictures(
         InputError: neither a folder nor a known set.
         WeightsError, OutputError, ResourceError: see ``download``.
     """
+    check_named(text)
     path = Path(text)
-    known = training_set(text)
     try:
         if path.exists():
             found = find_pictures(path)
@@ -115,11 +134,8 @@ def training_pictures(
             return name or "pictures", found
     except OSError as error:  # no permission, or a name that no file can have
         raise InputError(f"{text} cannot be read ({error.strerror})", "check the path") from error
-    if known is None:
-        names = ", ".join(TRAINING_SETS)
-        raise InputError(
-            f"{text} is neither a folder nor a known set", f"check the path; known: {names}"
-        )
+    known = training_set(text)
+    assert known is not None  # it is no folder
     folder = home / known.name
     fetch_set(known, folder, note=note, progress=progress)
     return known.name, find_pictures(folder)

@@ -54,6 +54,7 @@ _VALIDATION = {"valid", "val", "validation", "test"}
 # Their pictures are for measuring; whoever trained on them could publish nothing.
 _TEST_SETS = {"set5", "set14", "b100", "bsd100", "bsds100", "urban100", "manga109"}
 _SCALES = (2, 3, 4)
+_OF_A_RUN = "metrics.jsonl"
 
 
 def find_pictures(folder: Path) -> PictureFolder:
@@ -79,6 +80,8 @@ def find_pictures(folder: Path) -> PictureFolder:
         found.train, found.validation = found.validation, []
     if not found.train:
         why = found.notes[0] if found.notes else "JPEG, PNG, TIFF, WebP, AVIF are usual"
+        if (folder / _OF_A_RUN).exists():
+            why = "it is a training run's, which is not looked into"
         raise InputError(f"{folder} holds no pictures", why)
     return PictureFolder(
         tuple(found.train), tuple(found.validation), tuple(found.strangers), tuple(found.notes)
@@ -241,7 +244,7 @@ def _listed(folder: Path) -> tuple[list[str], list[Path]]:
     """Names of the folders and the pictures in it, in order; none in the folder of a run."""
     with os.scandir(folder) as entries:
         there = sorted(entries, key=lambda entry: entry.name)
-    if any(entry.name == "metrics.jsonl" for entry in there):
+    if any(entry.name == _OF_A_RUN for entry in there):
         return [], []
     seen = [entry for entry in there if not entry.name.startswith(".")]
     return (

@@ -69,13 +69,18 @@ class Processes:
             torch.distributed.destroy_process_group()
 
 
+def process_count() -> int:
+    """How many torchrun started, or 1."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
 def join(device_type: str) -> Processes:
     """The group that torchrun set up (RANK, WORLD_SIZE, LOCAL_RANK), or one process alone.
 
     Raises:
         UsageError: this machine has fewer GPUs than processes.
     """
-    count = int(os.environ.get("WORLD_SIZE", "1"))
+    count = process_count()
     if count == 1:
         return Processes()
     local_rank = int(os.environ.get("LOCAL_RANK", "0"))

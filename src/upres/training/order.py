@@ -115,27 +115,47 @@ def check_folder(folder: Path, order: Order) -> None:
     """See that a run may write there; nothing is changed yet.
 
     Raises:
-        OutputError: the folder is a file, or holds a run that is not to be gone on with.
+        OutputError: the folder is a file, holds a run that is not to be gone on with, or files that
+            a run would overwrite and that are no run's.
     """
-    if folder.exists() and not folder.is_dir():
-        raise OutputError(f"{folder} is a file", "give a folder with --output")
-    above = next(place for place in (folder, *folder.absolute().parents) if place.exists())
-    if not above.is_dir():
-        raise OutputError(f"{above} is a file", "give a folder with --output")
-    if not os.access(above, os.W_OK):
-        raise OutputError(f"{above} cannot be written", "give another --output")
+    _check_place(folder, "--output")
     if order.resume and (folder / RESULT).exists() and not (folder / CHECKPOINT).exists():
         raise OutputError(
             f"{folder} holds weights but no {CHECKPOINT} to go on from",
             f"begin there with --init {folder / RESULT} and another --output",
         )
-    if order.resume or not folder.is_dir():
+    going_on = order.resume and (folder / CHECKPOINT).exists()
+    if not (going_on or (folder / METRICS).is_file()):  # a run begins with that
+        for pattern in (CHECKPOINT, RESULT, *_LEFT):
+            if theirs := next(folder.glob(pattern), None):
+                raise OutputError(
+                    f"{theirs} is no run's, since there is no {METRICS}, and would be overwritten",
+                    "give another --output",
+                )
+    if order.resume:
         return
     if not order.overwrite and any((folder / name).exists() for name in _FILES):
         raise OutputError(
             f"{folder} already holds a run",
             "go on with --resume, begin anew with --overwrite, or give another --output",
         )
+
+
+def check_cache(folder: Path) -> None:
+    """See that pictures may be kept there; nothing is changed yet.
+
+    Raises:
+        OutputError: it is a file, or cannot be written.
+    """
+    _check_place(folder, "--cache")
+
+
+def _check_place(folder: Path, option: str) -> None:
+    above = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    if not above.is_dir():
+        raise OutputError(f"{above} is a file", f"give a folder with {option}")
+    if not os.access(above, os.W_OK):
+        raise OutputError(f"{above} cannot be written", f"give another {option}")
 
 
 def clear(folder: Path, order: Order) -> None:
@@ -152,9 +172,8 @@ def clear(folder: Path, order: Order) -> None:
 
 def _clear(folder: Path, order: Order) -> None:
     remove_parts(folder)
-    # Pictures of people's own may have such names where no run has been.
-    left = _LEFT if (folder / METRICS).is_file() else ()
-    for pattern in (*_FILES, *left) if order.overwrite else ():
+    # By its metrics a folder is known as a run's: they go last.
+    for pattern in (CHECKPOINT, RESULT, *_LEFT, METRICS) if order.overwrite else ():
         for path in list(folder.glob(pattern)):
             path.unlink()
 

@@ -1,7 +1,9 @@
 """Checkpoints of a run: saved, and gone on from as it was begun."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,7 +14,7 @@ from upres.model import Model
 from upres.training.checkpoint import load_checkpoint, save_checkpoint
 from upres.training.learner import Learner
 from upres.training.order import RESULT
-from upres.training.recipe import build_recipe
+from upres.training.recipe import Recipe, build_recipe
 from upres.training.run import Position, Run
 from upres.training.validation import Quality
 from upres.weights.header import read_training
@@ -85,30 +87,75 @@ def save(run: Run, position: Position, state: Mapping[str, Any]) -> None:
     run.watch.event("checkpoint", {"step": position.step})
 
 
-def _check_same(run: Run, state: Mapping[str, Any]) -> None:
-    """A run goes on as it began, or its result would tell a wrong story."""
+def check_same(folder: Path, recipe: Recipe, begun: Mapping[str, Any]) -> None:
+    """A run goes on as it began, or its result would tell a wrong story.
+
+    Args:
+        begun: see ``begun_with``.
+
+    Raises:
+        WeightsError: the checkpoint is missing, damaged, or of a run with other settings.
+    """
+    with _explained(folder):
+        _check_same(folder, recipe, begun, load_checkpoint(folder))
+
+
+def _check_same(
+    folder: Path, recipe: Recipe, asked_with: Mapping[str, Any], state: Mapping[str, Any]
+) -> None:
     # What recipes of an older upres did not say had the value that is the default now.
-    begun = _flat(build_recipe(state["recipe"]).to_mapping()) | state["begun"]
-    asked = _flat(run.recipe.to_mapping()) | _begun(run)
+    begun = _flat(build_recipe(state["recipe"]).to_mapping()) | dict(state["begun"])
+    asked = _flat(recipe.to_mapping()) | dict(asked_with)
     for key in asked:
         if key not in _MAY_CHANGE and begun.get(key) != asked[key]:
             raise WeightsError(
-                f"the run in {run.folder} does not fit this recipe: it was begun with {key} "
+                f"the run in {folder} does not fit this recipe: it was begun with {key} "
                 f"{begun.get(key)}, not {asked[key]}",
                 "resume with the recipe and options that it was begun with, or begin another run, "
-                f"which --init {run.folder / RESULT} may begin with",
+                f"which --init {folder / RESULT} may begin with",
             )
 
 
-def _begun(run: Run) -> dict[str, Any]:
-    """What decides a run besides its recipe."""
+def begun_with(
+    scales: Sequence[int], seed: int, minutes: float | None, processes: int, *, teacher: str | None
+) -> dict[str, Any]:
+    """What decides a run besides its recipe.
+
+    Args:
+        teacher: its file's SHA-256.
+    """
     return {
-        "--scale": ",".join(map(str, run.model.facts.scales)),
-        "--seed": run.sampler.seed,
-        "--minutes instead of --steps": run.minutes is not None,
-        "--nproc-per-node": run.processes.count,
-        "a teacher of sha256": run.teacher.told["sha256"] if run.teacher else None,
+        "--scale": ",".join(map(str, scales)),
+        "--seed": seed,
+        "--minutes instead of --steps": minutes is not None,
+        "--nproc-per-node": processes,
+        "a teacher of sha256": teacher,
     }
+
+
+def _begun(run: Run) -> dict[str, Any]:
+    return begun_with(
+        run.model.facts.scales,
+        run.sampler.seed,
+        run.minutes,
+        run.processes.count,
+        teacher=run.teacher.told["sha256"] if run.teacher else None,
+    )
+
+
+@contextmanager
+def _explained(folder: Path) -> Iterator[None]:
+    """Whatever a checkpoint of something else makes go wrong, for people."""
+    try:
+        yield
+    except (KeyError, IndexError, TypeError, ValueError, RuntimeError, UsageError) as error:
+        if is_out_of_memory(error):
+            raise
+        first = str(error).partition("\n")[0]
+        raise WeightsError(
+            f"the checkpoint in {folder} does not fit this recipe ({first})",
+            "resume with the recipe and options that it was begun with",
+        ) from error
 
 
 def _flat(mapping: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -129,21 +176,13 @@ def resumed(run: Run, learner: Learner) -> tuple[Run, Position]:
         WeightsError: the checkpoint is missing, damaged, or of a run with other settings.
     """
     state = load_checkpoint(run.folder)
-    try:
-        _check_same(run, state)
+    with _explained(run.folder):
+        _check_same(run.folder, run.recipe, _begun(run), state)
         learner.load_state(state)
         torch.set_rng_state(state["random"])
         position = Position(**state["position"])
         known = list(state["data"])
         before = _identity(known[-1])
-    except (KeyError, IndexError, TypeError, ValueError, RuntimeError, UsageError) as error:
-        if is_out_of_memory(error):
-            raise
-        first = str(error).partition("\n")[0]
-        raise WeightsError(
-            f"the checkpoint in {run.folder} does not fit this recipe ({first})",
-            "resume with the recipe and options that it was begun with",
-        ) from error
     if run.progress_at(position) >= 1:  # it has seen no others
         run = replace(run, data=known[-1])
     others = tuple(one for one in known if _identity(one) != _identity(run.data))

@@ -6,7 +6,6 @@ from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Literal
 
 import torch
 
@@ -14,25 +13,19 @@ from upres.data.gather import gather
 from upres.errors import ResourceError, UpresError, UsageError
 from upres.inference.device import why_unusable
 from upres.inference.engine import is_out_of_memory
-from upres.training.checkpoint import NAME as CHECKPOINT
+from upres.training.check import check_apart, check_order, device_kind, resumes
 from upres.training.distributed import Processes, join
 from upres.training.learner import training_dtype
-from upres.training.order import RESULT, Order, Plan, check_folder, clear, entered, plans
+from upres.training.order import RESULT, Order, Plan, clear, entered
 from upres.training.patches import PatchStore
 from upres.training.record import Record, View
 from upres.training.resume import finished_story
 from upres.training.run import Outcome, Run, Taught
 from upres.training.rundata import RunData, data_of, pairs_of, store_of, taught_of
 from upres.training.shared import Nobody, Shared, TrainingView
-from upres.training.start import (
-    Start,
-    begin,
-    check_start,
-    check_teacher,
-    teacher_of,
-)
+from upres.training.start import Start, begin, teacher_of
 from upres.training.stop import Stopping
-from upres.training.story import device_name, story_of, write_result
+from upres.training.story import device_name, rename_result, story_of, write_result
 from upres.training.trainer import train
 from upres.training.validation import Pair, Quality
 
@@ -52,46 +45,6 @@ class Result:
     finished: bool
 
 
-def check_order(order: Order) -> list[Plan]:
-    """The runs that an order takes, when all has been looked at that needs no pictures: they may
-    have to be downloaded, which takes long.
-
-    Raises:
-        UsageError: the recipe is wrong, or there is no such device.
-        UsageError, WeightsError: see ``begin`` and ``teacher_of``.
-        OutputError: see ``check_folder``.
-    """
-    device = torch.device(_device_kind(order))
-    wanted = plans(order)
-    for plan in wanted:
-        check_folder(plan.folder, order)
-        training_dtype(plan.recipe.precision, device)
-    for i, plan in enumerate(wanted):
-        check_teacher(order, plan)
-        if not _resumes(order, plan):
-            check_start(order, plan, weights=i == 0)
-    if len({plan.recipe.data.held_out for plan in wanted}) > 1:
-        raise UsageError(
-            f"recipe {wanted[0].recipe.name}: data.held_out differs between scales",
-            "give one, outside of [x2], [x3] and [x4]",
-        )
-    return wanted
-
-
-def _resumes(order: Order, plan: Plan) -> bool:
-    return order.resume and (plan.folder / CHECKPOINT).is_file()
-
-
-def _device_kind(order: Order) -> Literal["cpu", "cuda"]:
-    if order.device == "cpu":
-        return "cpu"
-    if torch.cuda.is_available():
-        return "cuda"
-    if order.device == "cuda":
-        raise UsageError("device cuda is not available here", "'upres doctor' says what is")
-    return "cpu"
-
-
 def run_order(order: Order, view: TrainingView, stop: Stopping) -> list[Result]:
     """Prepare, train every scale, write the results.
 
@@ -105,7 +58,7 @@ def run_order(order: Order, view: TrainingView, stop: Stopping) -> list[Result]:
     Raises:
         UpresError: see the modules that do the work.
     """
-    kind = _device_kind(order)
+    kind = device_kind(order)
     processes = join(kind)
     if not processes.first:
         view = Nobody()
@@ -144,6 +97,10 @@ def _runs(
     device: torch.device,
 ) -> list[Result]:
     wanted = check_order(order)
+    check_apart(order, wanted)
+    # What may have to be downloaded, and whether it fits, before pictures are decoded.
+    teachers = [teacher_of(order, plan) for plan in wanted]
+    start = _start(order, wanted[0], None)
     folders = [folder for _, folder in order.data]
     pictures = gather(folders, wanted[0].recipe.data.held_out, view.preparing)
     if pictures.unmeasured:
@@ -154,7 +111,6 @@ def _runs(
     shared = Shared(order, wanted[0], pictures, view, stop, processes, device)
     # Whatever a later scale lacks is found before the first one is trained.
     data = [data_of(shared, plan) for plan in wanted]
-    teachers = [teacher_of(order, plan) for plan in wanted]
     taught = [
         taught_of(shared, plan, its_data, teacher)
         for plan, its_data, teacher in zip(wanted, data, teachers, strict=True)
@@ -163,20 +119,27 @@ def _runs(
     for plan, its_data, teacher, made in zip(wanted, data, teachers, taught, strict=True):
         if results and processes.any(stop()):  # while the last one was measured
             break
-        # What a run that goes on began with may be gone by now, and is in its checkpoint.
-        resume = _resumes(order, plan)
-        if resume and order.init is not None and processes.first:
+        if results:
+            start = _start(order, plan, results[0].path)
+        if resumes(order, plan) and order.init is not None and processes.first:
             view.note(f"{plan.folder} goes on as it began: --init is not looked at")
-        asked = replace(order, init="none") if resume else order
-        start = begin(asked, plan, results[0].path if results and not resume else None)
-        others = () if results else wanted[1:]
         store = store_of(shared, plan, its_data, start.model.network.colour, made)
-        result = _one(shared, plan, its_data, store, start, teacher, resume=resume, others=others)
+        result = _one(shared, plan, its_data, store, start, teacher, others=wanted[1:])
         processes.wait()  # the first one has written what the next run may begin with
         results.append(result)
         if not result.finished:
             break
+        # The first one has cleared all their folders; what is there now is somebody else's.
+        shared = replace(shared, order=replace(order, overwrite=False))
     return results
+
+
+def _start(order: Order, plan: Plan, first: Path | None) -> Start:
+    """See ``begin``."""
+    # What a run that goes on began with may be gone by now, and is in its checkpoint.
+    if resumes(order, plan):
+        return begin(replace(order, init="none"), plan, None)
+    return begin(order, plan, first)
 
 
 def _one(
@@ -187,7 +150,6 @@ def _one(
     start: Start,
     teacher: Taught | None,
     *,
-    resume: bool,
     others: Sequence[Plan],
 ) -> Result:
     """One run.
@@ -197,6 +159,7 @@ def _one(
             left would be resumed as if it belonged to the new ones.
     """
     order, first = shared.order, shared.processes.first
+    resume = resumes(order, plan)
     pairs = pairs_of(shared, plan, degraded=data.versions > 0) if first else ()
     scales = f"x{','.join(map(str, plan.scales))}"
     if order.resume and not resume:
@@ -255,7 +218,7 @@ def _ours(order: Order, plan: Plan, others: Sequence[Plan]) -> Iterator[None]:
         with ExitStack() as held:
             for folder in old:
                 held.enter_context(entered(folder, order))
-            for folder in (plan.folder, *old):
+            for folder in (*old, plan.folder):
                 clear(folder, order)
         yield
 
@@ -283,13 +246,15 @@ def _train(shared: Shared, run: Run, record: Record | None) -> tuple[tuple[Quali
         outcome = train(run)
         if record:
             with nullcontext() if outcome.unsaved is None else suppress(UpresError):
-                quality = _finish(outcome, record, shared.view)
+                quality = _finish(outcome, record, shared.view, shared.order)
         if outcome.unsaved is not None:
             raise outcome.unsaved
     return quality, outcome.finished
 
 
-def _finish(outcome: Outcome, record: Record, view: TrainingView) -> tuple[Quality, ...]:
+def _finish(
+    outcome: Outcome, record: Record, view: TrainingView, order: Order
+) -> tuple[Quality, ...]:
     """Write the result, measure it in float32, and write it with that."""
     run, kept, position = outcome.run, outcome.kept, outcome.position
     result, before = run.folder / RESULT, finished_story(run)
@@ -299,6 +264,7 @@ def _finish(outcome: Outcome, record: Record, view: TrainingView) -> tuple[Quali
     # Nothing was left to do, but for measuring, if the run was killed at that.
     elif before and before["steps"] == position.step and (before["validation"] or not record.pairs):
         quality = tuple(Quality(**one) for one in before["validation"])
+        rename_result(result, order)
     else:
         if not outcome.finished:
             view.note("stopping: measuring what there is")

@@ -1,6 +1,7 @@
 """What a run begins with: a new network, and the weights that it takes over."""
 
 import inspect
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,28 +48,28 @@ def teacher_of(order: Order, plan: Plan) -> Taught | None:
         UsageError: it does not serve all of the run's scales, or knows other colours.
         WeightsError, ResourceError: it cannot be read; see ``fetch``.
     """
-    name = plan.recipe.teacher.weights
     file = _teacher_file(plan, _facts(order, plan).colour)
     if file is None:
         return None
     model = _load(file)
-    told = _told_of(name if isinstance(file, Path) else file.name, file, model.facts)
-    return Taught(model, told)
+    return Taught(model, _told_of(file, model.facts))
 
 
-def check_teacher(order: Order, plan: Plan) -> None:
-    """See that there is a teacher that fits, without downloading anything.
+def teacher_told(order: Order, plan: Plan) -> Mapping[str, Any] | None:
+    """What is told of the teacher, if there is one, without downloading anything.
 
     Raises:
         UsageError, WeightsError: see ``teacher_of``.
     """
-    _teacher_file(plan, _facts(order, plan).colour)
+    file = _teacher_file(plan, _facts(order, plan).colour)
+    return None if file is None else _told_of(file, _facts_in(file))
 
 
 def _teacher_file(plan: Plan, colour: str) -> Path | WeightsEntry | None:
-    """Of a model with a file for each scale, the run's; None if there is no teacher."""
+    """Of a model with a file for each scale, the run's; None if there is no teacher, or nothing
+    that it says is learnt."""
     name = plan.recipe.teacher.weights
-    if name in ("", "none"):
+    if name in ("", "none") or plan.recipe.teacher.share == 0:
         return None
     if name.endswith(".safetensors"):
         file: Path | WeightsEntry = Path(name)
@@ -117,6 +118,30 @@ def check_start(order: Order, plan: Plan, *, weights: bool) -> None:
         begin(order, plan, None)  # shapes, too
 
 
+def check_later_start(order: Order, first: Plan, plan: Plan) -> None:
+    """See that a run can begin with the result of the first one.
+
+    Raises:
+        UsageError, WeightsError: see ``begin``.
+    """
+    one, other = _facts(order, first), _facts(order, plan)
+    _check_alike(f"the network at x{first.scales[0]}", one, other)
+    with torch.device("meta"):
+        source, network = _built(one, first).network, _built(other, plan).network
+        warm_start(network, source.state_dict(), grow=plan.recipe.network.grow)
+
+
+def files_of(order: Order, plan: Plan) -> list[Path]:
+    """The files that a run reads: what it begins with, and its teacher.
+
+    Raises:
+        UsageError: see ``begin``.
+    """
+    sum_ = _wanted(order, plan, None)
+    names = (*(sum_.names if sum_ else ()), plan.recipe.teacher.weights)
+    return [Path(name) for name in names if name.endswith(".safetensors")]
+
+
 def begin(order: Order, plan: Plan, first: Path | None) -> Start:
     """Build the network and give it what it begins with.
 
@@ -148,8 +173,9 @@ def begin(order: Order, plan: Plan, first: Path | None) -> Start:
         before = warm_start(build(sources[plus].facts).network, there, grow=False)
         add_difference(warm.state, sources[plus].network.state_dict(), before.state)
     model.network.load_state_dict(warm.state)
-    told_of = tuple(_told_of(name, file, sources[name].facts) for name, file in files.items())
-    return Start(model, f"{sum_}: {warm}", told_of)
+    told_of = tuple(_told_of(file, sources[name].facts) for name, file in files.items())
+    called = dict(zip(files, (one["name"] for one in told_of), strict=True))
+    return Start(model, f"{sum_.called(called)}: {warm}", told_of)
 
 
 def _facts(order: Order, plan: Plan) -> ModelFacts:
@@ -211,13 +237,19 @@ def _added(order: Order, plan: Plan, first: Path) -> tuple[tuple[str, str], ...]
     )
 
 
-def _told_of(name: str, file: Path | WeightsEntry, facts: ModelFacts) -> Mapping[str, Any]:
+def _told_of(file: Path | WeightsEntry, facts: ModelFacts) -> Mapping[str, Any]:
     return {
-        "name": name,
+        "name": without_home(file) if isinstance(file, Path) else file.name,
         "sha256": sha256_of(file) if isinstance(file, Path) else file.sha256,
         "licence": facts.licence,
         "trained_on": facts.trained_on,
     }
+
+
+def without_home(path: Path) -> str:
+    """What results, which are for everybody, tell of where a file lies: its folder's name, since
+    all runs leave a "model.safetensors"."""
+    return "/".join(Path(os.path.realpath(path)).parts[-2:])
 
 
 def _facts_in(file: Path | WeightsEntry) -> ModelFacts:
@@ -289,10 +321,16 @@ class _Sum:
             )
         return cls(tuple(plain), tuple(zip(plus, minus, strict=True)))
 
-    def __str__(self) -> str:
-        whole = len(self.plain) == 1
-        origin = self.plain[0] if whole else f"the mean of {' and '.join(self.plain)}"
-        return origin + "".join(f" and what led from {old} to {new}" for new, old in self.ways)
+    def called(self, names: Mapping[str, str]) -> str:
+        """In words.
+
+        Args:
+            names: what people are told each is called.
+        """
+        plain = [names[name] for name in self.plain]
+        origin = plain[0] if len(plain) == 1 else f"the mean of {' and '.join(plain)}"
+        ways = (f" and what led from {names[old]} to {names[new]}" for new, old in self.ways)
+        return origin + "".join(ways)
 
 
 def _load(file: Path | WeightsEntry) -> Model:

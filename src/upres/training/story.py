@@ -2,19 +2,22 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from upres.data.catalog import training_set
 from upres.data.prepared import Entry, Prepared
-from upres.model import Model
-from upres.training.order import RESULT, Plan
+from upres.model import Model, load
+from upres.training.order import RESULT, Order, Plan
+from upres.training.recipe import Recipe
 from upres.training.run import Position, Run, Taught
 from upres.training.shared import Shared
-from upres.training.start import UNSTATED
+from upres.training.start import UNSTATED, without_home
 from upres.training.validation import Quality
 from upres.version import __version__
+from upres.weights.header import read_facts, read_training
 
 
 def story_of(
@@ -32,7 +35,7 @@ def story_of(
     low = {f"x{scale}": prepared.given(scale) for scale in plan.scales if prepared.given(scale)}
     return {
         "version": __version__,
-        "recipe": plan.recipe.to_mapping(),
+        "recipe": _told_of(plan.recipe),
         "minutes": order.minutes,
         "seed": order.seed,
         "data": {
@@ -91,6 +94,37 @@ def write_result(
     terms = licence or _terms(data, run.sources, run.teacher if position.step else None)
     facts = replace(kept.facts, trained_on=trained_on, licence=terms)
     Model(kept.network, facts).save(run.folder / RESULT, training=told)
+
+
+def rename_result(path: Path, order: Order) -> None:
+    """Have a result say of itself what is asked for now, if anything is.
+
+    Raises:
+        ResourceError, OutputError: it cannot be written; it stays as it was.
+    """
+    told = read_facts(path)
+    named = replace(
+        told,
+        name=order.name or told.name,
+        licence=order.licence or told.licence,
+        trained_by=order.trained_by or told.trained_by,
+    )
+    if named != told:
+        Model(load(path).network, named).save(path, training=read_training(path))
+
+
+def _told_of(recipe: Recipe) -> dict[str, Any]:
+    """Its fields, with what everybody may know of where files lie."""
+    told = recipe.to_mapping()
+    for table, key in (("network", "start"), ("teacher", "weights")):
+        told[table][key] = ",".join(_public(name.strip()) for name in told[table][key].split(","))
+    return told
+
+
+def _public(name: str) -> str:
+    sign = name[: len(name) - len(name.lstrip("+-"))]
+    path = Path(name.removeprefix(sign))
+    return f"{sign}{without_home(path)}" if path.suffix == ".safetensors" else name
 
 
 def _together(pictures: str) -> str:
