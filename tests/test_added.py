@@ -5,6 +5,7 @@ import io
 import json
 import shutil
 import tracemalloc
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -395,7 +396,10 @@ class FakeHub:
         if self.refuses:
             raise self.refuses
         assert exist_ok
-        self.repositories[repo_id] = private
+        self.repositories.setdefault(repo_id, private)
+
+    def repo_info(self, repo_id):
+        return SimpleNamespace(private=self.repositories[repo_id])
 
     def create_commit(self, repo_id, operations, *, commit_message):
         self.commits.append((repo_id, list(operations), commit_message))
@@ -416,6 +420,16 @@ def test_publishing_uploads_the_file_and_its_card(weights):
     files = dict(operations)
     assert files.pop("mine-x2.safetensors") == str(path)
     assert files == {"README.md": model_card([path]).encode()}
+
+
+def test_what_is_to_be_private_is_not_uploaded_where_everybody_sees_it(weights):
+    path, hub = weights(), FakeHub()
+    hub.repositories["me/mine"] = False
+    with pytest.raises(WeightsError, match="me/mine is there already and is public"):
+        publish([path], "me/mine", private=True, api=hub, add=lambda *what: what)
+    assert hub.commits == []
+    publish([path], "me/mine", private=False, api=hub, add=lambda *what: what)
+    assert len(hub.commits) == 1
 
 
 def test_real_operations_take_what_is_uploaded(weights):

@@ -248,7 +248,8 @@ def test_what_failed_for_want_of_memory_is_tried_again(
     ],
 )
 def test_what_results_depend_on_makes_them_anew(upres, folder, others, again):
-    run = ("batch", "in", "-o", "out", *FAST, "--json")
+    network = ("-m", "edsr-light") if "--tile" in others else ()
+    run = ("batch", "in", "-o", "out", *FAST, *network, "--json")
     assert counts(upres(*run), "done") == (3,)
     done = upres(*run, *others)
     assert counts(done, "done", "unchanged") == (again, 3 - again), done.stderr

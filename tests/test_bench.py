@@ -24,8 +24,9 @@ import upres
 from tests.conftest import SOAK
 from tests.hub import Hub
 from tests.pictures import save, silent
+from upres.api import Goal, Upscaler
 from upres.benchmark import session
-from upres.benchmark.quality import Measured, Row, Settings, example, measure
+from upres.benchmark.quality import Measured, Row, Settings, example, measure, measure_set
 from upres.benchmark.report import Report, as_csv, as_json, as_markdown, details, matrix
 from upres.benchmark.session import Order, demand, run_order, verify
 from upres.benchmark.speed import Timing, exponent, time_model, traffic
@@ -37,6 +38,7 @@ from upres.imaging.degrade import Degradation
 from upres.imaging.resize import imresize
 from upres.inference.executor import PlainExecutor
 from upres.inference.folded import FoldedExecutor
+from upres.inference.pipeline import Pipeline
 from upres.inference.streamed import StreamedExecutor
 from upres.model import load
 from upres.places import home
@@ -562,6 +564,49 @@ def test_bench_keeps_going_when_asked(upres, small_set):
     assert b"none is neither a known set nor a folder" in done.stderr
 
 
+class _Greedy(Upscaler):
+    """Has memory for small pictures only."""
+
+    def pipeline(self, pixels, **options):
+        if pixels.size > 16 * 16 * 3:
+            raise MemoryError
+        return super().pipeline(pixels, **options)
+
+
+def test_a_model_that_needs_too_much_memory_costs_the_others_nothing(small_set):
+    models = [(name, Upscaler(name, Goal(scale=2))) for name in ("bicubic", "lanczos")]
+    models.insert(1, ("greedy", _Greedy("lanczos", Goal(scale=2))))
+    _, truths = find_set(str(small_set), 2, data_dir=None, home=Path(), note=print, progress=None)
+    failures = []
+    rows = list(
+        measure_set(
+            "mine",
+            truths,
+            2,
+            models,
+            Settings(),
+            note=failures.append,
+            failed=lambda *why: failures.append(why),
+        )
+    )
+    assert [row.model for row in rows] == ["bicubic", "lanczos"]
+    assert all(len(row.images) == len(truths) for row in rows)
+    ((model, error),) = failures
+    assert model == "greedy"
+    assert isinstance(error, ResourceError)
+    with pytest.raises(ResourceError):
+        list(measure_set("mine", truths, 2, models, Settings(), note=print))
+
+
+def test_what_is_said_of_a_picture_names_it(small_set, monkeypatch):
+    monkeypatch.setattr(Pipeline, "notes", ("odd",))
+    notes = []
+    _, truths = find_set(str(small_set), 2, data_dir=None, home=Path(), note=print, progress=None)
+    models = [("bicubic", Upscaler("bicubic", Goal(scale=2)))]
+    list(measure_set("mine", truths, 2, models, Settings(), note=notes.append))
+    assert notes == [f"note: bicubic x2: {truth.name}: odd" for truth in truths]
+
+
 def test_what_keeps_going_leaves_out_no_more_than_what_fails(upres, small_set):
     good = sorted(Path(small_set).iterdir())
     (Path(small_set) / "zz.png").write_bytes(good[0].read_bytes()[:200])
@@ -952,6 +997,14 @@ def test_speed_refuses_in_one_line(upres, arguments):
         (("--verify", "--jpeg", "75"), "--jpeg means nothing with --verify"),
         (("--verify", "--keep-going"), "--keep-going means nothing with --verify"),
         (("--verify", "--model", "none"), "no figures of none are stated"),
+        (("--verify", "set5,set41"), "no figure is stated on set41"),
+        (("--verify", "--overwrite"), "--overwrite means nothing with --verify"),
+        (("--speed", "--overwrite"), "--overwrite means nothing with --speed"),
+        (("set5", "--overwrite"), "--overwrite means nothing without --report"),
+        (("--list", "set5"), "a set means nothing with --list"),
+        (("--list", "--speed"), "--speed means nothing with --list"),
+        (("set5", "--model", "lanczos", "--ensemble"), "--ensemble with --model lanczos"),
+        (("./mine", "--data-dir", "."), "--data-dir means nothing with folders alone"),
     ],
 )
 def test_an_option_that_would_do_nothing_is_refused(upres, arguments, what):

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 import typer
 from PIL import Image, ImageCms, JpegImagePlugin
 
@@ -258,6 +259,17 @@ def test_the_first_of_several_pages_is_said_to_be_all_that_is_kept(upres, tmp_pa
         assert kept.n_frames == 3
 
 
+def test_what_is_said_of_a_later_page_is_told(upres, tmp_path):
+    pages = np.random.default_rng(0).random((3, 30, 30), np.float32)
+    pages[1, 5, 5] = 1e20
+    tifffile.imwrite(tmp_path / "pages.tif", pages, photometric="minisblack")
+    done = upres("pages.tif", "-s", 2, "-m", "bicubic", "--json")
+    assert done.returncode == 0, done.stderr
+    notes = [note for note in json.loads(done.stdout)["notes"] if "missing" in note]
+    assert len(notes) == 1
+    assert done.stderr.decode().count(notes[0]) == 1
+
+
 def test_a_name_that_lies_is_said(upres, tmp_path, small):
     Image.open(small).convert("RGB").save(tmp_path / "lies.png", "JPEG")
     done = upres("lies.png", "-s", 2, "-m", "bicubic")
@@ -296,6 +308,20 @@ def test_errors_of_several_pictures_name_them(upres, tmp_path):
         (["x.png", "-s", "two"], 2, "'two' is not a number such as 2 or 2.5"),
         (["models", "show", "bicubic"], 5, "bicubic is computed, it has no weights"),
         (["bench", "set5", "--data-dir", "nowhere"], 3, "nowhere is not a folder"),
+        (["bench", "set5", "--data-dir", ""], 2, "the folder's name is empty"),
+        (["models", "add", "x.safetensors", "--name", ""], 2, "--name is empty"),
+        (["batch", ".", "-o", "y", "--include", "*.tif"], 3, "is chosen by --include"),
+        *(
+            (["x.png", "-m", "bicubic", *given], 2, f"{' '.join(given)} with --model bicubic")
+            for given in (
+                ["--device", "cuda"],
+                ["--precision", "bf16"],
+                ["--alpha", "network"],
+                ["--ensemble"],
+            )
+        ),
+        (["x.png", "-m", "lanczos", "--tile", "64"], 2, "--tile with --model lanczos, which has"),
+        (["compare", "x.png", "-m", "lanczos,bicubic", "--ensemble"], 2, "lanczos,bicubic, which"),
         (["train", "-d", ".", "-o", "."], 4, ". holds pictures of --data"),
         (
             ["train", "-d", ".", "--validate-every", "nan"],

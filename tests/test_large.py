@@ -292,7 +292,7 @@ def test_layers_take_the_memory_that_is_planned(size):
 @pytest.mark.parametrize("model", ["bicubic", "edsr-light"])
 def test_a_limit_holds_for_everything(upres, tmp_path, model):
     Image.new("RGB", (6000, 3000)).save(tmp_path / "in.png")
-    done = upres("in.png", "-s", 2, "-m", model, "--max-memory", "500M", "--tile", 64)
+    done = upres("in.png", "-s", 2, "-m", model, "--max-memory", "500M")
     assert done.returncode == 2
     assert b"give at least 1G" in done.stderr
     if model != "bicubic":
@@ -437,11 +437,18 @@ def test_a_spool_keeps_whole_blocks_only(tmp_path):
     with pytest.raises(OutputError, match="keeps 8 rows of a run that was interrupted"):
         spool(tmp_path, resume=False)
     assert second.path.read_bytes() == data
-    for options in ({"key": "another"}, {"resume": False, "overwrite": True}):
+    with pytest.raises(OutputError, match="8 rows of an interrupted run with other settings"):
+        spool(tmp_path, key="another")
+    assert second.path.read_bytes() == data
+    for options in ({"key": "another"}, {"resume": False}):
         second.path.write_bytes(data)
-        other = spool(tmp_path, **options)
-        assert other.rows == 0
+        other = spool(tmp_path, overwrite=True, **options)
+        assert (other.rows, other.dropped) == (0, 8)
         other.close(done=False)
+    (tmp_path / second.path).write_bytes(b"no run's" * 2**14)
+    other = spool(tmp_path)
+    assert (other.rows, other.dropped) == (0, 0)
+    other.close(done=False)
     last = spool(tmp_path)
     last.close(done=True)
     assert not last.path.exists()
@@ -497,6 +504,30 @@ def test_a_file_that_can_grow_no_further_leaves_the_old_result(
     kept = tmp_path / f".out.{form}.upres-resume"
     assert set(tmp_path.iterdir()) - there - {kept, tmp_path / "site"} == set()
     assert kept.exists() == bool(memory)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="limits of a process")
+def test_kept_rows_are_gone_on_with_or_refused_but_never_lost(upres, tmp_path, patched):
+    tiff(tmp_path / "in.tif", 1800, 2000)
+    options = ("in.tif", "-s", 1.5, "-m", "bicubic", "-o", "out.tif")
+    said = upres(*options, "--resume")
+    assert b"--resume: its result is not written row by row, and begins anew" in said.stderr
+    whole = (tmp_path / "out.tif").read_bytes()
+    (tmp_path / "out.tif").unlink()
+    assert upres(*options, "--max-memory", "1G", env=patched(SMALL_DISK)).returncode == 6
+    kept = tmp_path / ".out.tif.upres-resume"
+    before = kept.read_bytes()
+    for more, words in (
+        ((), b"rows of a run that was interrupted"),
+        (("--resume", "-m", "lanczos"), b"with other settings, or of another picture"),
+    ):
+        refused = upres(*options, *more)
+        assert (refused.returncode, words in refused.stderr) == (4, True), refused.stderr
+        assert kept.read_bytes() == before
+    done = upres(*options, "--resume")  # with as much memory as there is
+    assert b"in.tif: continues at " in done.stderr
+    assert (tmp_path / "out.tif").read_bytes() == whole
+    assert not kept.exists()
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="limits of a process")

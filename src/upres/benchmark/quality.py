@@ -7,7 +7,9 @@ off every side. Gray pictures are expanded to RGB.
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -16,11 +18,13 @@ from numpy.typing import NDArray
 from upres.api import Upscaler
 from upres.data.evaluation import Truth
 from upres.data.rgb import check_low, read_full_range, read_rgb
-from upres.errors import InputError
+from upres.errors import InputError, UpresError
 from upres.hashing import seed_of
 from upres.imaging.degrade import Degradation
 from upres.imaging.metrics import Protocol, mod_crop, psnr, ssim
 from upres.imaging.resize import imresize
+from upres.inference.engine import memory_errors
+from upres.progress import Note
 
 _SMALL = 600_000  # numbers in a picture
 _EXACT = 100.0  # dB: a mean over pictures needs a number where the error is none
@@ -134,12 +138,19 @@ def example(truth: Truth, scale: int, settings: Settings) -> Example:
 
 
 def measure(
-    one: Example, upscaler: Upscaler, scale: int, settings: Settings
+    one: Example, upscaler: Upscaler, scale: int, settings: Settings, note: Note = lambda _: None
 ) -> tuple[Measured, NDArray[np.uint8]]:
-    """Upscale and compare; the figures and the picture."""
+    """Upscale and compare; the figures and the picture.
+
+    Args:
+        note: told what people should know of how it was upscaled.
+    """
     begun = time.perf_counter()
-    made = upscaler.upscale(one.low)
+    pipeline = upscaler.pipeline(one.low)
+    made = pipeline.run(None, note)
     seconds = time.perf_counter() - begun
+    for said in pipeline.notes:
+        note(said)
     protocol = settings.protocol(scale)
     whole = Protocol("rgb", 0)
     return (
@@ -196,35 +207,69 @@ class Row:
 Seen = Callable[[str, str, int, Example, NDArray[np.uint8]], None]
 
 
+# Told of a model that could not be measured, and why.
+Failed = Callable[[str, UpresError], None]
+
+
+def _says(note: Note, who: str, what: str) -> None:
+    note(f"note: {who}: {what}")
+
+
 def measure_set(
     name: str,
     truths: Sequence[Truth],
     scale: int,
     models: Sequence[tuple[str, Upscaler]],
     settings: Settings,
+    *,
+    note: Note,
     seen: Seen | None = None,
+    failed: Failed | None = None,
 ) -> Iterator[Row]:
     """All models on one set at one scale; each picture is read once.
 
+    Args:
+        note: told what people should know of how a picture was upscaled.
+        failed: told of a model that cannot be measured, and is left out; None ends it all.
+
     Raises:
         InputError: see ``example``.
+        UpresError: a model cannot be measured.
     """
     images: dict[str, list[Measured]] = {label: [] for label, _ in models}
-    for _, upscaler in models:
-        upscaler.upscale(np.zeros((16, 16, 3), np.uint8))  # weights are loaded before clocks run
+    going = dict(models)
+
+    @contextmanager
+    def left_out(label: str) -> Iterator[None]:
+        try:
+            with memory_errors():
+                yield
+        except UpresError as error:
+            if failed is None:
+                raise
+            del going[label]
+            failed(label, error)
+
+    for label, upscaler in models:
+        with left_out(label):
+            # Weights are loaded before clocks run.
+            upscaler.pipeline(np.zeros((16, 16, 3), np.uint8)).run()
     warm: set[tuple[int, ...]] = set()
     for truth in truths:
         one = example(truth, scale, settings)
         # Kernels are made ready for each new size: of a small picture that is much of its time.
         if one.low.shape not in warm and one.low.size < _SMALL:
             warm.add(one.low.shape)
-            for _, upscaler in models:
-                upscaler.upscale(one.low)
-        for label, upscaler in models:
-            figures, made = measure(one, upscaler, scale, settings)
-            images[label].append(figures)
-            if seen is not None:
-                seen(label, name, scale, one, made)
-    for label, upscaler in models:
+            for label, upscaler in tuple(going.items()):
+                with left_out(label):
+                    upscaler.pipeline(one.low).run()
+        for label, upscaler in tuple(going.items()):
+            with left_out(label):
+                says = partial(_says, note, f"{label} x{scale}: {one.name}")
+                figures, made = measure(one, upscaler, scale, settings, says)
+                images[label].append(figures)
+                if seen is not None:
+                    seen(label, name, scale, one, made)
+    for label, upscaler in going.items():
         parameters = sum(m.parameters for m in upscaler.models)
         yield Row(label, name, scale, parameters, tuple(images[label]))

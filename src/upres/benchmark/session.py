@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -76,7 +77,7 @@ def run_order(
     Raises:
         UpresError: something cannot be measured, and ``keep_going`` was not asked for.
     """
-    where = machine(order)
+    device = machine(order)
     rows: list[Row] = []
     failures: list[str] = []
     jobs: list[tuple[str, int, list[Truth], list[tuple[str, Upscaler]]]] = []
@@ -98,12 +99,26 @@ def run_order(
         if counted is not None:
             counted(f"{label} x{scale}: {len(truths)} pictures, {len(models)} models")
         with _kept_going(order, failures, f"{label} x{scale}"):
-            rows += measure_set(label, truths, scale, models, order.settings, seen)
+            where = f"{label} x{scale}"
+            rows += measure_set(
+                label,
+                truths,
+                scale,
+                models,
+                order.settings,
+                note=note,
+                seen=seen,
+                failed=partial(_left_out, failures, where) if order.keep_going else None,
+            )
     given = tuple(
         (label, scale, sum(truth.low is not None for truth in truths), len(truths))
         for label, scale, truths, _ in jobs
     )
-    return Report(order.settings, tuple(rows), tuple(failures), where, given), gallery
+    return Report(order.settings, tuple(rows), tuple(failures), device, given), gallery
+
+
+def _left_out(failures: list[str], where: str, model: str, error: UpresError) -> None:
+    failures.append(f"{model} on {where}: {error}")
 
 
 def _set(
@@ -210,8 +225,14 @@ def unambiguous(label: str, text: str, taken: dict[str, str]) -> str:
     return next(one for one in candidates if taken.setdefault(one, text) == text)
 
 
-def every_model() -> tuple[str, ...]:
-    """Names of all models whose weights need no download, and Lanczos."""
+def every_model(note: Note) -> tuple[str, ...]:
+    """Names of all models whose weights need no download, and Lanczos.
+
+    Args:
+        note: told of added models that cannot be used.
+    """
+    for _, why in known_models().unusable:
+        note(f"note: {why}")
     names = [e.facts.name for e in known_models().entries if e.hub is None]
     return ("lanczos", *dict.fromkeys(names))
 
@@ -294,6 +315,14 @@ def verify(order: Order, *, note: Note, progress: Transfer) -> tuple[list[Check]
             if m.scale not in order.scales:
                 continue
             stated.setdefault((m.set, m.scale), []).append((entry.facts.name, m.psnr))
+    told = {label.partition("-jpeg")[0] for label, _ in stated}
+    for name in order.sets:
+        if name not in told and name not in EVALUATION_SETS:
+            raise UsageError(
+                f"no figure is stated on {name}", "'upres models show NAME' says what is stated"
+            )
+        if name not in told:
+            note(f"{name}: no figure is stated of these models at these scales")
     checks: list[Check] = []
     for (label, scale), figures in stated.items():
         dataset, _, jpeg = label.partition("-jpeg")

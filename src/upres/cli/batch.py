@@ -152,6 +152,11 @@ def batch(
     sources, others = pictures_in(
         folder, target, Chosen(tuple(include or ()), tuple(exclude or ())), unread.append
     )
+    if (include or exclude) and not sources and not unread:
+        raise InputError(
+            f"no picture in {folder} is chosen by --include and --exclude",
+            "give patterns of names or paths below it, such as '*.tif' or 'scans/*'",
+        )
     for error in unread:
         speak.error(InputError(f"{error.filename} cannot be read ({error.strerror})"))
     jobs = [job_of(source, folder, target, format_) for source in sources]

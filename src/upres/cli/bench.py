@@ -40,11 +40,27 @@ _OF_QUALITY = {
     "report": "--report",
     "by_picture": "--pictures",
     "keep_going": "--keep-going",
+    "overwrite": "--overwrite",
 }
+_OF_SETS = {"sets": "a set", "data_dir": "--data-dir"}
+_OF_MODELS = {"everything": "--all", "ensemble": "--ensemble"}
 _MEANINGLESS = {
-    "--speed": {"sets": "a set", "data_dir": "--data-dir", "verify": "--verify", **_OF_QUALITY},
-    "--verify": {"everything": "--all", "ensemble": "--ensemble", **_OF_QUALITY, **_OF_SPEED},
+    "--speed": {**_OF_SETS, "verify": "--verify", **_OF_QUALITY},
+    "--verify": {**_OF_MODELS, **_OF_QUALITY, **_OF_SPEED},
     "a set": _OF_SPEED,
+    "--list": {
+        **_OF_SETS,
+        "scale": "--scale",
+        "model": "--model",
+        **_OF_MODELS,
+        "device": "--device",
+        "precision": "--precision",
+        "threads": "--threads",
+        "speed": "--speed",
+        "verify": "--verify",
+        **_OF_QUALITY,
+        **_OF_SPEED,
+    },
 }
 
 
@@ -56,7 +72,12 @@ def bench(
     ] = None,
     data_dir: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Folder with copies of test sets.", rich_help_panel=_WHAT),
+        typer.Option(
+            metavar="DIR",
+            parser=options.named,
+            help="Folder with copies of test sets.",
+            rich_help_panel=_WHAT,
+        ),
     ] = None,
     scale: Annotated[
         str,
@@ -192,12 +213,15 @@ def bench(
     their speed beside other runtimes.
     """
     output = Output(json=json, quiet=quiet)
+    if not sets and not verify and not speed and not list_:
+        raise UsageError("bench needs a set", "for example 'upres bench set14'; --list names them")
+    modes = {"--list": list_, "--speed": speed, "--verify": verify}
+    _check_meaning(context, next((mode for mode, chosen in modes.items() if chosen), "a set"))
     if list_:
         _list(output)
         return
-    if not sets and not verify and not speed:
-        raise UsageError("bench needs a set", "for example 'upres bench set14'; --list names them")
-    _check_meaning(context, "--speed" if speed else "--verify" if verify else "a set")
+    if overwrite and not report:
+        raise UsageError("--overwrite means nothing without --report", "leave it out")
     for path in report or ():
         _check_report(path, overwrite=overwrite)
     if len({path.resolve() for path in report or ()}) < len(report or ()):
@@ -210,15 +234,21 @@ def bench(
         torch.set_num_threads(threads)
     from upres.benchmark.quality import Settings
     from upres.benchmark.session import Order, every_model
+    from upres.data.evaluation import EVALUATION_SETS
     from upres.imaging.degrade import Degradation
     from upres.places import data_home
 
     named = options.words(sets) if sets else ("set5", "set14")
-    models = every_model() if everything else options.words([model])
+    models = every_model(output.note) if everything else options.words([model])
     scales = options.scales(scale)
     for what, found in (("set", named), ("model", models), ("scale", scales)):
         if not found:  # as of an empty variable in a script
             raise UsageError(f"no {what} is named", "name one, or leave out what says so")
+    options.refuse_without_network(models, {"--ensemble": ensemble})
+    if data_dir is not None and not any(name in EVALUATION_SETS for name in named):
+        raise UsageError(
+            "--data-dir means nothing with folders alone", "it is for known sets: see --list"
+        )
     order = Order(
         sets=named,
         scales=scales,

@@ -59,6 +59,11 @@ def compare(
     from upres.imaging.reader import read_picture
     from upres.imaging.writer import check_target, write_file
 
+    if not (given := options.words([model])):
+        raise UsageError("no model is named", "'upres models' lists them")
+    asks = {"--ensemble": ensemble, f"--device {device}": device in ("cuda", "mps")}
+    asks[f"--precision {precision}"] = precision in ("bf16", "fp16")
+    options.refuse_without_network(given, asks)
     if not file.name:
         raise InputError(f"{file} is a folder", "give a picture")
     target = output or file.with_name(f"{file.stem}-compare.html")
@@ -87,8 +92,6 @@ def compare(
     from upres.inference.sizes import Goal
     from upres.weights.manifest import KERNELS
 
-    if not (given := options.words([model])):
-        raise UsageError("no model is named", "'upres models' lists them")
     names = dict.fromkeys(["bicubic", *given])
     goal = Goal(scale=scale)
     gallery = Gallery(len(names))

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from upres.cli.options import refuse_without_network
 from upres.errors import OutputError, UsageError
 from upres.hashing import sha256_of
 from upres.version import __version__
@@ -235,10 +236,14 @@ class ModelOptions:
             goal.size(10**6, 10**6)
         elif sum(v is not None for v in vars(goal).values()) > 1:
             goal.size(1, 1)
-        if self.ensemble and self.model in KERNELS:
-            raise UsageError(
-                f"--ensemble with --model {self.model}, which has no network", "leave it out"
-            )
+        given = {
+            "--ensemble": self.ensemble,
+            f"--device {self.device}": self.device in ("cuda", "mps"),
+            f"--precision {self.precision}": self.precision in ("bf16", "fp16"),
+            "--tile": self.tile is not None,
+            "--alpha network": self.alpha == "network",
+        }
+        refuse_without_network([self.model], given)
         if self.model.endswith(".safetensors"):
             read_facts(Path(self.model))
         elif self.model not in ("auto", *KERNELS):

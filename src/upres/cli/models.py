@@ -152,15 +152,18 @@ def path(name: Name) -> None:
 def add(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A .safetensors file of upres.")],
     name: Annotated[
-        str, typer.Option(metavar="NAME", help="Name to add it by.  [default: as the file says]")
-    ] = "",
+        str | None,
+        typer.Option(metavar="NAME", help="Name to add it by.  [default: as the file says]"),
+    ] = None,
     overwrite: options.Overwrite = False,
     json: options.Json = False,
 ) -> None:
     """Copy weights where --model finds them by name."""
     from upres.weights import added
 
-    entry = added.add(file, name, overwrite=overwrite)
+    if name == "":  # as of an empty variable in a script
+        raise UsageError("--name is empty", "name the model, or leave it out")
+    entry = added.add(file, name or "", overwrite=overwrite)
     Output(json=json).value(entry.name, **_facts(entry))
 
 

@@ -4,7 +4,7 @@ Numbers have parsers of our own, whose messages name the value and the range in 
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -41,6 +41,26 @@ def named(text: str | Path) -> Path:
     if not text:
         raise typer.BadParameter("the folder's name is empty")
     return Path(text)
+
+
+def refuse_without_network(models: Iterable[str], given: Mapping[str, bool]) -> None:
+    """Kernels have no network, and run on the CPU.
+
+    Args:
+        models: all that will be used.
+        given: options that only a network heeds, and whether each asks for something.
+
+    Raises:
+        UsageError: one does, and all models are kernels.
+    """
+    from upres.weights.manifest import KERNELS
+
+    names = list(models)
+    for option, asks in given.items():
+        if asks and set(names) <= set(KERNELS):
+            raise UsageError(
+                f"{option} with --model {','.join(names)}, which has no network", "leave it out"
+            )
 
 
 def words(texts: list[str]) -> tuple[str, ...]:

@@ -63,7 +63,7 @@ def plan(
     from upres.imaging.formats import FORMATS, written_as
     from upres.imaging.georeference import files_beside
     from upres.imaging.holding import prepared_for
-    from upres.imaging.spool import spool_path
+    from upres.imaging.spool import rows_are_kept, spool_path
     from upres.imaging.writer import check_disk
 
     sizes = upscaler.goal.sizes(source.sizes)
@@ -81,8 +81,11 @@ def plan(
     values = sum(map(math.prod, sizes)) * shape[2]
     depth = picture.pixels.dtype.itemsize
     by_rows = file_format in ("PNG", "TIFF") and not frames and target is not None
-    streams = by_rows and values * depth >= settings.streams_from
+    # Where an interrupted run left rows, they are gone on with, or refused, whatever the size.
+    streams = by_rows and (values * depth >= settings.streams_from or rows_are_kept(target))
     notes = [*picture.notes, *pipeline.notes]
+    if settings.resume and not streams and not job.key:
+        notes.append("--resume: its result is not written row by row, and begins anew")
     if job.file_format is None and target is not None and _named_otherwise(target, file_format):
         notes.append(f"by its name the result is not {file_format}, as the input is inside")
     if job.source is not None and (beside := files_beside(job.source)):

@@ -71,10 +71,11 @@ def read(job: Job, settings: Settings, decoder: "Decoder | None") -> "Picture":
     if (large := _streamed(job, settings, least)) is not None:
         return large
     frames = job.file_format is None or holds_frames(job.file_format)
+    most = {"max_pixels": settings.max_pixels, "max_memory": settings.max_memory}
     if decoder is not None and isinstance(job.contents, Path):
-        picture = decoder.read(job.contents, max_pixels=settings.max_pixels, frames=frames)
+        picture = decoder.read(job.contents, **most, frames=frames)
     else:
-        picture = read_picture(job.contents, max_pixels=settings.max_pixels, frames=frames)
+        picture = read_picture(job.contents, **most, frames=frames)
     return to_srgb(picture) if settings.convert_profile == "srgb" else picture
 
 

@@ -46,7 +46,7 @@ def write(
     else:
         overwrite = settings.overwrite or plan.job.replaces
         write_file(plan.target, data, overwrite=overwrite, ready=ready)
-        # An interrupted run with less memory may have left rows.
+        # An interrupted run, of a picture that was written row by row, may have left some.
         forget(spool_path(plan.target))
     return notes, compare(plan.source, read_metadata(data)) if settings.report_fidelity else None
 
@@ -88,8 +88,14 @@ def stream(
         channels,
         source.pixels.dtype,
         resume=settings.resume,
-        overwrite=overwrite,
+        # A folder's results are brought up to date without being asked for each.
+        overwrite=overwrite or bool(job.key),
     )
+    if spool.dropped and job.key:
+        output.note(
+            f"note: {job.name}: begins anew; what an interrupted run had kept was of other settings"
+            " or of another picture"
+        )
     if spool.rows:
         output.note(f"{job.name}: continues at {100 * spool.rows // height} %")
 

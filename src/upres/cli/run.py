@@ -217,23 +217,22 @@ class _Run:
             self.output.note(f"{job.name}: about {duration(report.estimated_seconds or 0)}")
         self.progress.start(label, picture.width * picture.height / max(1, pipeline.tiles))
 
-        def told(note: str) -> None:
-            self.output.note(f"note: {job.name}: {note}")
-
+        told: list[str] = []
         if planned.streams:
             # Rows that another device or precision made are not to be gone on with.
             key = f"{self.key} {report.device} {report.precision}"
-            make = partial(pipeline.strips, self.progress.update, told)
+            make = partial(pipeline.strips, self.progress.update, told.append)
             notes, items = stream(planned, make, self.settings, key, self.output, ready)
-            return partial(self._say, planned, notes, items, began)
+            return partial(self._say, planned, [*told, *notes], items, began)
         if picture.frames:
-            made = self.upscaler.picture(picture, self.progress.update, told)
+            made = self.upscaler.picture(picture, self.progress.update, told.append)
+            told += made.notes  # of all pages; the first one's are planned
         else:
-            made = replace(picture, pixels=pipeline.run(self.progress.update, told))
+            made = replace(picture, pixels=pipeline.run(self.progress.update, told.append))
 
         def finish() -> None:
             notes, items = write(planned, made, self.settings, self.output, ready)
-            self._say(planned, notes, items, began)
+            self._say(planned, [*told, *notes], items, began)
 
         return finish
 
@@ -241,7 +240,8 @@ class _Run:
         self, planned: Plan, notes: "list[str]", items: "list[Item] | None", began: float
     ) -> None:
         report = planned.report
-        done = replace(report, notes=(*report.notes, *notes), fidelity=items)
+        said = tuple(dict.fromkeys((*report.notes, *notes)))
+        done = replace(report, notes=said, fidelity=items)
         say_done(done, self.output, time.perf_counter() - began)
 
 

@@ -40,7 +40,9 @@ class Decoder:
     def __exit__(self, *exception: object) -> None:
         self.close()
 
-    def read(self, path: Path, *, max_pixels: int | None, frames: bool) -> Picture:
+    def read(
+        self, path: Path, *, max_pixels: int | None, max_memory: int | None = None, frames: bool
+    ) -> Picture:
         """See ``read_picture``.
 
         Raises:
@@ -51,7 +53,9 @@ class Decoder:
         try:
             if self._given_up:  # it may have been before there was a process to end
                 raise EOFError
-            pipe.send((path, max_pixels, frames))
+            pipe.send(
+                (path, {"max_pixels": max_pixels, "max_memory": max_memory, "frames": frames})
+            )
             if not pipe.poll(self.timeout):
                 self._end()
                 raise InputError(
@@ -145,11 +149,11 @@ def _serve(pipe: Connection) -> None:
     _limit_memory()
     while True:
         try:
-            path, max_pixels, frames = pipe.recv()
+            path, options = pipe.recv()
         except (EOFError, KeyboardInterrupt):
             return
         try:
-            pipe.send(read_picture(path, max_pixels=max_pixels, frames=frames))
+            pipe.send(read_picture(path, **options))
         except UpresError as error:
             greedy = isinstance(error.__cause__, MemoryError)  # it met the limit of this process
             pipe.send(_too_much(path) if greedy else error)

@@ -34,7 +34,7 @@ from upres.imaging.raw import HEAD, refuse_raw_head
 from upres.imaging.sources import damaged, reopened
 from upres.imaging.tiff_layout import first_page, pages_of
 from upres.imaging.tiff_pages import decode_tiff
-from upres.memory import free_main_memory
+from upres.memory import PROCESS, free_main_memory
 
 # Content decides, not the suffix, and Pillow's dozens of rarer decoders stay out of reach. A JPEG
 # that holds several pictures opens as "MPO" by itself.
@@ -64,6 +64,7 @@ def read_picture(
     source: Path | bytes,
     *,
     max_pixels: int | None = None,
+    max_memory: int | None = None,
     frames: bool = True,
 ) -> Picture:
     """Read and decode a whole picture.
@@ -73,28 +74,33 @@ def read_picture(
         max_pixels: larger pictures are refused before any memory is taken for them; all frames
             together count. None means ``DEFAULT_MAX_PIXELS``, and a look at how many there can
             honestly be in so many bytes.
+        max_memory: bytes that this process may take; None is what is free.
         frames: whether to read all frames of an animation and pages of a TIFF, or the first.
 
     Raises:
         InputError: missing, not a picture, damaged, too large, or of a kind that is not read.
-        ResourceError: it takes more memory than is free.
+        ResourceError: it takes more memory than is free, or may be taken.
     """
     with explained(source) as name:
         data = _check(source, name)
         if is_heic(source):
             heic = open_heic(source, name)
             _limit(source, name, [heic.size], max_pixels)
-            _check_memory(name, math.prod(heic.size) * heic.pixel_bytes)
+            _check_memory(name, math.prod(heic.size) * heic.pixel_bytes, max_memory)
             return decode_heic(heic)
         image = _open(data, name)
         if image is None or image.format == "TIFF":
-            return _plain(_read_tiff(image, source, name, max_pixels, only_first=not frames))
+            tiff = _read_tiff(
+                image, source, name, max_pixels, max_memory=max_memory, only_first=not frames
+            )
+            return _plain(tiff)
         with image:
             wanted = frames_of(image)[: None if frames else 1]
             _limit(source, name, [image.size], max_pixels, times=len(wanted))
             # Of an animation's frames Pillow holds one.
             arrays = (len(wanted) - 1) * 4 * math.prod(image.size)
-            _check_memory(name, math.prod(image.size) * _pixel_bytes(image.mode) + arrays)
+            needed = math.prod(image.size) * _pixel_bytes(image.mode) + arrays
+            _check_memory(name, needed, max_memory)
             return _plain(decode(image, name, source, wanted))
 
 
@@ -157,6 +163,7 @@ def _read_tiff(
     name: str,
     max_pixels: int | None,
     *,
+    max_memory: int | None = None,
     only_first: bool = False,
     pixels: bool = True,
 ) -> Picture:
@@ -172,7 +179,8 @@ def _read_tiff(
             # 8 bits are decoded page by page.
             kept = [page.nbytes if page.bits > 8 else page.values for page in wanted.pages]
             most = max(page.nbytes for page in wanted.pages)
-            _check_memory(name, wanted.images * sum(kept) - kept[-1] + max(most, kept[-1]))
+            needed = wanted.images * sum(kept) - kept[-1] + max(most, kept[-1])
+            _check_memory(name, needed, max_memory)
         return decode_tiff(image, source, name, wanted, pixels=pixels)
 
 
@@ -251,15 +259,22 @@ def _pixel_bytes(mode: str) -> int:
     return 4 if mode.startswith("I;16") else known.get(mode, 8)
 
 
-def _check_memory(name: str, needed: int) -> None:
+def _check_memory(name: str, needed: int, most: int | None) -> None:
     """Systems hand out memory that they do not have and then kill; so count first.
 
     Args:
         needed: bytes that the decoded picture takes at least.
+        most: that this process may take.
 
     Raises:
-        ResourceError: they are not free.
+        ResourceError: they are not free, or may not be taken.
     """
+    if most is not None and PROCESS + needed > most:
+        raise ResourceError(
+            f"{name}, which cannot be read row by row, needs {(PROCESS + needed) / 2**30:.1f} GiB "
+            f"of memory, more than --max-memory {most / 2**30:.2g} GiB",
+            "allow more",
+        )
     if needed > (free := free_main_memory()):
         raise ResourceError(
             f"{name} takes {needed / 2**30:.1f} GiB of memory decoded, {free / 2**30:.1f} GiB are "

@@ -64,6 +64,10 @@ class Api(Protocol):
         """Make a model repository, unless it is there."""
         ...
 
+    def repo_info(self, repo_id: str) -> Any:
+        """What the Hub tells of it: whether it is ``private``, among others."""
+        ...
+
     def create_commit(self, repo_id: str, operations: Any, *, commit_message: str) -> Any:
         """Upload files in one commit."""
         ...
@@ -179,12 +183,20 @@ def publish(paths: Sequence[Path], repository: str, *, private: bool, api: Api, 
         The address of the commit.
 
     Raises:
-        WeightsError: not weights files of ours, not of one model, or the Hub refuses.
+        WeightsError: not weights files of ours, not of one model, or the Hub refuses; a public
+            repository is there already, and a private one was asked for.
     """
     card, known = model_card(paths), _one_model(paths)
     files = [add(_published_as(facts), str(path)) for path, facts in known]
     with _refusals(f"{repository} cannot be published", "check the name"):
         api.create_repo(repository, private=private, exist_ok=True)
+        # The Hub leaves one that is there as it is.
+        shown = private and not api.repo_info(repository).private
+    if shown:
+        raise WeightsError(
+            f"{repository} is there already and is public: nothing was uploaded",
+            "leave out --private, make it private on the Hub, or choose another name",
+        )
     with _refusals(f"nothing was uploaded to {repository}", "try again"):
         commit = api.create_commit(
             repository,
